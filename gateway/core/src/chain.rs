@@ -1,0 +1,613 @@
+//! The filter chain: who is called, in which order, and what their answers do.
+//!
+//! Requests walk from the first filter to the last, responses back. Continue, pause, resume and local replies follow the ABI
+//! reference §7. The chain never holds an exchange across a callback: the guest has the whole table then, and may touch any
+//! exchange of its VM. What it asks for is recorded, and acted on here after it has returned.
+
+use bytes::Bytes;
+
+use crate::context::Owner;
+use crate::event::{Direction, End, Event, Part};
+use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
+use crate::filter::{Callback, Export, Filters, FilterIndex, HeadersPause, OnFailure};
+use crate::flow::{Gate, Hold, Stage, WhenFull};
+use crate::headers::Headers;
+use crate::reply::{Details, Failure, LocalReply};
+
+/// Feeds an event to an exchange; its effects are then ready to be drained. One that has ended ignores it.
+pub fn feed(exchanges: &mut Exchanges, filters: &mut impl Filters, id: ExchangeId, event: Event) {
+    if exchanges.get(id).is_none() {
+        return;
+    }
+    let mut walk = Walk { exchanges, filters, id };
+    walk.event(event);
+    walk.settle();
+    walk.note_pauses();
+    #[cfg(debug_assertions)]
+    if let Some(exchange) = walk.exchanges.get(id) {
+        exchange.check();
+    }
+}
+
+/// Ends an exchange: the last callbacks run, as Envoy orders them, and its place is free.
+///
+/// Every filter of the chain gets `on_log`, first filter first, then each `on_done` and `on_delete`; also those the request
+/// never reached. `last` sees the exchange once more, for the access log.
+pub fn end(
+    exchanges: &mut Exchanges,
+    filters: &mut impl Filters,
+    id: ExchangeId,
+    failure: Option<Failure>,
+    last: impl FnOnce(&Exchange),
+) {
+    let Some(exchange) = exchanges.get_mut(id) else { return };
+    if let Some(failure) = failure {
+        exchange.details.get_or_insert(Details::Gateway(failure));
+    }
+    exchange.stand = Stand::Ending;
+    exchange.request.close();
+    exchange.response.close();
+    let len = exchange.chain.len();
+    let mut walk = Walk { exchanges, filters, id };
+    for callback in [Callback::Log, Callback::Done] {
+        for index in 0..len {
+            walk.last_call(index, callback);
+        }
+    }
+    if let Some(exchange) = walk.exchanges.get(id) {
+        last(exchange);
+    }
+    exchanges.remove(id);
+}
+
+/// Where a part is after a filter has seen it.
+enum Moved {
+    /// It goes on to the next filter.
+    On(Part),
+    /// The filter keeps it, or something has happened that the part no longer matters for.
+    Stays,
+}
+
+struct Walk<'a, F> {
+    exchanges: &'a mut Exchanges,
+    filters: &'a mut F,
+    id: ExchangeId,
+}
+
+impl<F: Filters> Walk<'_, F> {
+    fn exchange(&mut self) -> Option<&mut Exchange> {
+        self.exchanges.get_mut(self.id)
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = self.exchanges.now;
+        let Some(exchange) = self.exchange() else { return };
+        match event {
+            Event::Request(part) => {
+                exchange.last_progress = now;
+                self.receive(Direction::Request, part);
+            }
+            Event::Response(part) => {
+                exchange.last_progress = now;
+                if let Part::Head(..) = part {
+                    exchange.stand = Stand::Responding;
+                    exchange.responded = Some(now);
+                    exchange.entered = exchange.chain.len();
+                }
+                self.receive(Direction::Response, part);
+            }
+            Event::UpstreamFailed(failure) | Event::Deadline(failure) => exchange.ask(Asked::Fail(failure)),
+            Event::Woken => {}
+        }
+    }
+
+    /// Takes in a part, and walks it from the first station on.
+    fn receive(&mut self, direction: Direction, part: Part) {
+        let Some(exchange) = self.exchange() else { return };
+        let asker_head = exchange.asker.head;
+        let flow = exchange.flow(direction);
+        let part = match (part, flow.stage) {
+            (_, Stage::Closed | Stage::Done) => return,
+            (Part::Head(headers, end), Stage::Waiting) => {
+                if direction == Direction::Request {
+                    exchange.asker = crate::reply::Asker::of(&headers);
+                } else {
+                    let status = headers.status().map_or(0, |status| status.as_u16());
+                    flow.bodiless = asker_head || matches!(status, 204 | 304);
+                }
+                let flow = exchange.flow(direction);
+                flow.headers_end = end.is_end() || flow.bodiless;
+                flow.headers = Some(headers);
+                return self.walk_head(direction, 0);
+            }
+            (Part::Head(..), _) | (_, Stage::Waiting) => return,
+            (Part::Body(data, end), _) => {
+                flow.received += data.len() as u64;
+                Part::Body(data, end)
+            }
+            (Part::Trailers(fields), _) => {
+                flow.trailers = Some(Headers::trailers(fields));
+                Part::Trailers(http::HeaderMap::new())
+            }
+        };
+        self.walk(direction, 0, part);
+    }
+
+    /// The filter that a direction visits at `step`, or nothing when all have been visited.
+    fn filter_at(&self, direction: Direction, step: usize) -> Option<FilterIndex> {
+        let exchange = self.exchanges.get(self.id)?;
+        let len = exchange.chain.len();
+        match direction {
+            Direction::Request => (step < len).then_some(step),
+            // Nearest the upstream goes first, as on Envoy: a filter that undoes its own change relies on seeing the response
+            // last. A local reply starts at the last filter the request has reached.
+            Direction::Response => exchange.entered.checked_sub(step + 1),
+        }
+    }
+
+    fn step_after(&self, direction: Direction, index: FilterIndex) -> usize {
+        let entered = self.exchanges.get(self.id).map_or(0, |exchange| exchange.entered);
+        match direction {
+            Direction::Request => index + 1,
+            Direction::Response => entered.saturating_sub(index),
+        }
+    }
+
+    /// Walks the head, which stays in the flow, from `step` on.
+    fn walk_head(&mut self, direction: Direction, mut step: usize) {
+        while let Some(index) = self.filter_at(direction, step) {
+            let Some(exchange) = self.exchange() else { return };
+            exchange.flow(direction).stage = Stage::HeadAt(index);
+            if direction == Direction::Request {
+                exchange.entered = exchange.entered.max(index + 1);
+            }
+            if !self.head_passes(direction, index) {
+                return;
+            }
+            step += 1;
+        }
+        let Some(exchange) = self.exchange() else { return };
+        let keep = exchange.keeps_heads();
+        let park = exchange.chain.watches_body(direction);
+        exchange.flow(direction).send_head(park, keep);
+    }
+
+    /// Shows the head to one filter; whether it goes on.
+    fn head_passes(&mut self, direction: Direction, index: FilterIndex) -> bool {
+        let Some(exchange) = self.exchange() else { return false };
+        let flow = exchange.flow(direction);
+        let end = End::from_bool(flow.headers_end);
+        let count = flow.headers.as_ref().map_or(0, Headers::count);
+        let called = self.call(index, Callback::Headers(direction, u32::try_from(count).unwrap_or(u32::MAX), end));
+        let Some(answer) = self.after_call(direction, index, called) else { return false };
+        let Some(exchange) = self.exchange() else { return false };
+        let pause = exchange.filter(index).map_or(HeadersPause::StopsAll, |filter| filter.headers_pause);
+        let gate = match (answer, pause) {
+            // Envoy reads "continue and end stream" as "continue".
+            (0 | 2, _) => return true,
+            (1, HeadersPause::HoldsHeaders) => Gate::HoldHead,
+            (3, _) => Gate::StopAll(WhenFull::Refuse),
+            (_, _) => Gate::StopAll(WhenFull::BackPressure),
+        };
+        if let Some(station) = exchange.flow(direction).station(index) {
+            station.gate = gate;
+        }
+        false
+    }
+
+    /// Walks a body part or the trailers from `step` on.
+    fn walk(&mut self, direction: Direction, mut step: usize, mut part: Part) {
+        while let Some(index) = self.filter_at(direction, step) {
+            let moved = match part {
+                Part::Head(..) => return,
+                Part::Body(data, end) => self.body_moves(direction, index, data, end),
+                Part::Trailers(_) => self.trailers_move(direction, index),
+            };
+            match moved {
+                Moved::On(next) => part = next,
+                Moved::Stays => return,
+            }
+            step += 1;
+        }
+        let Some(exchange) = self.exchange() else { return };
+        let keep = exchange.keeps_heads();
+        let flow = exchange.flow(direction);
+        match part {
+            Part::Head(..) => {}
+            Part::Body(data, end) => flow.send_body(data, end, keep),
+            Part::Trailers(_) => flow.send_trailers(keep),
+        }
+        if direction == Direction::Request && flow.stage == Stage::Closed {
+            exchange.ask(Asked::Fail(Failure::LengthMismatch));
+        }
+    }
+
+    /// Shows a piece of the body to one filter.
+    fn body_moves(&mut self, direction: Direction, index: FilterIndex, data: Bytes, end: End) -> Moved {
+        let Some(exchange) = self.exchange() else { return Moved::Stays };
+        let watches = exchange.listens(index, body_export(direction));
+        let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
+        if matches!(station.gate, Gate::StopAll(_)) || (station.gate == Gate::HoldHead && !watches) {
+            station.visible.push(data);
+            station.ended = end.is_end();
+            self.refuse_if_full(direction, index);
+            return Moved::Stays;
+        }
+        if !watches {
+            return Moved::On(Part::Body(data, end));
+        }
+        if station.hold == Hold::Watermark {
+            station.earlier.append(&mut station.visible);
+        }
+        station.visible.push(data);
+        station.ended = end.is_end();
+        let size = u32::try_from(station.visible.len()).unwrap_or(u32::MAX);
+        let called = self.call(index, Callback::Body(direction, size, end));
+        let Some(answer) = self.after_call(direction, index, called) else { return Moved::Stays };
+        self.apply_body_answer(direction, index, answer)
+    }
+
+    fn apply_body_answer(&mut self, direction: Direction, index: FilterIndex, answer: u32) -> Moved {
+        let Some(exchange) = self.exchange() else { return Moved::Stays };
+        let flow = exchange.flow(direction);
+        let new_trailers = flow.new_trailers.take();
+        if new_trailers.is_some() {
+            flow.trailers = new_trailers;
+        }
+        let has_trailers = flow.trailers.is_some();
+        let Some(station) = flow.station(index) else { return Moved::Stays };
+        if answer == 0 {
+            return self.release_body(direction, index);
+        }
+        match answer {
+            1 => {
+                station.hold = Hold::Buffer;
+                station.earlier.append(&mut station.visible);
+                std::mem::swap(&mut station.earlier, &mut station.visible);
+            }
+            2 => {
+                station.hold = Hold::Watermark;
+                station.earlier.append(&mut station.visible);
+            }
+            _ => {
+                station.hold = Hold::Drop;
+                station.visible.clear();
+            }
+        }
+        if station.ended && has_trailers {
+            (station.ended, station.trailers) = (false, true);
+        }
+        if station.gate == Gate::Open {
+            station.gate = Gate::StopBody;
+        }
+        self.refuse_if_full(direction, index);
+        Moved::Stays
+    }
+
+    /// Lets go what a filter holds after its body callback said "continue": the head first, if that was held too.
+    fn release_body(&mut self, direction: Direction, index: FilterIndex) -> Moved {
+        let Some(exchange) = self.exchange() else { return Moved::Stays };
+        let flow = exchange.flow(direction);
+        let makes_trailers = flow.trailers.is_some();
+        let Some(station) = flow.station(index) else { return Moved::Stays };
+        let gate = std::mem::take(&mut station.gate);
+        let data = station.release();
+        let ended = std::mem::take(&mut station.ended);
+        if gate == Gate::HoldHead {
+            self.walk_head(direction, self.step_after(direction, index));
+            if self.is_interrupted() {
+                return Moved::Stays;
+            }
+        }
+        if ended && makes_trailers {
+            // The body was the end until the filter made trailers: now they are.
+            let step = self.step_after(direction, index);
+            if !data.is_empty() {
+                self.walk(direction, step, Part::Body(data, End::No));
+            }
+            if !self.is_interrupted() {
+                self.walk(direction, step, Part::Trailers(http::HeaderMap::new()));
+            }
+            return Moved::Stays;
+        }
+        if data.is_empty() && !ended { Moved::Stays } else { Moved::On(Part::Body(data, End::from_bool(ended))) }
+    }
+
+    /// Shows the trailers to one filter.
+    fn trailers_move(&mut self, direction: Direction, index: FilterIndex) -> Moved {
+        let Some(exchange) = self.exchange() else { return Moved::Stays };
+        let watches = exchange.listens(index, trailers_export(direction));
+        let flow = exchange.flow(direction);
+        let count = flow.trailers.as_ref().map_or(0, Headers::count);
+        let Some(station) = flow.station(index) else { return Moved::Stays };
+        if matches!(station.gate, Gate::StopAll(_)) {
+            station.trailers = true;
+            return Moved::Stays;
+        }
+        station.trailers = true;
+        let mut answer = 0;
+        if watches {
+            let called =
+                self.call(index, Callback::Trailers(direction, u32::try_from(count).unwrap_or(u32::MAX)));
+            let Some(answered) = self.after_call(direction, index, called) else { return Moved::Stays };
+            answer = answered;
+        }
+        let Some(exchange) = self.exchange() else { return Moved::Stays };
+        let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
+        if answer != 0 {
+            if station.gate != Gate::HoldHead {
+                station.gate = Gate::StopTrailers;
+            }
+            return Moved::Stays;
+        }
+        station.trailers = false;
+        if let Moved::On(body) = self.release_body_before_trailers(direction, index) {
+            self.walk(direction, self.step_after(direction, index), body);
+        }
+        if self.is_interrupted() { Moved::Stays } else { Moved::On(Part::Trailers(http::HeaderMap::new())) }
+    }
+
+    fn release_body_before_trailers(&mut self, direction: Direction, index: FilterIndex) -> Moved {
+        let Some(exchange) = self.exchange() else { return Moved::Stays };
+        let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
+        let gate = std::mem::take(&mut station.gate);
+        let data = station.release();
+        if gate == Gate::HoldHead {
+            self.walk_head(direction, self.step_after(direction, index));
+        }
+        if data.is_empty() || self.is_interrupted() { Moved::Stays } else { Moved::On(Part::Body(data, End::No)) }
+    }
+
+    fn refuse_if_full(&mut self, direction: Direction, index: FilterIndex) {
+        let limit = self.exchanges.limits.held_bytes;
+        let Some(exchange) = self.exchange() else { return };
+        let Some(station) = exchange.flow(direction).station(index) else { return };
+        // With back-pressure the reader stops; one chunk beyond the limit may still be on its way.
+        let refuses = !matches!(station.gate, Gate::StopAll(WhenFull::BackPressure)) && station.hold != Hold::Watermark;
+        if refuses && station.held() > limit {
+            exchange.ask(Asked::Fail(match direction {
+                Direction::Request => Failure::RequestTooLarge,
+                Direction::Response => Failure::ResponseTooLarge,
+            }));
+        }
+    }
+
+    /// Lets a paused filter's parts go on.
+    fn resume(&mut self, direction: Direction, index: FilterIndex) {
+        let step = self.step_after(direction, index);
+        let Some(exchange) = self.exchange() else { return };
+        let flow = exchange.flow(direction);
+        let head_is_here = flow.stage == Stage::HeadAt(index);
+        let Some(station) = flow.station(index) else { return };
+        let gate = std::mem::take(&mut station.gate);
+        let trailers = std::mem::take(&mut station.trailers);
+        let ended = std::mem::take(&mut station.ended);
+        let data = station.release();
+        if head_is_here && gate != Gate::Open {
+            self.walk_head(direction, step);
+        }
+        let has_body = ended || !data.is_empty();
+        let body = Part::Body(data, End::from_bool(ended && !trailers));
+        let trailing = Part::Trailers(http::HeaderMap::new());
+        match gate {
+            Gate::Open => {}
+            Gate::StopAll(_) => {
+                // The filter has seen none of this yet.
+                let own_step = step.saturating_sub(1);
+                if has_body && !self.is_interrupted() {
+                    self.walk(direction, own_step, body);
+                }
+                if trailers && !self.is_interrupted() {
+                    self.walk(direction, own_step, trailing);
+                }
+            }
+            Gate::HoldHead | Gate::StopBody | Gate::StopTrailers => {
+                if has_body && !self.is_interrupted() {
+                    self.walk(direction, step, body);
+                }
+                if trailers && !self.is_interrupted() {
+                    self.walk(direction, step, trailing);
+                }
+            }
+        }
+    }
+
+    /// Calls one filter, if it is alive and exports the callback.
+    fn call(&mut self, index: FilterIndex, callback: Callback) -> Result<u32, ()> {
+        let Some(exchange) = self.exchanges.get(self.id) else { return Err(()) };
+        let (Some(slot), Some(filter)) = (exchange.slots.get(index), exchange.filter(index)) else { return Err(()) };
+        let context = match slot {
+            Slot::Failed => return Ok(0),
+            Slot::Orphaned => return Err(()),
+            Slot::Live(context) => *context,
+            Slot::Idle => {
+                let owner = Owner { exchange: self.id, filter: index, root: filter.root };
+                let chain = exchange.chain.clone();
+                let filter = chain.get(index).ok_or(())?;
+                let context = self.filters.open(self.exchanges, filter, owner).map_err(|_| ())?;
+                self.set_slot(index, Slot::Live(context));
+                context
+            }
+        };
+        let listens = self.exchanges.get(self.id).is_some_and(|exchange| exchange.exports(index, callback.export()));
+        if !listens {
+            return Ok(0);
+        }
+        self.filters.call(self.exchanges, context, callback).map_err(|_| ())
+    }
+
+    fn set_slot(&mut self, index: FilterIndex, state: Slot) {
+        if let Some(slot) = self.exchange().and_then(|exchange| exchange.slots.get_mut(index)) {
+            *slot = state;
+        }
+    }
+
+    /// What a callback's answer amounts to: nothing, when a reply or failure has taken over.
+    fn after_call(&mut self, direction: Direction, index: FilterIndex, called: Result<u32, ()>) -> Option<u32> {
+        let answer = match called {
+            Ok(answer) => answer,
+            Err(()) => {
+                self.fail(index);
+                0
+            }
+        };
+        let exchange = self.exchange()?;
+        if exchange.asked.is_some() {
+            return None;
+        }
+        let station = exchange.flow(direction).station(index)?;
+        // Resuming inside the callback that then pauses resumes at once.
+        if std::mem::take(&mut station.resume) { Some(0) } else { Some(answer) }
+    }
+
+    /// Applies a filter's failure policy.
+    fn fail(&mut self, index: FilterIndex) {
+        self.set_slot(index, Slot::Failed);
+        let Some(exchange) = self.exchange() else { return };
+        let policy = exchange.filter(index).map_or(OnFailure::Closed, |filter| filter.on_failure);
+        match policy {
+            OnFailure::Closed => exchange.ask(Asked::Fail(Failure::FilterFailed)),
+            OnFailure::Open => {}
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.exchanges.get(self.id).is_none_or(|exchange| exchange.asked.is_some())
+    }
+
+    /// Does what was asked for, until nothing is left: failures, then replies, then resumes.
+    fn settle(&mut self) {
+        loop {
+            let Some(exchange) = self.exchange() else { return };
+            if let Some(index) = exchange.slots.iter().position(|slot| *slot == Slot::Orphaned) {
+                self.fail(index);
+                self.resume(Direction::Request, index);
+                self.resume(Direction::Response, index);
+            } else if let Some(asked) = exchange.asked.take() {
+                self.reply(asked);
+            } else if let Some((direction, index)) = exchange.take_resume() {
+                self.resume(direction, index);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Makes a local reply, or breaks the stream off where it is too late for one.
+    fn reply(&mut self, asked: Asked) {
+        let Some(exchange) = self.exchange() else { return };
+        let reply = match asked {
+            Asked::Close => return exchange.abort(Failure::FilterClosed),
+            Asked::Reply(reply) => reply,
+            Asked::Fail(failure) => {
+                let id = exchange.facts().and_then(|facts| facts.request_id.to_str().ok()).unwrap_or_default();
+                LocalReply::failure(failure, &exchange.asker, id)
+            }
+        };
+        if matches!(exchange.response.stage, Stage::Closed | Stage::Done) {
+            return;
+        }
+        if exchange.response.stage == Stage::Sent {
+            let failure = match reply.details {
+                Details::Gateway(failure) => failure,
+                Details::Filter(_) => Failure::FilterClosed,
+            };
+            return exchange.abort(failure);
+        }
+        let seen_by_filters = exchange.stand == Stand::Requesting;
+        // A filter's words are the ones that matter, unless the gateway has spoken before.
+        exchange.details = Some(reply.details.clone());
+        exchange.stand = Stand::Responding;
+        exchange.request.close();
+        let filters = exchange.chain.len();
+        exchange.response.reset(filters);
+        let upstream_failed = matches!(reply.details, Details::Gateway(failure) if failure.is_upstream());
+        if upstream_failed {
+            exchange.entered = filters;
+        }
+        let (headers, body) = reply.compose(&exchange.asker);
+        exchange.response.bodiless = body.is_empty();
+        exchange.response.headers_end = body.is_empty();
+        exchange.response.headers = Some(headers);
+        if !seen_by_filters {
+            // It replaces a response the filters have begun to see: it goes straight to the client.
+            exchange.response.send_head(false, exchange.chain.looks_back());
+            return exchange.response.send_body(body, End::Yes, false);
+        }
+        self.walk_head(Direction::Response, 0);
+        if !body.is_empty() && !self.is_interrupted() {
+            self.walk(Direction::Response, 0, Part::Body(body, End::Yes));
+        }
+    }
+
+    /// The filter's last callbacks; whatever it answers or asks for no longer matters.
+    fn last_call(&mut self, index: FilterIndex, callback: Callback) {
+        let called = self.call(index, callback);
+        if callback == Callback::Done && called.is_ok() {
+            let _ = self.call(index, Callback::Delete);
+        }
+        let slot = self.exchanges.get(self.id).and_then(|exchange| exchange.slots.get(index)).copied();
+        match (slot, called) {
+            (Some(Slot::Live(_)), Err(())) => self.set_slot(index, Slot::Failed),
+            (Some(Slot::Live(context)), Ok(_)) if callback == Callback::Done => self.filters.close(context),
+            _ => {}
+        }
+    }
+
+    fn note_pauses(&mut self) {
+        let now = self.exchanges.now;
+        let Some(exchange) = self.exchange() else { return };
+        let paused = exchange.request.is_paused() || exchange.response.is_paused();
+        exchange.paused_since = if paused { exchange.paused_since.or(Some(now)) } else { None };
+    }
+}
+
+impl Exchange {
+    fn exports(&self, index: FilterIndex, export: Export) -> bool {
+        self.filter(index).is_some_and(|filter| filter.exports.has(export))
+    }
+
+    /// Whether the filter is alive and exports the callback.
+    fn listens(&self, index: FilterIndex, export: Export) -> bool {
+        self.exports(index, export) && self.slots.get(index) != Some(&Slot::Failed)
+    }
+
+    /// Records a wish; the first one counts, as on Envoy.
+    pub(crate) fn ask(&mut self, asked: Asked) {
+        if self.stand != Stand::Ending {
+            self.asked.get_or_insert(asked);
+        }
+    }
+
+    fn take_resume(&mut self) -> Option<(Direction, FilterIndex)> {
+        [Direction::Request, Direction::Response].into_iter().find_map(|direction| {
+            let stations = &mut self.flow(direction).stations;
+            let index = stations.iter_mut().position(|station| std::mem::take(&mut station.resume))?;
+            Some((direction, index))
+        })
+    }
+
+    fn abort(&mut self, failure: Failure) {
+        if matches!(self.response.stage, Stage::Closed | Stage::Done) {
+            return;
+        }
+        self.details = Some(Details::Gateway(failure));
+        self.stand = Stand::Responding;
+        self.request.close();
+        self.response.abort(failure);
+    }
+}
+
+fn body_export(direction: Direction) -> Export {
+    match direction {
+        Direction::Request => Export::RequestBody,
+        Direction::Response => Export::ResponseBody,
+    }
+}
+
+fn trailers_export(direction: Direction) -> Export {
+    match direction {
+        Direction::Request => Export::RequestTrailers,
+        Direction::Response => Export::ResponseTrailers,
+    }
+}

@@ -1,0 +1,390 @@
+//! One request and its response, and the table of those that live.
+//!
+//! An exchange is fed events and drained of effects. What guests ask for while they run is only recorded here; the chain acts on
+//! it when they have returned, so no guest is ever called while another is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::context::{Callout, ContextRef};
+use crate::event::{Direction, Effect};
+use crate::filter::{Chain, ChainFilter, FilterIndex};
+use crate::flow::{Flow, Stage};
+use crate::limits::Limits;
+use crate::reply::{Asker, Details, Failure, LocalReply};
+use crate::time::Time;
+
+/// An exchange's name among those of its worker. One that has ended is never mistaken for its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExchangeId {
+    index: u32,
+    life: u32,
+}
+
+impl ExchangeId {
+    /// Its place in the table; small, and used again once it has ended.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What is known of an exchange from the start, for properties, logs and metrics.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The client, as the gateway believes it.
+    pub source: SocketAddr,
+    /// Our side of the client's connection.
+    pub destination: SocketAddr,
+    /// `HTTP/1.1`, `HTTP/2`.
+    pub protocol: &'static str,
+    /// The connection's number.
+    pub connection_id: u64,
+    /// `x-request-id`.
+    pub request_id: HeaderValue,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The upstream's name; empty when there is none.
+    pub upstream: Arc<str>,
+    /// The tenant's name; empty when there is none.
+    pub tenant: Arc<str>,
+    /// How long the upstream may take for the head of its response.
+    pub timeout: Duration,
+}
+
+/// Where an exchange stands as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stand {
+    /// The response's head has not come in.
+    #[default]
+    Requesting,
+    /// The upstream's response, or a reply in its place, is on its way to the client.
+    Responding,
+    /// The last callbacks run; nothing a guest asks for has an effect any more.
+    Ending,
+}
+
+/// One filter's part in an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// Not called yet.
+    #[default]
+    Idle,
+    /// It has a context.
+    Live(ContextRef),
+    /// Its VM died while the exchange waited for it; the failure policy has yet to be applied.
+    Orphaned,
+    /// It failed, and is passed over.
+    Failed,
+}
+
+/// What a guest, or a failure, has asked for and the chain has yet to do.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A filter's reply.
+    Reply(LocalReply),
+    /// The gateway's own.
+    Fail(Failure),
+    /// Break the stream off.
+    Close,
+}
+
+/// One request and its response.
+#[derive(Debug)]
+pub struct Exchange {
+    life: u32,
+    live: bool,
+    facts: Option<Facts>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) stand: Stand,
+    pub(crate) request: Flow,
+    pub(crate) response: Flow,
+    pub(crate) slots: Vec<Slot>,
+    /// How many filters the request's head has reached.
+    pub(crate) entered: usize,
+    pub(crate) asked: Option<Asked>,
+    pub(crate) asker: Asker,
+    pub(crate) details: Option<Details>,
+    pub(crate) properties: Vec<(Bytes, Bytes)>,
+    pub(crate) started: Time,
+    pub(crate) last_progress: Time,
+    pub(crate) paused_since: Option<Time>,
+    pub(crate) responded: Option<Time>,
+    pub(crate) upstream_address: Option<SocketAddr>,
+    woken: bool,
+}
+
+impl Exchange {
+    fn new(chain: Arc<Chain>) -> Self {
+        Self {
+            life: 0,
+            live: false,
+            facts: None,
+            chain,
+            stand: Stand::default(),
+            request: Flow::default(),
+            response: Flow::default(),
+            slots: Vec::new(),
+            entered: 0,
+            asked: None,
+            asker: Asker::default(),
+            details: None,
+            properties: Vec::new(),
+            started: Time::default(),
+            last_progress: Time::default(),
+            paused_since: None,
+            responded: None,
+            upstream_address: None,
+            woken: false,
+        }
+    }
+
+    pub(crate) fn flow(&mut self, direction: Direction) -> &mut Flow {
+        match direction {
+            Direction::Request => &mut self.request,
+            Direction::Response => &mut self.response,
+        }
+    }
+
+    pub(crate) fn filter(&self, index: FilterIndex) -> Option<&ChainFilter> {
+        self.chain.get(index)
+    }
+
+    /// Whether a head is kept after it was sent: some filter may look back at it.
+    pub(crate) fn keeps_heads(&self) -> bool {
+        self.chain.looks_back()
+    }
+
+    /// What was known from the start.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_ref()
+    }
+
+    /// The next thing to do in this direction.
+    pub fn next_effect(&mut self, direction: Direction) -> Option<Effect> {
+        self.flow(direction).out.pop_front()
+    }
+
+    /// Whether something is ready to be done in this direction.
+    #[must_use]
+    pub fn has_effects(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Request => !self.request.out.is_empty(),
+            Direction::Response => !self.response.out.is_empty(),
+        }
+    }
+
+    /// Whether more of this direction's message should be read now. Not reading is how back-pressure works: what was read before
+    /// is still here, or a filter has stopped the direction.
+    #[must_use]
+    pub fn wants_more(&self, direction: Direction, limits: &Limits) -> bool {
+        match direction {
+            Direction::Request => self.request.wants_more(limits.held_bytes),
+            Direction::Response => self.response.wants_more(limits.held_bytes),
+        }
+    }
+
+    /// Whether the response no longer comes from the upstream, or nothing more is to be sent there.
+    #[must_use]
+    pub fn request_is_closed(&self) -> bool {
+        self.request.stage == Stage::Closed
+    }
+
+    /// Whether the body of this direction must be fed through, because some filter looks at it.
+    #[must_use]
+    pub fn watches_body(&self, direction: Direction) -> bool {
+        self.chain.watches_body(direction)
+    }
+
+    /// Records the endpoint that was chosen.
+    pub fn set_upstream_address(&mut self, address: SocketAddr) {
+        self.upstream_address = Some(address);
+    }
+
+    /// The endpoint that was chosen.
+    #[must_use]
+    pub fn upstream_address(&self) -> Option<SocketAddr> {
+        self.upstream_address
+    }
+
+    /// Why the response is not the upstream's, if it is not: the gateway's code word, or a filter's own words.
+    #[must_use]
+    pub fn details(&self) -> Option<&Details> {
+        self.details.as_ref()
+    }
+
+    /// When the request's head came in.
+    #[must_use]
+    pub fn started(&self) -> Time {
+        self.started
+    }
+
+    /// Counts body bytes that pass by without being fed through, and notes that something moved.
+    pub fn passed(&mut self, direction: Direction, bytes: u64, now: Time) {
+        self.last_progress = now;
+        let flow = self.flow(direction);
+        flow.received += bytes;
+        flow.sent += bytes;
+    }
+
+    /// Body bytes received and sent in this direction.
+    #[must_use]
+    pub fn body_bytes(&self, direction: Direction) -> (u64, u64) {
+        match direction {
+            Direction::Request => (self.request.received, self.request.sent),
+            Direction::Response => (self.response.received, self.response.sent),
+        }
+    }
+
+    /// Which deadline has passed, if one has.
+    fn overdue(&self, now: Time, limits: &Limits) -> Option<Failure> {
+        let waited = |since: Time| now.saturating_since(since);
+        if self.paused_since.is_some_and(|since| waited(since) > limits.filter_pause) {
+            return Some(Failure::FilterTimeout);
+        }
+        let waits_for_head = self.stand == Stand::Requesting && self.paused_since.is_none();
+        let timeout = self.facts().map_or(limits.exchange_idle, |facts| facts.timeout);
+        if waits_for_head && waited(self.started) > timeout && self.request.head_is_sent() {
+            return Some(Failure::UpstreamTimeout);
+        }
+        (waited(self.last_progress) > limits.exchange_idle).then_some(Failure::Idle)
+    }
+
+    /// Every rule this type lives by; checked after each event in debug builds and by the random driver.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check(&self) {
+        use crate::flow::Gate;
+        for flow in [&self.request, &self.response] {
+            assert_eq!(flow.stations.len(), self.chain.len());
+            for station in &flow.stations {
+                assert!(station.gate != Gate::Open || station.held() == 0, "an open station holds bytes");
+                assert!(station.gate != Gate::Open || !station.trailers, "an open station holds trailers");
+                assert!(!station.resume, "a resume was left undone");
+            }
+            let aborts = flow.out.iter().filter(|effect| matches!(effect, Effect::Abort(_))).count();
+            assert!(aborts <= 1, "a stream can break off only once");
+        }
+        assert!(self.asked.is_none(), "something asked for was left undone");
+        assert!(self.entered <= self.chain.len());
+    }
+}
+
+/// The exchanges of one worker.
+#[derive(Debug, Default)]
+pub struct Exchanges {
+    /// The limits they live under.
+    pub limits: Limits,
+    /// The present. The worker sets it before it feeds an event.
+    pub now: Time,
+    /// Callouts guests have started; the worker takes them.
+    pub callouts: Vec<Callout>,
+    table: Vec<Exchange>,
+    free: Vec<u32>,
+    woken: Vec<ExchangeId>,
+}
+
+impl Exchanges {
+    /// A new exchange for this chain. Its first event is the request's head.
+    pub fn open(&mut self, chain: Arc<Chain>, facts: Facts) -> ExchangeId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.table.push(Exchange::new(Arc::default()));
+            u32::try_from(self.table.len() - 1).unwrap_or(u32::MAX)
+        });
+        let now = self.now;
+        let Some(exchange) = self.table.get_mut(index as usize) else { return ExchangeId { index, life: 0 } };
+        let filters = chain.len();
+        exchange.live = true;
+        exchange.facts = Some(facts);
+        exchange.chain = chain;
+        exchange.stand = Stand::Requesting;
+        exchange.request.reset(filters);
+        exchange.response.reset(filters);
+        exchange.slots.clear();
+        exchange.slots.resize(filters, Slot::Idle);
+        exchange.properties.clear();
+        (exchange.entered, exchange.asked, exchange.details) = (0, None, None);
+        (exchange.started, exchange.last_progress) = (now, now);
+        (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
+        exchange.woken = false;
+        ExchangeId { index, life: exchange.life }
+    }
+
+    /// The exchange, if it has not ended.
+    #[must_use]
+    pub fn get(&self, id: ExchangeId) -> Option<&Exchange> {
+        self.table.get(id.index()).filter(|exchange| exchange.live && exchange.life == id.life)
+    }
+
+    /// The exchange, if it has not ended.
+    pub fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.table.get_mut(id.index()).filter(|exchange| exchange.live && exchange.life == id.life)
+    }
+
+    /// Frees the exchange's place.
+    pub(crate) fn remove(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.get_mut(id) {
+            exchange.live = false;
+            exchange.life = exchange.life.wrapping_add(1);
+            exchange.facts = None;
+            exchange.request.reset(0);
+            exchange.response.reset(0);
+            self.free.push(id.index);
+        }
+    }
+
+    /// How many live.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len() - self.free.len()
+    }
+
+    /// Whether none does.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Notes that an exchange has something to do that no event of its own brings up.
+    pub(crate) fn wake(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.get_mut(id)
+            && !exchange.woken
+        {
+            exchange.woken = true;
+            self.woken.push(id);
+        }
+    }
+
+    /// The next exchange that must be fed [`crate::event::Event::Woken`].
+    pub fn next_woken(&mut self) -> Option<ExchangeId> {
+        let id = self.woken.pop()?;
+        if let Some(exchange) = self.get_mut(id) {
+            exchange.woken = false;
+        }
+        Some(id)
+    }
+
+    /// Tells an exchange that a VM it had a context in has died.
+    pub fn orphan(&mut self, id: ExchangeId, filter: FilterIndex) {
+        if let Some(slot) = self.get_mut(id).and_then(|exchange| exchange.slots.get_mut(filter))
+            && matches!(slot, Slot::Live(_))
+        {
+            *slot = Slot::Orphaned;
+            self.wake(id);
+        }
+    }
+
+    /// The exchanges that have waited for too long, and for what. Cost: one look at each exchange.
+    #[must_use]
+    pub fn expired(&self) -> Vec<(ExchangeId, Failure)> {
+        let overdue = |(index, exchange): (usize, &Exchange)| {
+            let id = ExchangeId { index: u32::try_from(index).ok()?, life: exchange.life };
+            Some((id, exchange.overdue(self.now, &self.limits)?))
+        };
+        self.table.iter().enumerate().filter(|(_, exchange)| exchange.live).filter_map(overdue).collect()
+    }
+}

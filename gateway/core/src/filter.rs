@@ -1,0 +1,223 @@
+//! What the chain asks of a guest: callbacks, and the one trait that answers them.
+//!
+//! `gateway/vm` implements [`Filters`] with wasm instances, the tests with fakes. A guest's failure is one value, [`Failed`];
+//! what then happens to the exchange is the chain's business.
+
+use std::sync::Arc;
+
+use crate::context::{ContextRef, Owner};
+use crate::event::{Direction, End};
+use crate::exchange::Exchanges;
+
+/// A VM among the worker's: which module for which tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VmIndex(pub u32);
+
+/// A filter's place in its chain; 0 is nearest the client.
+pub type FilterIndex = usize;
+
+/// What happens to an exchange whose filter fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It ends with 503.
+    #[default]
+    Closed,
+    /// It goes on without the filter.
+    Open,
+}
+
+/// How Envoy's "stop iteration" from a headers callback is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeadersPause {
+    /// The whole stream stops until it is resumed; the default, as on Envoy.
+    #[default]
+    StopsAll,
+    /// Only the headers are held; body callbacks go on (`allow_on_headers_stop_iteration`).
+    HoldsHeaders,
+}
+
+/// One call into a guest, with its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callback {
+    /// `proxy_on_request_headers` or `proxy_on_response_headers`: how many pairs, and whether nothing follows.
+    Headers(Direction, u32, End),
+    /// `proxy_on_request_body` or `proxy_on_response_body`: how many bytes the buffer shows.
+    Body(Direction, u32, End),
+    /// `proxy_on_request_trailers` or `proxy_on_response_trailers`.
+    Trailers(Direction, u32),
+    /// `proxy_on_log`.
+    Log,
+    /// `proxy_on_done`.
+    Done,
+    /// `proxy_on_delete`.
+    Delete,
+}
+
+impl Callback {
+    /// The export that answers it.
+    #[must_use]
+    pub fn export(self) -> Export {
+        match self {
+            Self::Headers(Direction::Request, ..) => Export::RequestHeaders,
+            Self::Headers(Direction::Response, ..) => Export::ResponseHeaders,
+            Self::Body(Direction::Request, ..) => Export::RequestBody,
+            Self::Body(Direction::Response, ..) => Export::ResponseBody,
+            Self::Trailers(Direction::Request, _) => Export::RequestTrailers,
+            Self::Trailers(Direction::Response, _) => Export::ResponseTrailers,
+            Self::Log => Export::Log,
+            Self::Done => Export::Done,
+            Self::Delete => Export::Delete,
+        }
+    }
+}
+
+/// A callback a module may export and the chain may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Export {
+    /// `proxy_on_request_headers`.
+    RequestHeaders = 1,
+    /// `proxy_on_request_body`.
+    RequestBody = 1 << 1,
+    /// `proxy_on_request_trailers`.
+    RequestTrailers = 1 << 2,
+    /// `proxy_on_response_headers`.
+    ResponseHeaders = 1 << 3,
+    /// `proxy_on_response_body`.
+    ResponseBody = 1 << 4,
+    /// `proxy_on_response_trailers`.
+    ResponseTrailers = 1 << 5,
+    /// `proxy_on_log`.
+    Log = 1 << 6,
+    /// `proxy_on_done`.
+    Done = 1 << 7,
+    /// `proxy_on_delete`.
+    Delete = 1 << 8,
+}
+
+/// The callbacks a module exports. One that is missing is never called and costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exports(u16);
+
+impl Exports {
+    /// These and `export`.
+    #[must_use]
+    pub fn with(self, export: Export) -> Self {
+        Self(self.0 | export as u16)
+    }
+
+    /// Whether `export` is among them.
+    #[must_use]
+    pub fn has(self, export: Export) -> bool {
+        self.0 & export as u16 != 0
+    }
+
+    /// Whether it looks at what follows the head in this direction.
+    #[must_use]
+    pub fn watches_body(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Request => self.has(Export::RequestBody) || self.has(Export::RequestTrailers),
+            Direction::Response => self.has(Export::ResponseBody) || self.has(Export::ResponseTrailers),
+        }
+    }
+
+    /// Whether it may ask for a head after that head has been sent on.
+    #[must_use]
+    pub fn looks_back(self) -> bool {
+        self.0 & !(Export::RequestHeaders as u16) != 0
+    }
+}
+
+/// One filter of a chain.
+#[derive(Clone, Debug)]
+pub struct ChainFilter {
+    /// Its plugin's name, for logs and metrics.
+    pub name: Arc<str>,
+    /// The VM it runs in.
+    pub vm: VmIndex,
+    /// Which of the VM's root contexts carries its configuration.
+    pub root: usize,
+    /// What its module exports.
+    pub exports: Exports,
+    /// What to do when it fails.
+    pub on_failure: OnFailure,
+    /// What a pause in a headers callback means.
+    pub headers_pause: HeadersPause,
+}
+
+/// A route's ordered filters.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    filters: Box<[ChainFilter]>,
+    looks_back: bool,
+    watches: [bool; 2],
+}
+
+impl Chain {
+    /// A chain of these filters, nearest the client first.
+    #[must_use]
+    pub fn new(filters: Vec<ChainFilter>) -> Self {
+        let watches =
+            [Direction::Request, Direction::Response].map(|d| filters.iter().any(|filter| filter.exports.watches_body(d)));
+        let looks_back = filters.iter().any(|filter| filter.exports.looks_back());
+        Self { filters: filters.into(), looks_back, watches }
+    }
+
+    /// How many filters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// The filter at `index`.
+    #[must_use]
+    pub fn get(&self, index: FilterIndex) -> Option<&ChainFilter> {
+        self.filters.get(index)
+    }
+
+    /// Whether some filter looks at what follows the head. If none does, the body never enters this crate.
+    #[must_use]
+    pub fn watches_body(&self, direction: Direction) -> bool {
+        match (direction, self.watches) {
+            (Direction::Request, [request, _]) => request,
+            (Direction::Response, [_, response]) => response,
+        }
+    }
+
+    /// Whether some filter may ask for a head after it has been sent on; if so, it is kept.
+    #[must_use]
+    pub fn looks_back(&self) -> bool {
+        self.looks_back
+    }
+}
+
+/// A guest that trapped, ran out of its budget, or could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed;
+
+/// The guests of one worker, as the chain sees them.
+pub trait Filters {
+    /// Creates a context for an exchange in the filter's VM, starting the VM if need be.
+    ///
+    /// # Errors
+    /// When the VM cannot be started, or fails while it creates the context.
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed>;
+
+    /// Calls a guest and returns what it answered; callbacks without a result answer 0.
+    ///
+    /// The exchanges are lent to the guest for the call: what it asks of any of them is recorded there, and acted on after it
+    /// has returned.
+    ///
+    /// # Errors
+    /// When the VM failed, now or since the context was created.
+    fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed>;
+
+    /// Forgets a context, after its last callback.
+    fn close(&mut self, context: ContextRef);
+}

@@ -1,0 +1,480 @@
+//! Questions a guest may ask while it is being called.
+//!
+//! A [`Host`] speaks Rust types and knows no guest memory; `gateway/vm` and `sdk/testing` decode and encode around it. It never
+//! calls a guest and never waits: what a guest starts is recorded, and done when its callback has returned. Statuses follow the
+//! ABI reference §6, and never leave the set that SDKs accept (§12.1).
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use portcullis_abi::{BufferType, MapType, Status, StreamType};
+
+use crate::buffer::Buffer;
+use crate::context::{Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Owner, Root};
+use crate::event::Direction;
+use crate::exchange::{Asked, Exchange, Exchanges, Stand};
+use crate::filter::FilterIndex;
+use crate::flow::{Gate, Stage};
+use crate::headers::{Headers, Refused, Scheme};
+use crate::property;
+use crate::reply::{Details, LocalReply};
+use crate::time::Time;
+
+/// What a guest sees of the gateway during one callback.
+#[derive(Debug)]
+pub struct Host<'a> {
+    /// The worker's exchanges, lent for the callback.
+    pub exchanges: &'a mut Exchanges,
+    /// The guest's VM.
+    pub contexts: &'a mut Contexts,
+}
+
+/// A local reply as a guest asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestReply<'a> {
+    /// The status code, unchecked.
+    pub status: u32,
+    /// What to call it in logs.
+    pub details: &'a [u8],
+    /// The body.
+    pub body: &'a [u8],
+    /// The gRPC status; -1 as unsigned means "none".
+    pub grpc_status: u32,
+}
+
+/// A callout as a guest asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestCallout<'a> {
+    /// The upstream's name.
+    pub upstream: &'a [u8],
+    /// The body.
+    pub body: &'a [u8],
+    /// How long it may take; 0 leaves it to the host.
+    pub timeout_ms: u32,
+}
+
+/// What a write to a header map came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It was made.
+    Done,
+    /// It was left out, since it could not be put on a wire. The guest hears `Ok`: SDKs abort on any other status, and one
+    /// bad value from a client must not cost the VM. The caller logs it.
+    LeftOut(Refused),
+}
+
+impl Host<'_> {
+    /// The context a call is about: the effective one, or the one whose callback runs.
+    fn context(&self) -> Option<Entry> {
+        self.contexts.entry(self.contexts.effective.or(self.contexts.current)?)
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        match self.context()? {
+            Entry::Exchange(owner) => Some(owner),
+            Entry::Root(_) => None,
+        }
+    }
+
+    fn exchange(&self) -> Option<(&Exchange, FilterIndex)> {
+        let owner = self.owner()?;
+        Some((self.exchanges.get(owner.exchange)?, owner.filter))
+    }
+
+    fn exchange_mut(&mut self) -> Option<(&mut Exchange, FilterIndex)> {
+        let owner = self.owner()?;
+        Some((self.exchanges.get_mut(owner.exchange)?, owner.filter))
+    }
+
+    /// The root of the context a call is about.
+    #[must_use]
+    pub fn root(&self) -> Option<&Root> {
+        self.contexts.roots.get(self.root_index()?)
+    }
+
+    fn root_index(&self) -> Option<usize> {
+        match self.context()? {
+            Entry::Root(index) => Some(index),
+            Entry::Exchange(owner) => Some(owner.root),
+        }
+    }
+
+    /// A header map, if this phase has it.
+    #[must_use]
+    pub fn map(&self, map: MapType) -> Option<&Headers> {
+        match map {
+            MapType::HttpCallResponseHeaders => self.contexts.callout.as_ref()?.headers.as_ref(),
+            MapType::HttpCallResponseTrailers => self.contexts.callout.as_ref()?.trailers.as_ref(),
+            MapType::GrpcReceiveInitialMetadata | MapType::GrpcReceiveTrailingMetadata => None,
+            MapType::HttpRequestHeaders
+            | MapType::HttpRequestTrailers
+            | MapType::HttpResponseHeaders
+            | MapType::HttpResponseTrailers => {
+                let (exchange, filter) = self.exchange()?;
+                let flow = if is_request(map) { &exchange.request } else { &exchange.response };
+                let ending = exchange.stand == Stand::Ending;
+                if is_trailers(map) {
+                    let here = flow.stations.get(filter).is_some_and(|station| station.trailers);
+                    flow.trailers.as_ref().filter(|_| here || ending)
+                } else {
+                    flow.headers.as_ref().filter(|_| ending || flow.stage == Stage::HeadAt(filter))
+                }
+            }
+        }
+    }
+
+    /// A header map to change, if this phase allows it. Trailers come into being on the first write in the last body callback.
+    fn map_mut(&mut self, map: MapType) -> Option<&mut Headers> {
+        let direction = match map {
+            MapType::HttpRequestHeaders | MapType::HttpRequestTrailers => Direction::Request,
+            MapType::HttpResponseHeaders | MapType::HttpResponseTrailers => Direction::Response,
+            MapType::GrpcReceiveInitialMetadata
+            | MapType::GrpcReceiveTrailingMetadata
+            | MapType::HttpCallResponseHeaders
+            | MapType::HttpCallResponseTrailers => return None,
+        };
+        let in_callback = self.contexts.effective.is_none();
+        let (exchange, filter) = self.exchange_mut()?;
+        if exchange.stand == Stand::Ending {
+            return None;
+        }
+        let flow = exchange.flow(direction);
+        if !is_trailers(map) {
+            return (flow.stage == Stage::HeadAt(filter)).then_some(flow.headers.as_mut()).flatten();
+        }
+        let station = flow.stations.get(filter)?;
+        if station.trailers {
+            return flow.trailers.as_mut();
+        }
+        let last_body = station.ended && in_callback && flow.trailers.is_none();
+        last_body.then(|| flow.new_trailers.get_or_insert_with(|| Headers::trailers(HeaderMap::new())))
+    }
+
+    /// The first value of a header.
+    ///
+    /// # Errors
+    /// `NotFound` when it is absent or the map is not available. Envoy answers `BadArgument` in the second case, on which Rust's
+    /// SDK aborts; no plugin can rely on that.
+    pub fn header(&self, map: MapType, name: &[u8]) -> Result<&[u8], Status> {
+        self.map(map).and_then(|headers| headers.get(name)).ok_or(Status::NotFound)
+    }
+
+    /// Replaces a whole map; entries that cannot be written are left out, and counted.
+    ///
+    /// # Errors
+    /// `BadArgument` when the map cannot be changed now.
+    pub fn set_map<'p>(
+        &mut self,
+        map: MapType,
+        pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    ) -> Result<usize, Status> {
+        let max = self.exchanges.limits.header_fields;
+        Ok(self.map_mut(map).ok_or(Status::BadArgument)?.set_all(pairs, max))
+    }
+
+    /// Appends an entry.
+    ///
+    /// # Errors
+    /// `BadArgument` when the map cannot be changed now.
+    pub fn add_header(&mut self, map: MapType, name: &[u8], value: &[u8]) -> Result<Written, Status> {
+        let max = self.exchanges.limits.header_fields;
+        Ok(written(self.map_mut(map).ok_or(Status::BadArgument)?.add(name, value, max)))
+    }
+
+    /// Replaces all entries of a name by one.
+    ///
+    /// # Errors
+    /// `BadArgument` when the map cannot be changed now.
+    pub fn replace_header(&mut self, map: MapType, name: &[u8], value: &[u8]) -> Result<Written, Status> {
+        let max = self.exchanges.limits.header_fields;
+        Ok(written(self.map_mut(map).ok_or(Status::BadArgument)?.replace(name, value, max)))
+    }
+
+    /// Removes all entries of a name.
+    ///
+    /// # Errors
+    /// `BadArgument` when the map cannot be changed now.
+    pub fn remove_header(&mut self, map: MapType, name: &[u8]) -> Result<(), Status> {
+        self.map_mut(map).ok_or(Status::BadArgument)?.remove(name);
+        Ok(())
+    }
+
+    /// Hands the pieces of a buffer's range, and their total length, to `give`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such buffer now; else what `give` answers.
+    pub fn buffer(&self, buffer: BufferType) -> Result<GuestBuffer<'_>, Status> {
+        match buffer {
+            BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
+                let held = self.exchange().and_then(|(exchange, filter)| {
+                    let flow = if buffer == BufferType::HttpRequestBody { &exchange.request } else { &exchange.response };
+                    flow.stations.get(filter).map(|station| &station.visible)
+                });
+                Ok(held.map_or(GuestBuffer::Bytes(&[]), GuestBuffer::Held))
+            }
+            // Always there on Envoy, and empty without a TCP or gRPC stream.
+            BufferType::DownstreamData | BufferType::UpstreamData | BufferType::GrpcReceiveBuffer | BufferType::CallData => {
+                Ok(GuestBuffer::Bytes(&[]))
+            }
+            BufferType::HttpCallResponseBody => {
+                let callout = self.contexts.callout.as_ref().ok_or(Status::NotFound)?;
+                Ok(GuestBuffer::Bytes(&callout.body))
+            }
+            BufferType::VmConfiguration => Ok(GuestBuffer::Bytes(&self.contexts.vm_configuration)),
+            // Envoy has it during `proxy_on_configure` only; other hosts' plugins read it at any time.
+            BufferType::PluginConfiguration => {
+                Ok(GuestBuffer::Bytes(&self.root().ok_or(Status::NotFound)?.configuration))
+            }
+        }
+    }
+
+    /// Replaces a range of a body. A body can be changed while its filter sees or holds it.
+    ///
+    /// # Errors
+    /// `BadArgument` when the buffer cannot be changed, or not now.
+    pub fn set_buffer(&mut self, buffer: BufferType, start: usize, size: usize, data: Bytes) -> Result<(), Status> {
+        let direction = match buffer {
+            BufferType::HttpRequestBody => Direction::Request,
+            BufferType::HttpResponseBody => Direction::Response,
+            BufferType::DownstreamData
+            | BufferType::UpstreamData
+            | BufferType::HttpCallResponseBody
+            | BufferType::GrpcReceiveBuffer
+            | BufferType::VmConfiguration
+            | BufferType::PluginConfiguration
+            | BufferType::CallData => return Err(Status::BadArgument),
+        };
+        let limit = self.exchanges.limits.held_bytes;
+        let in_callback = self.contexts.effective.is_none();
+        let (exchange, filter) = self.exchange_mut().ok_or(Status::BadArgument)?;
+        let flow = exchange.flow(direction);
+        let in_headers = flow.stage == Stage::HeadAt(filter);
+        let station = flow.stations.get_mut(filter).ok_or(Status::BadArgument)?;
+        let holds = matches!(station.gate, Gate::StopBody | Gate::HoldHead | Gate::StopTrailers);
+        let sees = in_callback && (!station.visible.is_empty() || station.ended) && !in_headers;
+        if !holds && !sees {
+            return Err(Status::BadArgument);
+        }
+        if station.held().saturating_add(data.len()) > limit.saturating_mul(4) {
+            return Err(Status::BadArgument);
+        }
+        station.visible.splice(start, size, data);
+        flow.modified = true;
+        Ok(())
+    }
+
+    /// Asks for a paused direction to go on, once the callback has returned. One that is not paused is left alone.
+    ///
+    /// # Errors
+    /// `Unimplemented` for the upstream side of a TCP stream, as on Envoy.
+    pub fn continue_stream(&mut self, stream: StreamType) -> Result<(), Status> {
+        let direction = match stream {
+            StreamType::HttpRequest => Direction::Request,
+            StreamType::HttpResponse => Direction::Response,
+            StreamType::Downstream => return Ok(()),
+            StreamType::Upstream => return Err(Status::Unimplemented),
+        };
+        let Some(owner) = self.owner() else { return Ok(()) };
+        let Some(exchange) = self.exchanges.get_mut(owner.exchange).filter(|exchange| exchange.stand != Stand::Ending) else {
+            return Ok(());
+        };
+        let flow = exchange.flow(direction);
+        if matches!(flow.stage, Stage::Waiting | Stage::Closed | Stage::Done) {
+            return Ok(());
+        }
+        if let Some(station) = flow.station(owner.filter) {
+            station.resume = true;
+        }
+        self.exchanges.wake(owner.exchange);
+        Ok(())
+    }
+
+    /// Asks for the exchange to be broken off, once the callback has returned.
+    pub fn close_stream(&mut self, stream: StreamType) {
+        match stream {
+            StreamType::HttpRequest | StreamType::HttpResponse => self.ask(Asked::Close),
+            StreamType::Downstream | StreamType::Upstream => {}
+        }
+    }
+
+    /// Asks for a local reply, once the callback has returned. The first in a callback wins; where there is no exchange to reply
+    /// to, it has no effect.
+    pub fn send_local_response<'p>(
+        &mut self,
+        reply: GuestReply<'_>,
+        fields: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    ) {
+        let max = self.exchanges.limits.header_fields;
+        let mut headers = Headers::trailers(HeaderMap::new());
+        // A `:status` among the fields is ignored, and what cannot be written is left out: this map takes neither.
+        fields.for_each(|(name, value)| _ = headers.add(name, value, max));
+        let status = u16::try_from(reply.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        let words = String::from_utf8_lossy(reply.details).replace(char::is_whitespace, "_");
+        self.ask(Asked::Reply(LocalReply {
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            details: Details::Filter(words.into()),
+            fields: headers.into_parts().1,
+            body: Bytes::copy_from_slice(reply.body),
+            grpc_status: (reply.grpc_status != u32::MAX).then_some(reply.grpc_status),
+        }));
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        if let Some(owner) = self.owner()
+            && let Some(exchange) = self.exchanges.get_mut(owner.exchange)
+        {
+            exchange.ask(asked);
+            self.exchanges.wake(owner.exchange);
+        }
+    }
+
+    /// Makes later calls of this callback about another context; 0 ends that.
+    ///
+    /// # Errors
+    /// `BadArgument` for an id that is not in this VM.
+    pub fn set_effective_context(&mut self, id: u32) -> Result<(), Status> {
+        if id == 0 {
+            self.contexts.effective = None;
+            return Ok(());
+        }
+        self.contexts.entry(ContextId(id)).ok_or(Status::BadArgument)?;
+        self.contexts.effective = Some(ContextId(id));
+        Ok(())
+    }
+
+    /// A property's value in Envoy's encoding.
+    ///
+    /// # Errors
+    /// `NotFound`, or `SerializationFailure` for what has no single value.
+    pub fn property(&self, path: &[u8]) -> Result<Vec<u8>, Status> {
+        let exchange = self.exchange().map(|(exchange, _)| exchange);
+        property::get(exchange, self.root(), self.exchanges.now, path)
+    }
+
+    /// Sets a property on the exchange, for this and later filters.
+    ///
+    /// # Errors
+    /// `NotFound` in a root context, as on Envoy; `BadArgument` when the exchange holds as much as it may.
+    pub fn set_property(&mut self, path: &[u8], value: &[u8]) -> Result<(), Status> {
+        let limit = self.exchanges.limits.property_bytes;
+        let (exchange, _) = self.exchange_mut().ok_or(Status::NotFound)?;
+        property::set(&mut exchange.properties, path, value, limit)
+    }
+
+    /// Sets or, with 0, stops the timer of the calling context's root. Periods below the limit are lengthened to it.
+    pub fn set_tick(&mut self, period_ms: u32) {
+        let period = std::time::Duration::from_millis(u64::from(period_ms)).max(self.exchanges.limits.shortest_tick);
+        let now: Time = self.exchanges.now;
+        let Some(root) = self.root_index().and_then(|index| self.contexts.roots.get_mut(index)) else { return };
+        root.tick = (period_ms > 0).then_some(period);
+        root.next_tick = root.tick.map(|period| now + period);
+    }
+
+    /// Starts an HTTP callout; the answer is a later callback of the root. Returns its token.
+    ///
+    /// # Errors
+    /// `BadArgument` for a time beyond 2³¹ ms, an unknown upstream, or a head without method, path or authority;
+    /// `InternalFailure` when too many are in flight.
+    pub fn http_call<'p>(
+        &mut self,
+        callout: GuestCallout<'_>,
+        pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+        trailers: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    ) -> Result<u32, Status> {
+        let limits = self.exchanges.limits;
+        if callout.timeout_ms >= 1 << 31 {
+            return Err(Status::BadArgument);
+        }
+        let name = std::str::from_utf8(callout.upstream).map_err(|_| Status::BadArgument)?;
+        let upstream = *self.contexts.upstreams.get(name).ok_or(Status::BadArgument)?;
+        let headers = callout_head(pairs, limits.header_fields)?;
+        let root = self.root().ok_or(Status::BadArgument)?.id;
+        if self.contexts.callouts_in_flight >= limits.callouts {
+            return Err(Status::InternalFailure);
+        }
+        let mut tail = Headers::trailers(HeaderMap::new());
+        tail.set_all(trailers, limits.header_fields);
+        let asked = std::time::Duration::from_millis(u64::from(callout.timeout_ms));
+        self.contexts.callouts_in_flight += 1;
+        let token = self.contexts.token();
+        self.exchanges.callouts.push(Callout {
+            root: ContextRef { vm: self.contexts.vm, life: self.contexts.life, id: root },
+            token,
+            upstream,
+            headers,
+            body: Bytes::copy_from_slice(callout.body),
+            trailers: tail.into_parts().1,
+            timeout: if asked.is_zero() { limits.callout_timeout } else { asked.min(limits.callout_timeout) },
+        });
+        Ok(token)
+    }
+
+    /// The sizes a callout callback announces: headers, body bytes, trailers.
+    #[must_use]
+    pub fn callout_sizes(response: &CalloutResponse) -> (usize, usize, usize) {
+        let count = |headers: &Option<Headers>| headers.as_ref().map_or(0, Headers::count);
+        (count(&response.headers), response.body.len(), count(&response.trailers))
+    }
+}
+
+/// Bytes a guest may read.
+#[derive(Clone, Copy, Debug)]
+pub enum GuestBuffer<'a> {
+    /// In one piece.
+    Bytes(&'a [u8]),
+    /// A held body, in several.
+    Held(&'a Buffer),
+}
+
+impl<'a> GuestBuffer<'a> {
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Held(buffer) => buffer.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pieces of up to `max` bytes from `start` on.
+    pub fn range(self, start: usize, max: usize) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let (one, many) = match self {
+            Self::Bytes(bytes) => {
+                let rest = bytes.get(start..).unwrap_or_default();
+                (rest.get(..max.min(rest.len())), None)
+            }
+            Self::Held(buffer) => (None, Some(buffer.range(start, max))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+fn is_request(map: MapType) -> bool {
+    matches!(map, MapType::HttpRequestHeaders | MapType::HttpRequestTrailers)
+}
+
+fn is_trailers(map: MapType) -> bool {
+    matches!(map, MapType::HttpRequestTrailers | MapType::HttpResponseTrailers)
+}
+
+fn written(result: Result<(), Refused>) -> Written {
+    result.map_or_else(Written::LeftOut, |()| Written::Done)
+}
+
+/// The head of a callout. Envoy asks for method, path and authority, and takes `host` for the last.
+fn callout_head<'p>(
+    pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    max_fields: usize,
+) -> Result<Headers, Status> {
+    let path = http::uri::PathAndQuery::from_static("/");
+    let mut headers = Headers::request(http::Method::GET, Scheme::Http, path, HeaderMap::new());
+    let mut has_method = false;
+    headers.set_all(pairs.inspect(|(name, _)| has_method |= *name == b":method"), max_fields);
+    let complete = has_method && headers.path().is_some() && headers.authority().is_some();
+    if complete { Ok(headers) } else { Err(Status::BadArgument) }
+}

@@ -1,0 +1,23 @@
+//! What a gateway decides, and nothing it waits for.
+//!
+//! An exchange takes [`event::Event`]s and yields [`event::Effect`]s; in between, the filter [`chain`] calls guests through the
+//! one trait [`filter::Filters`]. Routing, balancing, header rules, limits and local replies live here too. There is no socket,
+//! no clock, no thread and no randomness in this crate: time is an argument, so that the same events always give the same
+//! effects and every rule can be tested without a network.
+
+pub mod buffer;
+pub mod chain;
+pub mod context;
+pub mod event;
+pub mod exchange;
+pub mod filter;
+pub mod flow;
+pub mod forward;
+pub mod headers;
+pub mod host;
+pub mod limits;
+pub mod property;
+pub mod reply;
+pub mod route;
+pub mod time;
+pub mod upstream;

@@ -1,0 +1,49 @@
+//! Every size, count and time limit, with its default.
+//!
+//! Hitting one is a typed refusal that the client, the guest or the operator can see; nothing here is enforced by luck.
+
+use std::time::Duration;
+
+/// The limits of one gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Body bytes held back per direction of an exchange while a filter pauses. Over it, requests get 413 and responses 502.
+    pub held_bytes: usize,
+    /// How long a filter may keep an exchange paused before it ends with 504.
+    pub filter_pause: Duration,
+    /// How long an exchange may be without any progress.
+    pub exchange_idle: Duration,
+    /// Callouts in flight per VM.
+    pub callouts: usize,
+    /// Body bytes of a callout's response.
+    pub callout_response_bytes: usize,
+    /// How long a callout may take when the guest names no time.
+    pub callout_timeout: Duration,
+    /// Bytes of properties that guests set on one exchange.
+    pub property_bytes: usize,
+    /// Header fields in one map, after a guest's changes.
+    pub header_fields: usize,
+    /// The shortest period of a guest's timer.
+    pub shortest_tick: Duration,
+}
+
+impl Limits {
+    /// The defaults. `held_bytes` and `callout_response_bytes` are Envoy's buffer limits, `exchange_idle` its stream idle timeout.
+    pub const DEFAULT: Self = Self {
+        held_bytes: 1 << 20,
+        filter_pause: Duration::from_secs(30),
+        exchange_idle: Duration::from_secs(300),
+        callouts: 256,
+        callout_response_bytes: 1 << 20,
+        callout_timeout: Duration::from_secs(60),
+        property_bytes: 64 << 10,
+        header_fields: 256,
+        shortest_tick: Duration::from_millis(1),
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

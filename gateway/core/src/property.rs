@@ -1,0 +1,206 @@
+//! Property path → value, in Envoy's encodings (ABI reference §8).
+//!
+//! `request.*` and `response.*` stay readable for the whole exchange where Envoy takes them away between phases: a superset that
+//! telemetry plugins were written against. The old top-level names work beside the new ones.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use portcullis_abi::{Status, pairs};
+
+use crate::context::Root;
+use crate::event::Direction;
+use crate::exchange::{Exchange, Stand};
+use crate::headers::Headers;
+use crate::time::Time;
+
+type Value = Result<Vec<u8>, Status>;
+
+/// The value at `path`, whose segments are joined by NUL.
+///
+/// # Errors
+/// `NotFound` for what does not exist here or now, `SerializationFailure` for an empty path or an object without a value.
+pub fn get(exchange: Option<&Exchange>, root: Option<&Root>, now: Time, path: &[u8]) -> Value {
+    if path.is_empty() {
+        return Err(Status::SerializationFailure);
+    }
+    let mut segments = path.split(|byte| *byte == 0);
+    let first = segments.next().unwrap_or_default();
+    let second = segments.next();
+    let rest = second.map(|second| path.get(first.len() + second.len() + 2..)).unwrap_or_default();
+    let found = match first {
+        b"plugin_name" | b"plugin_root_id" => text(root.map(|root| root.name.as_bytes())),
+        b"plugin_vm_id" => text(root.map(|_| &b""[..])),
+        _ => match exchange {
+            None => Err(Status::NotFound),
+            Some(exchange) => attribute(exchange, now, first, second, rest),
+        },
+    };
+    match (found, exchange) {
+        (Err(Status::NotFound), Some(exchange)) => stored(exchange, path),
+        (found, _) => found,
+    }
+}
+
+/// Stores a value on the exchange. Attributes of the gateway's own keep their value whatever is stored under their name.
+///
+/// # Errors
+/// `BadArgument` when the exchange's properties together would exceed `limit` bytes.
+pub fn set(properties: &mut Vec<(Bytes, Bytes)>, path: &[u8], value: &[u8], limit: usize) -> Result<(), Status> {
+    let others: usize =
+        properties.iter().filter(|(name, _)| name != path).map(|(name, value)| name.len() + value.len()).sum();
+    if others + path.len() + value.len() > limit {
+        return Err(Status::BadArgument);
+    }
+    let value = Bytes::copy_from_slice(value);
+    match properties.iter_mut().find(|(name, _)| name == path) {
+        Some((_, old)) => *old = value,
+        None => properties.push((Bytes::copy_from_slice(path), value)),
+    }
+    Ok(())
+}
+
+fn stored(exchange: &Exchange, path: &[u8]) -> Value {
+    // Envoy shows what a plugin stores under `filter_state` too, with "wasm." before the name.
+    let name = path.strip_prefix(b"filter_state\0wasm.").unwrap_or(path);
+    let found = exchange.properties.iter().find(|(stored, _)| stored == name);
+    text(found.map(|(_, value)| &value[..]))
+}
+
+fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>, rest: Option<&[u8]>) -> Value {
+    match (first, second) {
+        (b"request" | b"response" | b"source" | b"destination" | b"connection" | b"upstream" | b"xds", None) => {
+            Err(Status::SerializationFailure)
+        }
+        (b"request", Some(name)) => request(exchange, now, name, rest),
+        (b"response", Some(name)) => response(exchange, name, rest),
+        (b"source", Some(name)) => address(exchange.facts().map(|facts| facts.source), name),
+        (b"destination", Some(name)) => address(exchange.facts().map(|facts| facts.destination), name),
+        (b"connection", Some(name)) => connection(exchange, name),
+        (b"connection_id", None) => connection(exchange, b"id"),
+        (b"upstream", Some(name)) => address(exchange.upstream_address(), name),
+        (b"xds", Some(b"cluster_name")) | (b"cluster_name", None) => {
+            named(exchange.facts().map(|facts| &facts.upstream[..]))
+        }
+        (b"xds", Some(b"route_name")) | (b"route_name", None) => named(exchange.facts().map(|facts| &facts.route[..])),
+        (b"xds", Some(b"virtual_host_name")) => named(exchange.facts().map(|facts| &facts.tenant[..])),
+        // 1 is "inbound" in Envoy's enum.
+        (b"xds", Some(b"listener_direction")) | (b"listener_direction", None) => int(1),
+        _ => Err(Status::NotFound),
+    }
+}
+
+fn request(exchange: &Exchange, now: Time, name: &[u8], rest: Option<&[u8]>) -> Value {
+    let headers = exchange.request.headers.as_ref();
+    let path = headers.and_then(Headers::path);
+    let (received, _) = exchange.body_bytes(Direction::Request);
+    let header_bytes = headers.map(Headers::byte_size);
+    match name {
+        b"path" => text(path.map(|path| path.as_str().as_bytes())),
+        b"url_path" => text(path.map(|path| path.path().as_bytes())),
+        b"query" => text(path.map(|path| path.query().unwrap_or_default().as_bytes())),
+        b"host" => text(headers.and_then(Headers::authority)),
+        b"scheme" => text(headers.and_then(|headers| Some(headers.scheme()?.as_str().as_bytes()))),
+        b"method" => text(headers.and_then(|headers| Some(headers.method()?.as_str().as_bytes()))),
+        b"headers" => map(headers, rest),
+        b"headers_bytes" => header_bytes.map_or(Err(Status::NotFound), |bytes| int(bytes as u64)),
+        b"referer" => header(headers, b"referer"),
+        b"useragent" => header(headers, b"user-agent"),
+        b"id" => header(headers, b"x-request-id"),
+        b"time" => int(exchange.started().as_nanos()),
+        b"protocol" => text(exchange.facts().map(|facts| facts.protocol.as_bytes())),
+        b"duration" if exchange.stand == Stand::Ending => {
+            int(u64::try_from(now.saturating_since(exchange.started()).as_nanos()).unwrap_or(u64::MAX))
+        }
+        b"size" => int(headers.and_then(Headers::content_length).unwrap_or(received)),
+        b"total_size" => int(received + header_bytes.unwrap_or(0) as u64),
+        _ => Err(Status::NotFound),
+    }
+}
+
+fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
+    let headers = exchange.response.headers.as_ref();
+    let (_, sent) = exchange.body_bytes(Direction::Response);
+    let ending = exchange.stand == Stand::Ending;
+    let header_bytes = headers.map_or(0, Headers::byte_size) as u64;
+    match name {
+        b"code" => match headers.and_then(Headers::status) {
+            Some(status) => int(u64::from(status.as_u16())),
+            None => Err(Status::NotFound),
+        },
+        b"code_details" if exchange.stand != Stand::Requesting => {
+            text(Some(exchange.details().map_or("via_upstream", |details| details.as_str()).as_bytes()))
+        }
+        b"headers" => map(headers, rest),
+        b"trailers" => map(exchange.response.trailers.as_ref(), rest),
+        b"flags" if ending => int(0),
+        b"headers_bytes" if ending => int(header_bytes),
+        b"size" if ending => int(sent),
+        b"total_size" if ending => int(sent + header_bytes),
+        b"grpc_status" if ending => match headers.and_then(|headers| headers.get(b"grpc-status")) {
+            Some(status) => int(std::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(2)),
+            None => int(2),
+        },
+        b"backend_latency" if ending => match exchange.responded {
+            Some(at) => int(u64::try_from(at.saturating_since(exchange.started()).as_nanos()).unwrap_or(u64::MAX)),
+            None => Err(Status::NotFound),
+        },
+        _ => Err(Status::NotFound),
+    }
+}
+
+fn connection(exchange: &Exchange, name: &[u8]) -> Value {
+    match name {
+        b"id" => exchange.facts().map_or(Err(Status::NotFound), |facts| int(facts.connection_id)),
+        b"mtls" => Ok(vec![0]),
+        b"requested_server_name" => Ok(Vec::new()),
+        _ => Err(Status::NotFound),
+    }
+}
+
+fn address(address: Option<SocketAddr>, name: &[u8]) -> Value {
+    match (address, name) {
+        (Some(address), b"address") => Ok(address.to_string().into_bytes()),
+        (Some(address), b"port") => int(u64::from(address.port())),
+        _ => Err(Status::NotFound),
+    }
+}
+
+fn header(headers: Option<&Headers>, name: &[u8]) -> Value {
+    text(headers.and_then(|headers| headers.get(name)))
+}
+
+fn map(headers: Option<&Headers>, name: Option<&[u8]>) -> Value {
+    let headers = headers.ok_or(Status::NotFound)?;
+    let Some(name) = name else { return Ok(all(headers)) };
+    headers.joined(name).ok_or(Status::NotFound)
+}
+
+/// The whole map, repeats joined as Envoy's attribute does it.
+fn all(headers: &Headers) -> Vec<u8> {
+    let mut joined: Vec<(&[u8], Vec<u8>)> = Vec::with_capacity(headers.count());
+    for (name, value) in headers.iter() {
+        match joined.iter_mut().find(|(seen, _)| *seen == name) {
+            Some((_, values)) => {
+                values.push(b',');
+                values.extend_from_slice(value);
+            }
+            None => joined.push((name, value.to_vec())),
+        }
+    }
+    let mut out = Vec::new();
+    pairs::write(|| joined.iter().map(|(name, value)| (*name, &value[..])), |piece| out.extend_from_slice(piece));
+    out
+}
+
+fn named(name: Option<&str>) -> Value {
+    text(name.filter(|name| !name.is_empty()).map(str::as_bytes))
+}
+
+fn text(value: Option<&[u8]>) -> Value {
+    value.map(<[u8]>::to_vec).ok_or(Status::NotFound)
+}
+
+fn int(value: u64) -> Value {
+    Ok(value.to_le_bytes().to_vec())
+}

@@ -1,0 +1,251 @@
+//! Verification keys: from settings or a JWKS document (RFC 7517), each bound to one algorithm.
+//!
+//! **Invariant**: a [`Key`] is whole. Lengths and curves are checked before the cryptography sees them, because it indexes
+//! into key bytes and a panic would end the VM at the first token.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::crypto::JwtVerifier;
+use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use serde::Deserialize;
+
+/// A JWKS document may hold this many keys; the rest is ignored.
+const MAX_KEYS: usize = 64;
+
+/// A token without `kid` is tried against this many keys of its algorithm: each try costs a signature.
+const MAX_CANDIDATES: usize = 4;
+
+/// One key.
+pub(crate) struct Key {
+    kid: Option<String>,
+    algorithm: Algorithm,
+    verifier: Box<dyn JwtVerifier>,
+}
+
+impl Key {
+    /// Whether this key made the signature.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &Vec<u8>) -> bool {
+        self.verifier.verify(message, signature).is_ok()
+    }
+
+    fn new(kid: Option<String>, algorithm: Algorithm, key: &DecodingKey) -> Result<Self, String> {
+        let verifier = (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key)
+            .map_err(|_| format!("the key does not fit {algorithm:?}"))?;
+        Ok(Self { kid, algorithm, verifier })
+    }
+}
+
+/// A key as settings write it: exactly one of `secret`, `secret_base64`, `pem` and `jwk`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyEntry {
+    kid: Option<String>,
+    alg: Option<String>,
+    secret: Option<String>,
+    secret_base64: Option<String>,
+    pem: Option<String>,
+    jwk: Option<Jwk>,
+}
+
+impl KeyEntry {
+    fn key(self) -> Result<Key, String> {
+        let alg = || self.alg.as_deref().ok_or("`alg` is needed beside a secret or a pem".to_owned()).and_then(algorithm);
+        match (&self.secret, &self.secret_base64, &self.pem, self.jwk.as_ref()) {
+            (Some(secret), None, None, None) => Key::new(self.kid.clone(), alg()?, &secret_key(secret.as_bytes())?),
+            (None, Some(secret), None, None) => {
+                let secret = STANDARD.decode(secret).map_err(|_| "`secret_base64` is not base64".to_owned())?;
+                Key::new(self.kid.clone(), alg()?, &secret_key(&secret)?)
+            }
+            (None, None, Some(pem), None) => Key::new(self.kid.clone(), alg()?, &pem_key(alg()?, pem.as_bytes())?),
+            (None, None, None, Some(jwk)) => jwk.key(self.kid.clone(), self.alg.as_deref()),
+            _ => Err("a key has exactly one of `secret`, `secret_base64`, `pem` and `jwk`".to_owned()),
+        }
+    }
+}
+
+/// One key of RFC 7517. Members not named here are allowed and ignored, as it demands.
+#[derive(Deserialize)]
+pub(crate) struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    k: Option<String>,
+    d: Option<String>,
+}
+
+impl Jwk {
+    fn key(&self, kid: Option<String>, alg: Option<&str>) -> Result<Key, String> {
+        if self.d.is_some() {
+            return Err("a private key is not needed here and does not belong here".to_owned());
+        }
+        let signs = self.usage.as_deref().is_none_or(|usage| usage == "sig");
+        let verifies = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        if !signs || !verifies {
+            return Err("the key is not meant for verifying signatures".to_owned());
+        }
+        if let (Some(outer), Some(inner)) = (alg, self.alg.as_deref())
+            && outer != inner
+        {
+            return Err(format!("`alg` is {outer}, but {inner} in the jwk"));
+        }
+        let algorithm = algorithm(alg.or(self.alg.as_deref()).unwrap_or_else(|| self.default_alg()))?;
+        Key::new(kid.or_else(|| self.kid.clone()), algorithm, &self.material(algorithm)?)
+    }
+
+    /// For a key that does not say: the algorithm everybody has for its type.
+    fn default_alg(&self) -> &'static str {
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => "RS256",
+            ("EC", Some("P-384")) => "ES384",
+            ("EC", _) => "ES256",
+            ("OKP", _) => "EdDSA",
+            ("oct", _) => "HS256",
+            _ => "",
+        }
+    }
+
+    fn material(&self, algorithm: Algorithm) -> Result<DecodingKey, String> {
+        let curve = self.crv.as_deref();
+        match (self.kty.as_str(), curve, algorithm) {
+            ("RSA", _, _) => rsa_key(&part(self.n.as_ref(), "n")?, &part(self.e.as_ref(), "e")?),
+            ("EC", Some("P-256"), Algorithm::ES256) => self.point(32),
+            ("EC", Some("P-384"), Algorithm::ES384) => self.point(48),
+            ("OKP", Some("Ed25519"), Algorithm::EdDSA) => ed_key(&part(self.x.as_ref(), "x")?),
+            ("oct", _, _) => secret_key(&part(self.k.as_ref(), "k")?),
+            (kty, _, _) => Err(format!("a key of type {kty} with curve {curve:?} does not fit {algorithm:?}")),
+        }
+    }
+
+    /// An uncompressed point (SEC 1 §2.3.3) of two coordinates of `length` bytes.
+    fn point(&self, length: usize) -> Result<DecodingKey, String> {
+        let (x, y) = (part(self.x.as_ref(), "x")?, part(self.y.as_ref(), "y")?);
+        if x.len() != length || y.len() != length {
+            return Err(format!("`x` and `y` have to be {length} bytes long"));
+        }
+        Ok(DecodingKey::from_ec_der(&[&[4], x.as_slice(), y.as_slice()].concat()))
+    }
+}
+
+fn part(value: Option<&String>, name: &str) -> Result<Vec<u8>, String> {
+    let value = value.ok_or_else(|| format!("`{name}` is missing"))?;
+    URL_SAFE_NO_PAD.decode(value).map_err(|_| format!("`{name}` is not base64url"))
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    name.parse().map_err(|_| format!("`{name}` is not a signature algorithm known here"))
+}
+
+/// RFC 7518 §3.2: a key at least as long as the hash. Shorter ones can be searched.
+fn secret_key(secret: &[u8]) -> Result<DecodingKey, String> {
+    if secret.len() < 32 {
+        return Err("a secret has at least 32 bytes (RFC 7518 §3.2)".to_owned());
+    }
+    Ok(DecodingKey::from_secret(secret))
+}
+
+/// RFC 7518 §3.3 sets the floor; the ceiling is what the cryptography accepts.
+fn rsa_key(n: &[u8], e: &[u8]) -> Result<DecodingKey, String> {
+    let significant = n.iter().skip_while(|byte| **byte == 0).count();
+    if !(256..=512).contains(&significant) || e.is_empty() || e.len() > 4 {
+        return Err("an RSA key has 2048 to 4096 bits and a small exponent".to_owned());
+    }
+    Ok(DecodingKey::from_rsa_raw_components(n, e))
+}
+
+fn ed_key(x: &[u8]) -> Result<DecodingKey, String> {
+    if x.len() != 32 {
+        return Err("an Ed25519 key has 32 bytes".to_owned());
+    }
+    Ok(DecodingKey::from_ed_der(x))
+}
+
+fn pem_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
+    let unusable = |_| format!("`pem` is not a public key for {algorithm:?}");
+    match algorithm.family() {
+        AlgorithmFamily::Hmac => Err("a pem holds no secret; use `secret` or `secret_base64`".to_owned()),
+        AlgorithmFamily::Rsa => {
+            let key = DecodingKey::from_rsa_pem(pem).map_err(unusable)?;
+            let der = key.try_get_as_bytes().map_err(unusable)?;
+            let (n, e) = (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(der).map_err(unusable)?;
+            rsa_key(&n, &e)
+        }
+        AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem).map_err(unusable),
+        AlgorithmFamily::Ed => {
+            let key = DecodingKey::from_ed_pem(pem).map_err(unusable)?;
+            ed_key(key.try_get_as_bytes().map_err(unusable)?)
+        }
+    }
+}
+
+/// The keys tokens are checked against.
+#[derive(Default)]
+pub(crate) struct KeySet {
+    keys: Vec<Key>,
+}
+
+/// What a token's header finds in a set.
+pub(crate) enum Lookup<'a> {
+    /// Keys that may have made its signature.
+    Found(Vec<&'a Key>),
+    /// The key is there, for another algorithm.
+    OtherAlgorithm,
+    /// No such key.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<serde_json::Value>,
+}
+
+impl KeySet {
+    /// Keys of the settings; one bad key spoils them all.
+    pub(crate) fn from_entries(entries: Vec<KeyEntry>) -> Result<Self, String> {
+        if entries.is_empty() {
+            return Err("`keys` is empty".to_owned());
+        }
+        let keys = entries.into_iter().enumerate();
+        let keys = keys.map(|(at, entry)| entry.key().map_err(|why| format!("keys[{at}]: {why}")));
+        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
+    }
+
+    /// Keys of a JWKS document. Those that cannot be used are passed over: an issuer may publish others beside ours.
+    ///
+    /// A shared secret in a public document is nobody's secret, so symmetric keys are passed over too.
+    pub(crate) fn from_jwks(document: &[u8]) -> Result<Self, String> {
+        let document: Document = serde_json::from_slice(document).map_err(|why| format!("not a JWKS document: {why}"))?;
+        let jwks = document.keys.into_iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
+        let keys: Vec<Key> = jwks.filter(|jwk| jwk.kty != "oct").filter_map(|jwk| jwk.key(None, None).ok()).collect();
+        if keys.is_empty() { Err("the JWKS document holds no usable key".to_owned()) } else { Ok(Self { keys }) }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Finds the keys for a token. A key without `kid` fits every token of its algorithm.
+    pub(crate) fn find(&self, kid: Option<&str>, alg: &str) -> Lookup<'_> {
+        let named = self.keys.iter().filter(|key| match (kid, &key.kid) {
+            (Some(kid), Some(own)) => kid == own,
+            (_, None) | (None, _) => true,
+        });
+        let named: Vec<&Key> = named.collect();
+        if named.is_empty() {
+            return Lookup::Unknown;
+        }
+        // A name is compared rather than parsed: `none` and inventions are simply not any key's algorithm.
+        let fitting = named.into_iter().filter(|key| format!("{:?}", key.algorithm) == alg).take(MAX_CANDIDATES);
+        let fitting: Vec<&Key> = fitting.collect();
+        if fitting.is_empty() { Lookup::OtherAlgorithm } else { Lookup::Found(fitting) }
+    }
+}

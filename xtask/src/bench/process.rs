@@ -1,0 +1,150 @@
+//! A process held to one core, and what it has used so far.
+//!
+//! A process ends with its value, and with this program: the kernel is asked to pass on our death, so that neither an
+//! error nor an interrupt leaves a gateway behind.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The gateway under test has this core for itself.
+pub(super) const GATEWAY_CORE: usize = 0;
+/// The origin and the load generator share this one.
+pub(super) const LOAD_CORE: usize = 1;
+
+/// `/proc` counts in hundredths of a second on every architecture that Rust's standard library supports.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A running process with its children.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+/// `program` held to `core`, ready for arguments.
+pub(super) fn pinned(core: usize, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string(), "setpriv", "--pdeathsig", "TERM"]).arg(program).stdin(Stdio::null());
+    command
+}
+
+impl Process {
+    /// Starts a command made by [`pinned`]; what it prints goes to `log`.
+    pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let output = File::create(log)?;
+        command.stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child, log: log.to_path_buf() })
+    }
+
+    /// Fails, with the last lines it printed, when the process has ended.
+    pub(super) fn still_running(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("it ended with {status}: {}", tail(&self.printed()));
+        }
+        Ok(())
+    }
+
+    /// Everything printed so far.
+    pub(super) fn printed(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Seconds of processor time used by the process and its children, in user mode and in the kernel.
+    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+        let mut ticks = 0.0;
+        for pid in self.family() {
+            let stat = Stat::read(pid).with_context(|| format!("process {pid} is gone"))?;
+            ticks += stat.cpu_ticks;
+        }
+        Ok(ticks / TICKS_PER_SECOND)
+    }
+
+    /// Resident memory of the process and its children in MiB.
+    pub(super) fn resident_mib(&self) -> f64 {
+        let kib = |pid: &u32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.trim().strip_suffix(" kB")?.parse::<f64>().ok()
+        };
+        self.family().iter().filter_map(kib).sum::<f64>() / 1024.0
+    }
+
+    /// The process and all below it, parents first.
+    fn family(&self) -> Vec<u32> {
+        let parents = parents();
+        let mut family = vec![self.child.id()];
+        let mut next = 0;
+        while let Some(&parent) = family.get(next) {
+            family.extend(parents.iter().filter(|(_, ppid)| *ppid == parent).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        family
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The children too: a worker of nginx outlives a master that had no time to say goodbye.
+        let pids = self.family();
+        let mut kill = Command::new("kill");
+        kill.arg("-KILL").args(pids.iter().map(u32::to_string)).stderr(Stdio::null());
+        if let Err(error) = kill.status().and_then(|_| self.child.wait()) {
+            eprintln!("process {} may still run: {error}", self.child.id());
+        }
+    }
+}
+
+struct Stat {
+    parent: u32,
+    cpu_ticks: f64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Fields are counted from behind the name, which may itself hold blanks and parentheses.
+    fn parse(line: &str) -> Option<Self> {
+        let (_, fields) = line.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let user: f64 = fields.get(11)?.parse().ok()?;
+        let system: f64 = fields.get(12)?.parse().ok()?;
+        Some(Self { parent: fields.get(1)?.parse().ok()?, cpu_ticks: user + system })
+    }
+}
+
+/// Every process of the system with its parent.
+fn parents() -> Vec<(u32, u32)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| Some((pid, Stat::read(pid)?.parent))).collect()
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_with_a_parenthesis_does_not_shift_the_fields() {
+        let line = "7 (a) b) S 3 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 100 0 0";
+        let stat = Stat::parse(line).expect("a line as the kernel writes it");
+        assert_eq!(stat.parent, 3);
+        assert!((stat.cpu_ticks - 300.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn this_process_has_a_parent() {
+        let me = std::process::id();
+        assert!(parents().iter().any(|(pid, parent)| *pid == me && *parent > 0));
+    }
+}

@@ -1,0 +1,119 @@
+//! What was measured, as a table for people and as JSON for programs.
+
+use std::fmt::{self, Display, Formatter, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::peer::{Filters, Peer};
+
+/// A gateway with a filter chain, and its rounds so far.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) peer: Peer,
+    pub(super) filters: Filters,
+    pub(super) program: PathBuf,
+    pub(super) rounds: Vec<Round>,
+}
+
+/// The figures of one round.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    pub(super) requests_per_second: f64,
+    pub(super) cpu_us: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) resident_mib: f64,
+}
+
+impl Subject {
+    /// Not measured yet.
+    pub(super) fn new(peer: Peer, filters: Filters, program: &Path) -> Self {
+        Self { peer, filters, program: program.to_path_buf(), rounds: Vec::new() }
+    }
+
+    fn each(&self, figure: impl Fn(&Round) -> f64) -> Vec<f64> {
+        self.rounds.iter().map(figure).collect()
+    }
+}
+
+impl Display for Subject {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<10} {:<9}", self.peer.name(), self.filters.describe())
+    }
+}
+
+impl Display for Round {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { requests_per_second, cpu_us, p50_ms, p99_ms, resident_mib } = self;
+        write!(f, "{requests_per_second:>7.0}/s {cpu_us:>6.2} µs  p50 {p50_ms:.2} ms  p99 {p99_ms:.2} ms  ")?;
+        write!(f, "{resident_mib:.1} MiB")
+    }
+}
+
+/// The middle value, or the mean of the two in the middle; `None` of nothing.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = *values.get((values.len() - 1) / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+/// A row per subject: medians, and the range of the figure that matters most.
+pub(super) fn markdown(subjects: &[Subject]) -> String {
+    let mut table = String::from(
+        "| gateway | filters | requests/s | CPU µs/request | (min–max) | p50 ms | p99 ms | RSS MiB |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for subject in subjects {
+        let middle = |figure: fn(&Round) -> f64| median(subject.each(figure)).unwrap_or(f64::NAN);
+        let cpu = subject.each(|round| round.cpu_us);
+        let least = cpu.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = cpu.iter().copied().fold(0.0, f64::max);
+        let row = format!(
+            "| {} | {} | {:.0} | {:.2} | {least:.2}–{most:.2} | {:.2} | {:.2} | {:.1} |\n",
+            subject.peer.name(),
+            subject.filters.describe(),
+            middle(|round| round.requests_per_second),
+            middle(|round| round.cpu_us),
+            middle(|round| round.p50_ms),
+            middle(|round| round.p99_ms),
+            middle(|round| round.resident_mib),
+        );
+        table.push_str(&row);
+    }
+    table
+}
+
+/// Every round of every subject. Written by hand: names without special characters, and numbers.
+pub(super) fn json(subjects: &[Subject], seconds: u32) -> String {
+    let subjects: Vec<String> = subjects.iter().map(json_subject).collect();
+    format!("{{\n  \"seconds_per_round\": {seconds},\n  \"subjects\": [\n{}\n  ]\n}}\n", subjects.join(",\n"))
+}
+
+fn json_subject(subject: &Subject) -> String {
+    let (peer, filters) = (subject.peer.name(), subject.filters.describe());
+    let mut text = format!("    {{ \"gateway\": \"{peer}\", \"filters\": \"{filters}\", \"rounds\": [");
+    for (index, round) in subject.rounds.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let Round { requests_per_second, cpu_us, p50_ms, p99_ms, resident_mib } = round;
+        let written = write!(
+            text,
+            "{comma}\n      {{ \"requests_per_second\": {requests_per_second}, \"cpu_us_per_request\": {cpu_us:.3}, \
+             \"p50_ms\": {p50_ms:.3}, \"p99_ms\": {p99_ms:.3}, \"resident_mib\": {resident_mib:.2} }}"
+        );
+        written.expect("a string takes whatever is written to it");
+    }
+    text.push_str("\n    ] }");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(2.5));
+        assert_eq!(median(vec![9.0, 1.0, 3.0]), Some(3.0));
+        assert_eq!(median(Vec::new()), None);
+    }
+}

