@@ -3,8 +3,11 @@
 //! Kept to `anyhow` and the standard library, so that it compiles in seconds on a fresh machine. A command is one row of
 //! [`COMMANDS`] and one module.
 
+mod bench;
 mod plugins;
+mod test;
 mod toolchain;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -14,8 +17,11 @@ use anyhow::{Context, Result, bail};
 /// Name, what it does, how.
 type Row = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const COMMANDS: &[Row] =
-    &[("plugins", "build the plugins to target/plugins/NAME.wasm; --test runs their native tests instead", plugins::run)];
+const COMMANDS: &[Row] = &[
+    ("test", "everything CI runs: format, lints, tests, documentation", test::run),
+    ("plugins", "build the plugins to target/plugins/NAME.wasm; --test runs their native tests instead", plugins::run),
+    ("bench", "proxy: beside nginx, HAProxy and Envoy; micro: the core and the crossing alone", bench::run),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -34,7 +34,10 @@ impl Toolchain {
             Some("rustup") if installed() || add_by_rustup() => Ok(Self::Installed),
             Some("rustup") => bail!("{TARGET} is not installed; try: rustup target add {TARGET}"),
             Some("debian") if debian() => Ok(Self::Debian),
-            Some("debian") => bail!("the packages are missing; try: apt-get install {DEBIAN_PACKAGES}"),
+            Some("debian") => bail!(
+                "the packages, or a rust-lld in the lib/rustlib/HOST/bin of rustup's toolchain, are missing; \
+                 try: apt-get install {DEBIAN_PACKAGES}"
+            ),
             Some(other) => bail!("PORTCULLIS_WASM_TOOLCHAIN is `{other}`; it may be `rustup` or `debian`"),
         }
     }
@@ -85,7 +88,8 @@ impl Toolchain {
 
 /// Debian's cargo, told to build the standard library, to take libc from `wasi-libc`, and where `rust-lld` is.
 fn debian_cargo() -> Result<Command> {
-    let mut path = vec![linker_dir().context("rust-lld is nowhere; rustup's toolchain has it in lib/rustlib/HOST/bin")?];
+    let mut path =
+        vec![linker_dir().context("rust-lld is nowhere; rustup's toolchain has it in lib/rustlib/HOST/bin")?];
     path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut command = Command::new("/usr/bin/cargo");
     command
@@ -120,7 +124,8 @@ fn debian() -> bool {
         .map(|sysroot| Path::new(&sysroot).join("lib/rustlib/src/rust/library/std/Cargo.toml"));
     sources.is_some_and(|manifest| manifest.is_file())
         && Path::new("/usr/bin/cargo").is_file()
-        && Path::new(WASI_LIBC).is_dir()
+        && Path::new(WASI_LIBC).join("libc.a").is_file()
+        && linker_dir().is_some()
 }
 
 /// The folder of a `rust-lld`: the running toolchain's, or Debian's own.

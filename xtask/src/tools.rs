@@ -77,6 +77,7 @@ pub(crate) fn gungraun_runner() -> Result<PathBuf> {
     let root = target_dir().join(format!("tools/gungraun-{GUNGRAUN_VERSION}"));
     let runner = root.join("bin/gungraun-runner");
     if !runner.is_file() {
+        eprintln!("building gungraun-runner {GUNGRAUN_VERSION} into {}; minutes, once", root.display());
         let mut install = cargo();
         install.args(["install", "--quiet", "--locked", "gungraun-runner", "--version", GUNGRAUN_VERSION, "--root"]);
         run(install.arg(&root))?;

@@ -77,7 +77,7 @@ impl Buffer {
     /// At 0 with size 0 it prepends, at or beyond the end it appends, in between it replaces what is there. Envoy refuses that
     /// last case; the ABI's text asks for it, and no plugin can depend on the refusal.
     pub fn splice(&mut self, start: usize, size: usize, data: Bytes) {
-        if start >= self.len && self.len > 0 {
+        if start >= self.len {
             return self.push(data);
         }
         if start == 0 && size >= self.len {

@@ -12,7 +12,7 @@ use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
 use crate::filter::{Callback, Export, Filters, FilterIndex, HeadersPause, OnFailure};
 use crate::flow::{Gate, Hold, Stage, WhenFull};
 use crate::headers::Headers;
-use crate::reply::{Details, Failure, LocalReply};
+use crate::reply::{Asker, Details, Failure, LocalReply};
 
 /// Feeds an event to an exchange; its effects are then ready to be drained. One that has ended ignores it.
 pub fn feed(exchanges: &mut Exchanges, filters: &mut impl Filters, id: ExchangeId, event: Event) {
@@ -20,9 +20,11 @@ pub fn feed(exchanges: &mut Exchanges, filters: &mut impl Filters, id: ExchangeI
         return;
     }
     let mut walk = Walk { exchanges, filters, id };
+    // What others have asked of it meanwhile came before this event.
+    walk.settle();
     walk.event(event);
     walk.settle();
-    walk.note_pauses();
+    walk.note_times();
     #[cfg(debug_assertions)]
     if let Some(exchange) = walk.exchanges.get(id) {
         exchange.check();
@@ -87,6 +89,8 @@ impl<F: Filters> Walk<'_, F> {
                 exchange.last_progress = now;
                 self.receive(Direction::Request, part);
             }
+            // A reply has taken over; that the upstream has yet to hear of it must not mix the two.
+            Event::Response(_) | Event::UpstreamFailed(_) if exchange.stand == Stand::Replying => {}
             Event::Response(part) => {
                 exchange.last_progress = now;
                 if let Part::Head(..) = part {
@@ -104,29 +108,25 @@ impl<F: Filters> Walk<'_, F> {
     /// Takes in a part, and walks it from the first station on.
     fn receive(&mut self, direction: Direction, part: Part) {
         let Some(exchange) = self.exchange() else { return };
-        let asker_head = exchange.asker.head;
-        let flow = exchange.flow(direction);
-        let part = match (part, flow.stage) {
+        let part = match (part, exchange.flow(direction).stage) {
             (_, Stage::Closed | Stage::Done) => return,
             (Part::Head(headers, end), Stage::Waiting) => {
-                if direction == Direction::Request {
-                    exchange.asker = crate::reply::Asker::of(&headers);
-                } else {
-                    let status = headers.status().map_or(0, |status| status.as_u16());
-                    flow.bodiless = asker_head || matches!(status, 204 | 304);
+                match direction {
+                    Direction::Request => exchange.asker = Asker::of(&headers),
+                    Direction::Response => exchange.response.bodiless = exchange.asker.head,
                 }
-                let flow = exchange.flow(direction);
-                flow.headers_end = end.is_end() || flow.bodiless;
-                flow.headers = Some(headers);
+                exchange.flow(direction).begin(headers, end);
                 return self.walk_head(direction, 0);
             }
             (Part::Head(..), _) | (_, Stage::Waiting) => return,
+            // What follows the head of an answer to HEAD, or of a 304, is no body.
+            _ if exchange.flow(direction).headers_end => return,
             (Part::Body(data, end), _) => {
-                flow.received += data.len() as u64;
+                exchange.flow(direction).received += data.len() as u64;
                 Part::Body(data, end)
             }
             (Part::Trailers(fields), _) => {
-                flow.trailers = Some(Headers::trailers(fields));
+                exchange.flow(direction).trailers = Some(Headers::trailers(fields));
                 Part::Trailers(http::HeaderMap::new())
             }
         };
@@ -212,13 +212,13 @@ impl<F: Filters> Walk<'_, F> {
         let Some(exchange) = self.exchange() else { return };
         let keep = exchange.keeps_heads();
         let flow = exchange.flow(direction);
-        match part {
-            Part::Head(..) => {}
+        let sent = match part {
+            Part::Head(..) => Ok(()),
             Part::Body(data, end) => flow.send_body(data, end, keep),
             Part::Trailers(_) => flow.send_trailers(keep),
-        }
-        if direction == Direction::Request && flow.stage == Stage::Closed {
-            exchange.ask(Asked::Fail(Failure::LengthMismatch));
+        };
+        if let Err(failure) = sent {
+            exchange.ask(Asked::Fail(failure));
         }
     }
 
@@ -250,10 +250,12 @@ impl<F: Filters> Walk<'_, F> {
     fn apply_body_answer(&mut self, direction: Direction, index: FilterIndex, answer: u32) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
         let flow = exchange.flow(direction);
-        let new_trailers = flow.new_trailers.take();
-        if new_trailers.is_some() {
-            flow.trailers = new_trailers;
+        if let Some(trailers) = flow.new_trailers.take() {
+            flow.trailers = Some(trailers);
+            // HTTP/1.1 has trailers only where no length is declared.
+            flow.modified = true;
         }
+        flow.modified |= answer > 2;
         let has_trailers = flow.trailers.is_some();
         let Some(station) = flow.station(index) else { return Moved::Stays };
         if answer == 0 {
@@ -433,7 +435,16 @@ impl<F: Filters> Walk<'_, F> {
         if !listens {
             return Ok(0);
         }
-        self.filters.call(self.exchanges, context, callback).map_err(|_| ())
+        self.set_calling(Some((index, callback)));
+        let called = self.filters.call(self.exchanges, context, callback);
+        self.set_calling(None);
+        called.map_err(|_| ())
+    }
+
+    fn set_calling(&mut self, calling: Option<(FilterIndex, Callback)>) {
+        if let Some(exchange) = self.exchange() {
+            exchange.calling = calling;
+        }
     }
 
     fn set_slot(&mut self, index: FilterIndex, state: Slot) {
@@ -467,7 +478,14 @@ impl<F: Filters> Walk<'_, F> {
         let policy = exchange.filter(index).map_or(OnFailure::Closed, |filter| filter.on_failure);
         match policy {
             OnFailure::Closed => exchange.ask(Asked::Fail(Failure::FilterFailed)),
-            OnFailure::Open => {}
+            // What it holds, in either direction, goes on without it.
+            OnFailure::Open => {
+                for direction in [Direction::Request, Direction::Response] {
+                    if let Some(station) = exchange.flow(direction).station(index) {
+                        station.resume = station.gate != Gate::Open;
+                    }
+                }
+            }
         }
     }
 
@@ -481,8 +499,6 @@ impl<F: Filters> Walk<'_, F> {
             let Some(exchange) = self.exchange() else { return };
             if let Some(index) = exchange.slots.iter().position(|slot| *slot == Slot::Orphaned) {
                 self.fail(index);
-                self.resume(Direction::Request, index);
-                self.resume(Direction::Response, index);
             } else if let Some(asked) = exchange.asked.take() {
                 self.reply(asked);
             } else if let Some((direction, index)) = exchange.take_resume() {
@@ -496,6 +512,10 @@ impl<F: Filters> Walk<'_, F> {
     /// Makes a local reply, or breaks the stream off where it is too late for one.
     fn reply(&mut self, asked: Asked) {
         let Some(exchange) = self.exchange() else { return };
+        if matches!(exchange.response.stage, Stage::Closed | Stage::Done) {
+            // The client has its response; all that is left to refuse is the rest of the request.
+            return exchange.request.close();
+        }
         let reply = match asked {
             Asked::Close => return exchange.abort(Failure::FilterClosed),
             Asked::Reply(reply) => reply,
@@ -504,9 +524,6 @@ impl<F: Filters> Walk<'_, F> {
                 LocalReply::failure(failure, &exchange.asker, id)
             }
         };
-        if matches!(exchange.response.stage, Stage::Closed | Stage::Done) {
-            return;
-        }
         if exchange.response.stage == Stage::Sent {
             let failure = match reply.details {
                 Details::Gateway(failure) => failure,
@@ -515,9 +532,8 @@ impl<F: Filters> Walk<'_, F> {
             return exchange.abort(failure);
         }
         let seen_by_filters = exchange.stand == Stand::Requesting;
-        // A filter's words are the ones that matter, unless the gateway has spoken before.
         exchange.details = Some(reply.details.clone());
-        exchange.stand = Stand::Responding;
+        exchange.stand = Stand::Replying;
         exchange.request.close();
         let filters = exchange.chain.len();
         exchange.response.reset(filters);
@@ -526,13 +542,13 @@ impl<F: Filters> Walk<'_, F> {
             exchange.entered = filters;
         }
         let (headers, body) = reply.compose(&exchange.asker);
-        exchange.response.bodiless = body.is_empty();
-        exchange.response.headers_end = body.is_empty();
-        exchange.response.headers = Some(headers);
+        exchange.response.bodiless = exchange.asker.head;
+        exchange.response.begin(headers, End::from_bool(body.is_empty()));
         if !seen_by_filters {
             // It replaces a response the filters have begun to see: it goes straight to the client.
             exchange.response.send_head(false, exchange.chain.looks_back());
-            return exchange.response.send_body(body, End::Yes, false);
+            let _whole = exchange.response.send_body(body, End::Yes, false);
+            return;
         }
         self.walk_head(Direction::Response, 0);
         if !body.is_empty() && !self.is_interrupted() {
@@ -548,17 +564,21 @@ impl<F: Filters> Walk<'_, F> {
         }
         let slot = self.exchanges.get(self.id).and_then(|exchange| exchange.slots.get(index)).copied();
         match (slot, called) {
-            (Some(Slot::Live(_)), Err(())) => self.set_slot(index, Slot::Failed),
+            (_, Err(())) => self.set_slot(index, Slot::Failed),
             (Some(Slot::Live(context)), Ok(_)) if callback == Callback::Done => self.filters.close(context),
             _ => {}
         }
     }
 
-    fn note_pauses(&mut self) {
+    /// Notes what deadlines are measured from.
+    fn note_times(&mut self) {
         let now = self.exchanges.now;
         let Some(exchange) = self.exchange() else { return };
-        let paused = exchange.request.is_paused() || exchange.response.is_paused();
+        let paused = exchange.request.waits_for_filter() || exchange.response.waits_for_filter();
         exchange.paused_since = if paused { exchange.paused_since.or(Some(now)) } else { None };
+        if exchange.has_effects(Direction::Request) || exchange.has_effects(Direction::Response) {
+            exchange.last_progress = now;
+        }
     }
 }
 
@@ -588,11 +608,8 @@ impl Exchange {
     }
 
     fn abort(&mut self, failure: Failure) {
-        if matches!(self.response.stage, Stage::Closed | Stage::Done) {
-            return;
-        }
         self.details = Some(Details::Gateway(failure));
-        self.stand = Stand::Responding;
+        self.stand = Stand::Replying;
         self.request.close();
         self.response.abort(failure);
     }

@@ -3,6 +3,7 @@
 //! An exchange is fed events and drained of effects. What guests ask for while they run is only recorded here; the chain acts on
 //! it when they have returned, so no guest is ever called while another is.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use http::HeaderValue;
 
 use crate::context::{Callout, ContextRef};
 use crate::event::{Direction, Effect};
-use crate::filter::{Chain, ChainFilter, FilterIndex};
+use crate::filter::{Callback, Chain, ChainFilter, FilterIndex};
 use crate::flow::{Flow, Stage};
 use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
@@ -46,8 +47,17 @@ pub struct Facts {
     pub connection_id: u64,
     /// `x-request-id`.
     pub request_id: HeaderValue,
-    /// The route's name.
+    /// Where it was routed.
+    pub place: Arc<Place>,
+}
+
+/// Where a request was routed; the same for every request of a route.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The route's name; empty when no route matched.
     pub route: Arc<str>,
+    /// The route's path pattern, for metrics.
+    pub pattern: Arc<str>,
     /// The upstream's name; empty when there is none.
     pub upstream: Arc<str>,
     /// The tenant's name; empty when there is none.
@@ -56,14 +66,29 @@ pub struct Facts {
     pub timeout: Duration,
 }
 
+/// What one direction of an exchange has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// The next part.
+    More,
+    /// Nothing until something else happens.
+    Wait,
+    /// Nothing any more: the end has been sent.
+    Nothing,
+    /// Nothing any more: the direction was closed before its end.
+    Closed,
+}
+
 /// Where an exchange stands as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stand {
     /// The response's head has not come in.
     #[default]
     Requesting,
-    /// The upstream's response, or a reply in its place, is on its way to the client.
+    /// The upstream's response is on its way to the client.
     Responding,
+    /// A local reply is in its place, or the stream was broken off: what the upstream still says is of no interest.
+    Replying,
     /// The last callbacks run; nothing a guest asks for has an effect any more.
     Ending,
 }
@@ -107,8 +132,11 @@ pub struct Exchange {
     /// How many filters the request's head has reached.
     pub(crate) entered: usize,
     pub(crate) asked: Option<Asked>,
+    /// The callback that runs now: some questions can be asked only during one.
+    pub(crate) calling: Option<(FilterIndex, Callback)>,
     pub(crate) asker: Asker,
     pub(crate) details: Option<Details>,
+    blamed: Option<Failure>,
     pub(crate) properties: Vec<(Bytes, Bytes)>,
     pub(crate) started: Time,
     pub(crate) last_progress: Time,
@@ -131,8 +159,10 @@ impl Exchange {
             slots: Vec::new(),
             entered: 0,
             asked: None,
+            calling: None,
             asker: Asker::default(),
             details: None,
+            blamed: None,
             properties: Vec::new(),
             started: Time::default(),
             last_progress: Time::default(),
@@ -179,6 +209,23 @@ impl Exchange {
         }
     }
 
+    /// What may happen next in this direction. Not reading is how back-pressure works: while what was read is still here, or a
+    /// filter has stopped the direction, nothing more is wanted.
+    #[must_use]
+    pub fn wants(&self, direction: Direction, limits: &Limits) -> Wants {
+        let flow = match direction {
+            Direction::Request => &self.request,
+            Direction::Response => &self.response,
+        };
+        match flow.stage {
+            Stage::Closed => Wants::Closed,
+            Stage::Done => Wants::Nothing,
+            Stage::Waiting | Stage::HeadAt(_) | Stage::HeadParked | Stage::Sent => {
+                if flow.wants_more(limits.held_bytes) { Wants::More } else { Wants::Wait }
+            }
+        }
+    }
+
     /// Whether more of this direction's message should be read now. Not reading is how back-pressure works: what was read before
     /// is still here, or a filter has stopped the direction.
     #[must_use]
@@ -218,6 +265,23 @@ impl Exchange {
         self.details.as_ref()
     }
 
+    /// Notes whose fault a coming failure is, where the side that notices it first knows and the side that reports it does not.
+    pub fn blame(&mut self, failure: Failure) {
+        self.blamed.get_or_insert(failure);
+    }
+
+    /// What [`Self::blame`] noted.
+    #[must_use]
+    pub fn blamed(&self) -> Option<Failure> {
+        self.blamed
+    }
+
+    /// When the response's head came in, if the upstream answered.
+    #[must_use]
+    pub fn responded(&self) -> Option<Time> {
+        self.responded
+    }
+
     /// When the request's head came in.
     #[must_use]
     pub fn started(&self) -> Time {
@@ -247,12 +311,26 @@ impl Exchange {
         if self.paused_since.is_some_and(|since| waited(since) > limits.filter_pause) {
             return Some(Failure::FilterTimeout);
         }
-        let waits_for_head = self.stand == Stand::Requesting && self.paused_since.is_none();
-        let timeout = self.facts().map_or(limits.exchange_idle, |facts| facts.timeout);
-        if waits_for_head && waited(self.started) > timeout && self.request.head_is_sent() {
+        // The upstream's time runs from the last that it was sent: neither a filter's callout nor a slow upload eats into it.
+        let is_sent = match self.watches_body(Direction::Request) {
+            true => self.request.stage == Stage::Done,
+            false => self.request.head_is_sent(),
+        };
+        let timeout = self.facts().map_or(limits.exchange_idle, |facts| facts.place.timeout);
+        if self.stand == Stand::Requesting && is_sent && waited(self.last_progress) > timeout {
             return Some(Failure::UpstreamTimeout);
         }
         (waited(self.last_progress) > limits.exchange_idle).then_some(Failure::Idle)
+    }
+
+    /// The callback of this direction that the filter is in, if it is in one.
+    pub(crate) fn running(&self, filter: FilterIndex, direction: Direction) -> Option<Callback> {
+        let (index, callback) = self.calling?;
+        let of = match callback {
+            Callback::Headers(of, ..) | Callback::Body(of, ..) | Callback::Trailers(of, _) => of,
+            Callback::Log | Callback::Done | Callback::Delete => return None,
+        };
+        (index == filter && of == direction).then_some(callback)
     }
 
     /// Every rule this type lives by; checked after each event in debug builds and by the random driver.
@@ -270,6 +348,7 @@ impl Exchange {
             assert!(aborts <= 1, "a stream can break off only once");
         }
         assert!(self.asked.is_none(), "something asked for was left undone");
+        assert!(self.calling.is_none(), "a callback that has returned is still running");
         assert!(self.entered <= self.chain.len());
     }
 }
@@ -283,16 +362,20 @@ pub struct Exchanges {
     pub now: Time,
     /// Callouts guests have started; the worker takes them.
     pub callouts: Vec<Callout>,
+    /// Some guest has set or stopped a timer since the worker last looked.
+    pub timers_changed: bool,
     table: Vec<Exchange>,
     free: Vec<u32>,
-    woken: Vec<ExchangeId>,
+    woken: VecDeque<ExchangeId>,
+    /// The chain of places that are free.
+    empty: Arc<Chain>,
 }
 
 impl Exchanges {
     /// A new exchange for this chain. Its first event is the request's head.
     pub fn open(&mut self, chain: Arc<Chain>, facts: Facts) -> ExchangeId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.table.push(Exchange::new(Arc::default()));
+            self.table.push(Exchange::new(self.empty.clone()));
             u32::try_from(self.table.len() - 1).unwrap_or(u32::MAX)
         });
         let now = self.now;
@@ -307,7 +390,9 @@ impl Exchanges {
         exchange.slots.clear();
         exchange.slots.resize(filters, Slot::Idle);
         exchange.properties.clear();
-        (exchange.entered, exchange.asked, exchange.details) = (0, None, None);
+        exchange.asker = Asker::default();
+        exchange.calling = None;
+        (exchange.entered, exchange.asked, exchange.details, exchange.blamed) = (0, None, None, None);
         (exchange.started, exchange.last_progress) = (now, now);
         (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
         exchange.woken = false;
@@ -327,12 +412,17 @@ impl Exchanges {
 
     /// Frees the exchange's place.
     pub(crate) fn remove(&mut self, id: ExchangeId) {
+        let empty = self.empty.clone();
         if let Some(exchange) = self.get_mut(id) {
             exchange.live = false;
             exchange.life = exchange.life.wrapping_add(1);
             exchange.facts = None;
             exchange.request.reset(0);
             exchange.response.reset(0);
+            exchange.asked = None;
+            exchange.properties.clear();
+            // An old revision's chain must not live on in a place that nobody uses.
+            exchange.chain = empty;
             self.free.push(id.index);
         }
     }
@@ -355,13 +445,13 @@ impl Exchanges {
             && !exchange.woken
         {
             exchange.woken = true;
-            self.woken.push(id);
+            self.woken.push_back(id);
         }
     }
 
-    /// The next exchange that must be fed [`crate::event::Event::Woken`].
+    /// The next exchange that must be fed [`crate::event::Event::Woken`]; the one that has waited for longest.
     pub fn next_woken(&mut self) -> Option<ExchangeId> {
-        let id = self.woken.pop()?;
+        let id = self.woken.pop_front()?;
         if let Some(exchange) = self.get_mut(id) {
             exchange.woken = false;
         }

@@ -121,9 +121,10 @@ pub(crate) struct Flow {
     /// Body bytes come in, and sent.
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// The length the sent head declared.
+    /// The length the head declared when it came in, and when it was sent.
+    announced: Option<u64>,
     declared: Option<u64>,
-    /// The message may have no body, whatever a filter makes of it.
+    /// It answers HEAD: there is no body, whatever the head declares.
     pub(crate) bodiless: bool,
     pub(crate) out: VecDeque<Effect>,
 }
@@ -137,7 +138,7 @@ impl Flow {
         self.stage = Stage::Waiting;
         (self.headers, self.trailers, self.new_trailers) = (None, None, None);
         (self.headers_end, self.modified, self.bodiless) = (false, false, false);
-        (self.received, self.sent, self.declared) = (0, 0, None);
+        (self.received, self.sent, self.announced, self.declared) = (0, 0, None, None);
     }
 
     /// Forgets what is held; nothing more is sent in this direction.
@@ -151,13 +152,26 @@ impl Flow {
         self.stations.get_mut(index)
     }
 
+    /// Takes in a head.
+    pub(crate) fn begin(&mut self, headers: Headers, end: End) {
+        let has_body = !matches!(headers.status(), Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED));
+        self.headers_end = end.is_end() || self.bodiless || !has_body;
+        self.announced = headers.content_length();
+        self.headers = Some(headers);
+    }
+
     /// Bytes held by all stations together.
     pub(crate) fn held(&self) -> usize {
         self.stations.iter().map(Station::held).sum()
     }
 
-    pub(crate) fn is_paused(&self) -> bool {
-        self.stations.iter().any(|station| station.gate != Gate::Open)
+    /// Whether it is a filter that must make the next move, not the peer: all of the message that the filter asked for is here.
+    pub(crate) fn waits_for_filter(&self) -> bool {
+        self.stations.iter().any(|station| match station.gate {
+            Gate::Open => false,
+            Gate::StopAll(_) | Gate::StopTrailers => true,
+            Gate::HoldHead | Gate::StopBody => station.ended || station.trailers || self.headers_end,
+        })
     }
 
     pub(crate) fn head_is_sent(&self) -> bool {
@@ -173,74 +187,97 @@ impl Flow {
 
     /// Sends the head, or parks it while a filter may still change how long the body is.
     pub(crate) fn send_head(&mut self, park: bool, keep: bool) {
-        let has_length = self.headers.as_ref().is_some_and(|headers| headers.content_length().is_some());
-        if park && has_length && !self.headers_end {
-            self.stage = Stage::HeadParked;
-        } else {
-            self.send_head_now(keep);
+        let Some(headers) = self.headers.as_mut() else { return };
+        let length = headers.content_length();
+        if length.is_some() && !self.headers_end {
+            if park {
+                self.stage = Stage::HeadParked;
+                return;
+            }
+            if length != self.announced {
+                // The body passes by unseen; a filter cannot know its length better than the peer did.
+                headers.fields_mut().remove(header::CONTENT_LENGTH);
+            }
         }
+        self.send_head_now(keep);
     }
 
     fn send_head_now(&mut self, keep: bool) {
-        let headers = if keep { self.headers.clone() } else { self.headers.take() };
-        let Some(mut headers) = headers else { return };
-        if let Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) = headers.status() {
-            // Whoever set this status, a client does not expect a body after it.
-            self.bodiless = true;
-        }
-        if headers.status() == Some(StatusCode::NO_CONTENT) {
+        let Some(headers) = self.headers.as_mut() else { return };
+        // Whoever set such a status, a client does not expect a body after it.
+        let status = headers.status();
+        let end = self.headers_end || matches!(status, Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED));
+        if status == Some(StatusCode::NO_CONTENT) {
             headers.fields_mut().remove(header::CONTENT_LENGTH);
+        } else if end && !self.bodiless && status != Some(StatusCode::NOT_MODIFIED) {
+            // The receiver would wait for what a filter declared, or a status that was 304 did.
+            if headers.content_length().is_some_and(|length| length > 0) {
+                headers.fields_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+            }
         }
-        let end = self.headers_end || self.bodiless;
+        let headers = if keep { self.headers.clone() } else { self.headers.take() };
+        let Some(headers) = headers else { return };
         self.declared = if end { None } else { headers.content_length() };
         self.stage = if end { Stage::Done } else { Stage::Sent };
         self.out.push_back(Effect::Send(Part::Head(headers, End::from_bool(end))));
     }
 
     /// Sends a piece of the body, and the parked head before it.
-    pub(crate) fn send_body(&mut self, data: Bytes, end: End, keep: bool) {
+    ///
+    /// # Errors
+    /// When it is not as long as the head has declared. It is not sent: a receiver would read the surplus as the next message.
+    pub(crate) fn send_body(&mut self, data: Bytes, end: End, keep: bool) -> Result<(), Failure> {
         if self.stage == Stage::HeadParked {
             self.settle_length(data.len(), end);
             self.send_head_now(keep);
         }
         if self.stage != Stage::Sent || (data.is_empty() && !end.is_end()) {
-            return;
+            return Ok(());
         }
+        self.fits(self.sent + data.len() as u64, end)?;
         self.sent += data.len() as u64;
-        let fits = match self.declared {
-            Some(declared) if end.is_end() => self.sent == declared,
-            Some(declared) => self.sent <= declared,
-            None => true,
-        };
-        if !fits {
-            return self.abort(Failure::LengthMismatch);
-        }
         if end.is_end() {
             self.stage = Stage::Done;
         }
         self.out.push_back(Effect::Send(Part::Body(data, end)));
+        Ok(())
     }
 
     /// Sends the trailers, which end the message.
-    pub(crate) fn send_trailers(&mut self, keep: bool) {
+    ///
+    /// # Errors
+    /// When less of the body was sent than the head has declared.
+    pub(crate) fn send_trailers(&mut self, keep: bool) -> Result<(), Failure> {
         if self.stage == Stage::HeadParked {
             self.settle_length(0, End::No);
             self.send_head_now(keep);
         }
         if self.stage != Stage::Sent {
-            return;
+            return Ok(());
         }
+        self.fits(self.sent, End::Yes)?;
         self.stage = Stage::Done;
-        let fields = self.trailers.take().map_or_else(HeaderMap::new, |trailers| trailers.into_parts().1);
+        let trailers = if keep { self.trailers.clone() } else { self.trailers.take() };
+        let fields = trailers.map_or_else(HeaderMap::new, |trailers| trailers.into_parts().1);
         self.out.push_back(Effect::Send(Part::Trailers(fields)));
+        Ok(())
     }
 
-    /// A changed body has a new length if it is all here, and none that can be declared otherwise.
+    fn fits(&self, sent: u64, end: End) -> Result<(), Failure> {
+        let fits = match self.declared {
+            Some(declared) if end.is_end() => sent == declared,
+            Some(declared) => sent <= declared,
+            None => true,
+        };
+        if fits { Ok(()) } else { Err(Failure::LengthMismatch) }
+    }
+
+    /// A body that is all here has its own length, whatever a filter declared; one that is changed as it streams has none.
     fn settle_length(&mut self, len: usize, end: End) {
-        let Some(headers) = self.headers.as_mut().filter(|_| self.modified) else { return };
+        let Some(headers) = self.headers.as_mut() else { return };
         if end.is_end() {
             headers.fields_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-        } else {
+        } else if self.modified || headers.content_length() != self.announced {
             headers.fields_mut().remove(header::CONTENT_LENGTH);
         }
     }

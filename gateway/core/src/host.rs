@@ -10,10 +10,10 @@ use portcullis_abi::{BufferType, MapType, Status, StreamType};
 
 use crate::buffer::Buffer;
 use crate::context::{Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Owner, Root};
-use crate::event::Direction;
+use crate::event::{Direction, End};
 use crate::exchange::{Asked, Exchange, Exchanges, Stand};
-use crate::filter::FilterIndex;
-use crate::flow::{Gate, Stage};
+use crate::filter::{Callback, FilterIndex};
+use crate::flow::{Gate, Hold, Stage};
 use crate::headers::{Headers, Refused, Scheme};
 use crate::property;
 use crate::reply::{Details, LocalReply};
@@ -114,7 +114,8 @@ impl Host<'_> {
                 let ending = exchange.stand == Stand::Ending;
                 if is_trailers(map) {
                     let here = flow.stations.get(filter).is_some_and(|station| station.trailers);
-                    flow.trailers.as_ref().filter(|_| here || ending)
+                    let made = flow.new_trailers.as_ref().filter(|_| exchange.running(filter, direction_of(map)).is_some());
+                    made.or(flow.trailers.as_ref().filter(|_| here || ending))
                 } else {
                     flow.headers.as_ref().filter(|_| ending || flow.stage == Stage::HeadAt(filter))
                 }
@@ -132,11 +133,11 @@ impl Host<'_> {
             | MapType::HttpCallResponseHeaders
             | MapType::HttpCallResponseTrailers => return None,
         };
-        let in_callback = self.contexts.effective.is_none();
         let (exchange, filter) = self.exchange_mut()?;
         if exchange.stand == Stand::Ending {
             return None;
         }
+        let in_last_body = matches!(exchange.running(filter, direction), Some(Callback::Body(_, _, End::Yes)));
         let flow = exchange.flow(direction);
         if !is_trailers(map) {
             return (flow.stage == Stage::HeadAt(filter)).then_some(flow.headers.as_mut()).flatten();
@@ -145,8 +146,8 @@ impl Host<'_> {
         if station.trailers {
             return flow.trailers.as_mut();
         }
-        let last_body = station.ended && in_callback && flow.trailers.is_none();
-        last_body.then(|| flow.new_trailers.get_or_insert_with(|| Headers::trailers(HeaderMap::new())))
+        let makes = in_last_body && flow.trailers.is_none();
+        makes.then(|| flow.new_trailers.get_or_insert_with(|| Headers::trailers(HeaderMap::new())))
     }
 
     /// The first value of a header.
@@ -207,7 +208,9 @@ impl Host<'_> {
             BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
                 let held = self.exchange().and_then(|(exchange, filter)| {
                     let flow = if buffer == BufferType::HttpRequestBody { &exchange.request } else { &exchange.response };
-                    flow.stations.get(filter).map(|station| &station.visible)
+                    // What arrives behind a head that is held back has not been shown to the filter yet.
+                    let station = flow.stations.get(filter)?;
+                    (!matches!(station.gate, Gate::StopAll(_))).then_some(&station.visible)
                 });
                 Ok(held.map_or(GuestBuffer::Bytes(&[]), GuestBuffer::Held))
             }
@@ -244,14 +247,11 @@ impl Host<'_> {
             | BufferType::CallData => return Err(Status::BadArgument),
         };
         let limit = self.exchanges.limits.held_bytes;
-        let in_callback = self.contexts.effective.is_none();
         let (exchange, filter) = self.exchange_mut().ok_or(Status::BadArgument)?;
+        let sees = matches!(exchange.running(filter, direction), Some(Callback::Body(..)));
         let flow = exchange.flow(direction);
-        let in_headers = flow.stage == Stage::HeadAt(filter);
         let station = flow.stations.get_mut(filter).ok_or(Status::BadArgument)?;
-        let holds = matches!(station.gate, Gate::StopBody | Gate::HoldHead | Gate::StopTrailers);
-        let sees = in_callback && (!station.visible.is_empty() || station.ended) && !in_headers;
-        if !holds && !sees {
+        if !sees && station.hold == Hold::Nothing {
             return Err(Status::BadArgument);
         }
         if station.held().saturating_add(data.len()) > limit.saturating_mul(4) {
@@ -277,14 +277,13 @@ impl Host<'_> {
         let Some(exchange) = self.exchanges.get_mut(owner.exchange).filter(|exchange| exchange.stand != Stand::Ending) else {
             return Ok(());
         };
-        let flow = exchange.flow(direction);
-        if matches!(flow.stage, Stage::Waiting | Stage::Closed | Stage::Done) {
-            return Ok(());
-        }
-        if let Some(station) = flow.station(owner.filter) {
+        let in_callback = exchange.running(owner.filter, direction).is_some();
+        let Some(station) = exchange.flow(direction).station(owner.filter) else { return Ok(()) };
+        // Asked for in advance it would undo a later pause.
+        if in_callback || station.gate != Gate::Open {
             station.resume = true;
+            self.exchanges.wake(owner.exchange);
         }
-        self.exchanges.wake(owner.exchange);
         Ok(())
     }
 
@@ -367,6 +366,7 @@ impl Host<'_> {
         let Some(root) = self.root_index().and_then(|index| self.contexts.roots.get_mut(index)) else { return };
         root.tick = (period_ms > 0).then_some(period);
         root.next_tick = root.tick.map(|period| now + period);
+        self.exchanges.timers_changed = true;
     }
 
     /// Starts an HTTP callout; the answer is a later callback of the root. Returns its token.
@@ -456,6 +456,10 @@ impl<'a> GuestBuffer<'a> {
 
 fn is_request(map: MapType) -> bool {
     matches!(map, MapType::HttpRequestHeaders | MapType::HttpRequestTrailers)
+}
+
+fn direction_of(map: MapType) -> Direction {
+    if is_request(map) { Direction::Request } else { Direction::Response }
 }
 
 fn is_trailers(map: MapType) -> bool {

@@ -69,9 +69,13 @@ fn stored(exchange: &Exchange, path: &[u8]) -> Value {
 
 fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>, rest: Option<&[u8]>) -> Value {
     match (first, second) {
-        (b"request" | b"response" | b"source" | b"destination" | b"connection" | b"upstream" | b"xds", None) => {
-            Err(Status::SerializationFailure)
-        }
+        (
+            b"request" | b"response" | b"source" | b"destination" | b"connection" | b"upstream" | b"xds" | b"filter_state",
+            None,
+        ) => Err(Status::SerializationFailure),
+        // There is no dynamic metadata here: an absent message, and an empty map in it.
+        (b"metadata", None) => Ok(Vec::new()),
+        (b"metadata", Some(b"filter_metadata")) if rest.is_none() => Ok(vec![0; 4]),
         (b"request", Some(name)) => request(exchange, now, name, rest),
         (b"response", Some(name)) => response(exchange, name, rest),
         (b"source", Some(name)) => address(exchange.facts().map(|facts| facts.source), name),
@@ -80,10 +84,10 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
         (b"connection_id", None) => connection(exchange, b"id"),
         (b"upstream", Some(name)) => address(exchange.upstream_address(), name),
         (b"xds", Some(b"cluster_name")) | (b"cluster_name", None) => {
-            named(exchange.facts().map(|facts| &facts.upstream[..]))
+            named(exchange.facts().map(|facts| &facts.place.upstream[..]))
         }
-        (b"xds", Some(b"route_name")) | (b"route_name", None) => named(exchange.facts().map(|facts| &facts.route[..])),
-        (b"xds", Some(b"virtual_host_name")) => named(exchange.facts().map(|facts| &facts.tenant[..])),
+        (b"xds", Some(b"route_name")) | (b"route_name", None) => named(exchange.facts().map(|facts| &facts.place.route[..])),
+        (b"xds", Some(b"virtual_host_name")) => named(exchange.facts().map(|facts| &facts.place.tenant[..])),
         // 1 is "inbound" in Envoy's enum.
         (b"xds", Some(b"listener_direction")) | (b"listener_direction", None) => int(1),
         _ => Err(Status::NotFound),
@@ -137,7 +141,7 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
         b"headers_bytes" if ending => int(header_bytes),
         b"size" if ending => int(sent),
         b"total_size" if ending => int(sent + header_bytes),
-        b"grpc_status" if ending => match headers.and_then(|headers| headers.get(b"grpc-status")) {
+        b"grpc_status" if ending => match grpc_status(exchange) {
             Some(status) => int(std::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(2)),
             None => int(2),
         },
@@ -147,6 +151,12 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
         },
         _ => Err(Status::NotFound),
     }
+}
+
+/// A gRPC response says how it went in its trailers, or, when it has no body, in its head.
+fn grpc_status(exchange: &Exchange) -> Option<&[u8]> {
+    let flow = &exchange.response;
+    [&flow.trailers, &flow.headers].into_iter().flatten().find_map(|headers| headers.get(b"grpc-status"))
 }
 
 fn connection(exchange: &Exchange, name: &[u8]) -> Value {

@@ -36,10 +36,10 @@ impl Source {
         Ok(path)
     }
 
-    /// A source that is not a file, for diagnostics about the file itself.
-    pub(crate) fn empty(path: &Path) -> Arc<Self> {
+    /// A source without text: the one that a path names, before it is read.
+    pub(crate) fn named(path: &Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Arc::new(Self { name: path.display().to_string(), folder, fence: None, text: String::new() })
+        Self { name: path.display().to_string(), folder, fence: None, text: String::new() }
     }
 }
 
@@ -192,6 +192,9 @@ fn show(f: &mut fmt::Formatter<'_>, label: &Label, gutter: usize) -> fmt::Result
     let length = line.chars().count();
     let from = (start.column - 1).min(length);
     let to = if end.line > start.line { length } else { (end.column - 1).min(length) };
+    // The parser counts the spaces behind some values in.
+    let to =
+        from + line.chars().skip(from).take(to.saturating_sub(from)).collect::<String>().trim_end().chars().count();
     let cut = if length > SHOWN_CHARACTERS { from.saturating_sub(SHOWN_CHARACTERS / 4) } else { 0 };
     let shown: String = line.chars().skip(cut).take(SHOWN_CHARACTERS).collect();
     let head = if cut > 0 { "…" } else { "" };
@@ -210,16 +213,10 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn check(text: &str, columns: (usize, usize), want: &Expect) {
-        let source = Arc::new(Source { text: text.to_owned(), ..Source::clone_empty("a.yaml") });
+        let source = Arc::new(Source { text: text.to_owned(), ..Source::named(Path::new("a.yaml")) });
         let position = |column| Position { line: 1, column };
         let span = Span { source, start: position(columns.0), end: position(columns.1) };
         want.assert_eq(&Diagnostic::error("no").at(&span, "why").help("do").to_string());
-    }
-
-    impl Source {
-        fn clone_empty(name: &str) -> Self {
-            Self { name: name.to_owned(), folder: PathBuf::new(), fence: None, text: String::new() }
-        }
     }
 
     #[test]
@@ -269,7 +266,7 @@ mod tests {
     #[test]
     fn a_very_long_line_is_cut_around_the_place() {
         let line = format!("{}BAD{}", "x".repeat(1000), "y".repeat(1000));
-        let source = Arc::new(Source { text: line, ..Source::clone_empty("a.yaml") });
+        let source = Arc::new(Source { text: line, ..Source::named(Path::new("a.yaml")) });
         let position = |column| Position { line: 1, column };
         let span = Span { source, start: position(1001), end: position(1004) };
         let text = Diagnostic::error("no").at(&span, "").to_string();

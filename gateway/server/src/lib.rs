@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The gateway itself: everything that waits.
+//!
+//! Operators' files become a [`config::snapshot::Snapshot`]; [`supervisor::start`] makes it a running gateway of workers, each
+//! with its own thread, sockets, VMs and connections. What to do with a request is decided in `portcullis-core`, what a guest
+//! may do in `portcullis-vm`; here sockets are read and written, and events and effects carried between them.
+
+pub mod admin;
+pub mod builtin;
+mod callout;
+pub mod cli;
+mod clock;
+pub mod config;
+mod demo;
+pub mod diagnostic;
+mod listener;
+mod message;
+mod plan;
+mod request_id;
+mod serve;
+pub mod supervisor;
+pub mod telemetry;
+mod upstream;
+mod worker;

@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Proxy-Wasm guests, run on wasmtime.
+//!
+//! An [`Engine`] compiles modules for the whole process; a worker's [`Vms`] are instances of them and answer the filter chain's
+//! callbacks ([`portcullis_core::filter::Filters`]). What a guest asks while it runs goes to [`portcullis_core::host::Host`]:
+//! this crate moves bytes across the border, checks them, and decides nothing about HTTP.
+//!
+//! Nothing here waits. Guests are called synchronously and within a budget of processor time and memory; one that traps or uses
+//! up its budget loses its VM, which is replaced, and takes nobody else along.
+
+mod budget;
+mod cache;
+mod callbacks;
+mod cells;
+mod engine;
+mod failure;
+mod guest;
+mod hostcalls;
+mod instance;
+mod log;
+mod memory;
+mod metrics;
+mod module;
+mod plugin;
+mod shared;
+mod signature;
+mod vms;
+mod wasi;
+
+pub use cells::{Count, VmCells};
+pub use engine::{Engine, EngineError, EngineOptions};
+pub use failure::{Cause, Fault, StartError, StartFailure};
+pub use module::{LoadError, Module};
+pub use plugin::{RootSpec, VmSpec};
+pub use shared::{SPACE_BYTES, Shared};
+pub use vms::Vms;
+
+/// Every import a guest may have, in the order of the ABI's text and then WASI's, and whether it is implemented.
+pub fn coverage() -> impl Iterator<Item = (&'static str, bool)> {
+    hostcalls::ROWS.iter().chain(wasi::ROWS).map(|row| (row.name, row.implemented))
+}

@@ -43,7 +43,12 @@ pub(crate) enum Unknown {
 impl Jwks {
     /// Nothing fetched yet; the first fetch is due.
     pub(crate) fn new(refresh: Duration, timeout: Duration) -> Self {
-        Self { keys: None, fetch: Fetch::Idle { due: 0, ended: None }, refresh_ns: ns(refresh), timeout_ns: ns(timeout) }
+        Self {
+            keys: None,
+            fetch: Fetch::Idle { due: 0, ended: None },
+            refresh_ns: ns(refresh),
+            timeout_ns: ns(timeout),
+        }
     }
 
     /// The keys of the last fetch that brought any.
@@ -97,4 +102,74 @@ impl Jwks {
 
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const START: u64 = 1_700_000_000 * SECOND;
+
+    fn jwks() -> Jwks {
+        Jwks::new(Duration::from_secs(300), Duration::from_secs(5))
+    }
+
+    fn some() -> Option<KeySet> {
+        Some(KeySet::default())
+    }
+
+    #[test]
+    fn the_first_look_fetches_and_the_next_one_comes_after_the_refresh_period() {
+        let mut jwks = jwks();
+        assert!(jwks.start(START));
+        assert!(!jwks.start(START + SECOND), "one at a time");
+        jwks.ended(some(), START + SECOND);
+        assert_eq!(jwks.next_look(START + SECOND), Duration::from_secs(300));
+        assert!(!jwks.start(START + 300 * SECOND));
+        assert!(jwks.start(START + 301 * SECOND));
+    }
+
+    #[test]
+    fn a_failed_fetch_keeps_the_keys_and_is_tried_again_soon() {
+        let mut jwks = jwks();
+        jwks.start(START);
+        jwks.ended(some(), START);
+        assert!(jwks.start(START + 300 * SECOND));
+        jwks.ended(None, START + 300 * SECOND);
+        assert!(jwks.keys().is_some());
+        assert!(jwks.start(START + 301 * SECOND));
+    }
+
+    #[test]
+    fn an_unknown_key_is_asked_for_once_in_a_while() {
+        let mut jwks = jwks();
+        jwks.start(START);
+        assert_eq!(jwks.unknown_key(START), Unknown::Wait, "the first fetch is under way");
+        jwks.ended(some(), START);
+        assert_eq!(jwks.unknown_key(START + 9 * SECOND), Unknown::GiveUp);
+        assert!(!jwks.start(START + 9 * SECOND));
+        assert_eq!(jwks.unknown_key(START + 10 * SECOND), Unknown::Wait);
+        assert!(jwks.start(START + 10 * SECOND));
+    }
+
+    #[test]
+    fn without_any_keys_requests_fail_fast_between_tries() {
+        let mut jwks = jwks();
+        jwks.start(START);
+        jwks.ended(None, START);
+        assert_eq!(jwks.unknown_key(START + SECOND / 2), Unknown::GiveUp);
+        assert_eq!(jwks.unknown_key(START + SECOND), Unknown::Wait);
+    }
+
+    #[test]
+    fn neither_a_lost_answer_nor_a_clock_that_steps_back_stops_the_fetching() {
+        let mut jwks = jwks();
+        jwks.start(START);
+        assert!(!jwks.start(START + 10 * SECOND));
+        assert!(jwks.start(START + 11 * SECOND), "timeout and grace are over");
+        jwks.ended(some(), START + 11 * SECOND);
+        assert!(jwks.start(START - 3600 * SECOND));
+        assert!(jwks.start(START - 3601 * SECOND));
+    }
 }

@@ -3,6 +3,10 @@
 //! **Invariant**: a [`Key`] is whole. Lengths and curves are checked before the cryptography sees them, because it indexes
 //! into key bytes and a panic would end the VM at the first token.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::crypto::JwtVerifier;
@@ -16,10 +20,14 @@ const MAX_KEYS: usize = 64;
 /// A token without `kid` is tried against this many keys of its algorithm: each try costs a signature.
 const MAX_CANDIDATES: usize = 4;
 
+/// Tokens remembered at once, and the longest of them: together at most 4 MiB of the guest's memory.
+const MAX_REMEMBERED: usize = 512;
+const MAX_REMEMBERED_BYTES: usize = 4096;
+
 /// One key.
 pub(crate) struct Key {
     kid: Option<String>,
-    algorithm: Algorithm,
+    alg: String,
     verifier: Box<dyn JwtVerifier>,
 }
 
@@ -32,7 +40,7 @@ impl Key {
     fn new(kid: Option<String>, algorithm: Algorithm, key: &DecodingKey) -> Result<Self, String> {
         let verifier = (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key)
             .map_err(|_| format!("the key does not fit {algorithm:?}"))?;
-        Ok(Self { kid, algorithm, verifier })
+        Ok(Self { kid, alg: format!("{algorithm:?}"), verifier })
     }
 }
 
@@ -50,7 +58,8 @@ pub(crate) struct KeyEntry {
 
 impl KeyEntry {
     fn key(self) -> Result<Key, String> {
-        let alg = || self.alg.as_deref().ok_or("`alg` is needed beside a secret or a pem".to_owned()).and_then(algorithm);
+        let alg =
+            || self.alg.as_deref().ok_or("`alg` is needed beside a secret or a pem".to_owned()).and_then(algorithm);
         match (&self.secret, &self.secret_base64, &self.pem, self.jwk.as_ref()) {
             (Some(secret), None, None, None) => Key::new(self.kid.clone(), alg()?, &secret_key(secret.as_bytes())?),
             (None, Some(secret), None, None) => {
@@ -186,10 +195,14 @@ fn pem_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
     }
 }
 
-/// The keys tokens are checked against.
+/// The keys tokens are checked against, and the tokens that passed.
+///
+/// Checking an RSA signature takes milliseconds in a guest, and clients send a token many times. What passed is remembered
+/// here, with the very keys that said so: a set that replaces this one starts without.
 #[derive(Default)]
 pub(crate) struct KeySet {
     keys: Vec<Key>,
+    passed: RefCell<HashMap<Box<str>, Rc<[u8]>>>,
 }
 
 /// What a token's header finds in a set.
@@ -215,17 +228,40 @@ impl KeySet {
         }
         let keys = entries.into_iter().enumerate();
         let keys = keys.map(|(at, entry)| entry.key().map_err(|why| format!("keys[{at}]: {why}")));
-        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, ..Self::default() })
     }
 
     /// Keys of a JWKS document. Those that cannot be used are passed over: an issuer may publish others beside ours.
     ///
     /// A shared secret in a public document is nobody's secret, so symmetric keys are passed over too.
     pub(crate) fn from_jwks(document: &[u8]) -> Result<Self, String> {
-        let document: Document = serde_json::from_slice(document).map_err(|why| format!("not a JWKS document: {why}"))?;
+        let document: Document =
+            serde_json::from_slice(document).map_err(|why| format!("not a JWKS document: {why}"))?;
         let jwks = document.keys.into_iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
         let keys: Vec<Key> = jwks.filter(|jwk| jwk.kty != "oct").filter_map(|jwk| jwk.key(None, None).ok()).collect();
-        if keys.is_empty() { Err("the JWKS document holds no usable key".to_owned()) } else { Ok(Self { keys }) }
+        if keys.is_empty() {
+            Err("the JWKS document holds no usable key".to_owned())
+        } else {
+            Ok(Self { keys, ..Self::default() })
+        }
+    }
+
+    /// The payload of a token that passed before, to the letter, signature included.
+    pub(crate) fn remembered(&self, token: &str) -> Option<Rc<[u8]>> {
+        self.passed.borrow().get(token).cloned()
+    }
+
+    /// Remembers a token whose signature is right.
+    pub(crate) fn remember(&self, token: &str, payload: Rc<[u8]>) {
+        let mut passed = self.passed.borrow_mut();
+        if token.len() > MAX_REMEMBERED_BYTES {
+            return;
+        }
+        // Forgetting all of them at once costs one check each, now and then, and needs no account of their use.
+        if passed.len() >= MAX_REMEMBERED {
+            passed.clear();
+        }
+        passed.insert(token.into(), payload);
     }
 
     /// How many there are.
@@ -244,8 +280,10 @@ impl KeySet {
             return Lookup::Unknown;
         }
         // A name is compared rather than parsed: `none` and inventions are simply not any key's algorithm.
-        let fitting = named.into_iter().filter(|key| format!("{:?}", key.algorithm) == alg).take(MAX_CANDIDATES);
-        let fitting: Vec<&Key> = fitting.collect();
+        let fitting: Vec<&Key> = named.into_iter().filter(|key| key.alg == alg).take(MAX_CANDIDATES).collect();
         if fitting.is_empty() { Lookup::OtherAlgorithm } else { Lookup::Found(fitting) }
     }
 }
+
+#[cfg(test)]
+mod tests;

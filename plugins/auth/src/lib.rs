@@ -32,6 +32,9 @@ proxy_wasm::main! {{
 /// Exchanges that may wait for keys at once; more are told to come back.
 const MAX_WAITING: usize = 1024;
 
+/// A JWKS document is this long at most.
+const MAX_JWKS_BYTES: usize = 256 * 1024;
+
 /// Soon, as ticks go: what an exchange that waits for keys asks for.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -89,10 +92,8 @@ impl Auth {
             Keys::Fetched { jwks, .. } => match jwks.borrow().keys() {
                 Some(keys) => judge(keys),
                 // A request without a token is refused for that, keys or no keys.
-                None => judge(&KeySet::default()).map_err(|why| match why {
-                    Refusal::UnknownKey => Refusal::KeysUnavailable,
-                    other => other,
-                }),
+                None => judge(&KeySet::default())
+                    .map_err(|why| if why == Refusal::UnknownKey { Refusal::KeysUnavailable } else { why }),
             },
         }
     }
@@ -148,6 +149,9 @@ fn fetched_keys(context: &dyn Context, headers: usize, body_size: usize) -> Resu
     if status != b"200" {
         return Err(format!("status {}", String::from_utf8_lossy(&status)));
     }
+    if body_size > MAX_JWKS_BYTES {
+        return Err(format!("{body_size} bytes are too many"));
+    }
     KeySet::from_jwks(&context.get_http_call_response_body(0, body_size).unwrap_or_default())
 }
 
@@ -171,8 +175,12 @@ impl RootContext for Root {
         let Keys::Fetched { from, jwks } = &auth.keys else { return };
         let now = now_ns();
         if jwks.borrow_mut().start(now) {
-            let headers =
-                vec![(":method", "GET"), (":path", &from.path), (":authority", &from.host), ("accept", "application/json")];
+            let headers = vec![
+                (":method", "GET"),
+                (":path", &from.path),
+                (":authority", &from.host),
+                ("accept", "application/json"),
+            ];
             if let Err(status) = hostcalls::dispatch_http_call(&from.upstream, headers, None, vec![], from.timeout) {
                 log::warn!("no keys from {}{}: the call was refused: {status:?}", from.upstream, from.path);
                 jwks.borrow_mut().ended(None, now);

@@ -84,7 +84,7 @@ fn check_times(claims: &Map<String, Value>, leeway_s: u64, now_s: u64) -> Result
 }
 
 /// A NumericDate (RFC 7519 §2), whole seconds; fractions are cut off.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, and the sign was checked")]
+#[allow(clippy::cast_possible_truncation, reason = "the cast saturates, and the sign was checked")]
 fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Refusal> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     match value.as_u64().or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64)) {
@@ -175,7 +175,8 @@ impl Refusal {
             Self::Scope => {
                 let scopes = rules.required_scopes.join(" ");
                 let challenge = "Bearer error=\"insufficient_scope\"";
-                problem.with("www-authenticate", format!("{challenge}, error_description=\"{title}\", scope=\"{scopes}\""))
+                problem
+                    .with("www-authenticate", format!("{challenge}, error_description=\"{title}\", scope=\"{scopes}\""))
             }
             Self::Malformed
             | Self::UnknownKey

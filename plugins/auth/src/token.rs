@@ -1,5 +1,7 @@
 //! A token's compact form (RFC 7515 §7.1): taking it apart and checking its signature.
 
+use std::rc::Rc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -18,10 +20,19 @@ struct Header {
 }
 
 /// The payload of a token whose signature one of the keys made.
-pub(crate) fn verified_payload(token: &str, keys: &KeySet) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn verified_payload(token: &str, keys: &KeySet) -> Result<Rc<[u8]>, Refusal> {
     if token.len() > MAX_BYTES {
         return Err(Refusal::Malformed);
     }
+    if let Some(payload) = keys.remembered(token) {
+        return Ok(payload);
+    }
+    let payload = check_signature(token, keys)?;
+    keys.remember(token, Rc::clone(&payload));
+    Ok(payload)
+}
+
+fn check_signature(token: &str, keys: &KeySet) -> Result<Rc<[u8]>, Refusal> {
     let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
     let (header, payload) = message.split_once('.').ok_or(Refusal::Malformed)?;
     let (header, payload, signature) = (decoded(header)?, decoded(payload)?, decoded(signature)?);
@@ -33,7 +44,9 @@ pub(crate) fn verified_payload(token: &str, keys: &KeySet) -> Result<Vec<u8>, Re
     match keys.find(header.kid.as_deref(), &header.alg) {
         Lookup::Unknown => Err(Refusal::UnknownKey),
         Lookup::OtherAlgorithm => Err(Refusal::Algorithm),
-        Lookup::Found(keys) if keys.iter().any(|key| key.verifies(message.as_bytes(), &signature)) => Ok(payload),
+        Lookup::Found(keys) if keys.iter().any(|key| key.verifies(message.as_bytes(), &signature)) => {
+            Ok(payload.into())
+        }
         Lookup::Found(_) => Err(Refusal::Signature),
     }
 }

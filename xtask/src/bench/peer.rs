@@ -79,16 +79,17 @@ impl Peer {
     /// The peer of that name.
     pub(super) fn named(name: &str) -> Result<Self> {
         let known = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL.into_iter().find(|peer| peer.name() == name).with_context(|| format!("no peer `{name}` in: {}", known()))
+        Self::ALL
+            .into_iter()
+            .find(|peer| peer.name() == name)
+            .with_context(|| format!("no peer `{name}` in: {}", known()))
     }
 
     /// The filter chains it is measured with; only two of them run wasm.
     pub(super) fn cases(self) -> &'static [Filters] {
         match self {
             Self::Nginx | Self::Haproxy | Self::BareHyper => &[Filters::None],
-            Self::Envoy | Self::Portcullis => {
-                &[Filters::None, Filters::Noop, Filters::Headers, Filters::ThreeHeaders]
-            }
+            Self::Envoy | Self::Portcullis => &[Filters::None, Filters::Noop, Filters::Headers, Filters::ThreeHeaders],
         }
     }
 

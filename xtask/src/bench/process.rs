@@ -98,6 +98,21 @@ impl Drop for Process {
     }
 }
 
+/// Seconds the gateway's core has spent on programs, ours or not, or was taken away by the hypervisor.
+pub(super) fn core_seconds() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    occupied_ticks(&text).map(|ticks| ticks / TICKS_PER_SECOND).context("/proc/stat does not list the gateway's core")
+}
+
+/// Interrupts are left out: most are the gateway's own packets, which the kernel charges to no program.
+fn occupied_ticks(text: &str) -> Option<f64> {
+    let label = format!("cpu{GATEWAY_CORE} ");
+    let fields: Vec<f64> =
+        text.lines().find_map(|line| line.strip_prefix(&label))?.split(' ').flat_map(str::parse).collect();
+    let [user, nice, system, _idle, _iowait, _irq, _softirq, steal, ..] = fields.as_slice() else { return None };
+    Some(user + nice + system + steal)
+}
+
 struct Stat {
     parent: u32,
     cpu_ticks: f64,
@@ -140,6 +155,12 @@ mod tests {
         let stat = Stat::parse(line).expect("a line as the kernel writes it");
         assert_eq!(stat.parent, 3);
         assert!((stat.cpu_ticks - 300.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_core_is_occupied_by_programs_and_the_hypervisor_but_not_by_idling_or_interrupts() {
+        let text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 10 1 5000 300 20 30 1000 0 0\ncpu1 7 7 7 7 7 7 7 7 0 0\n";
+        assert_eq!(occupied_ticks(text), Some(1111.0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::options::Options;
 use super::peer::{Filters, Peer, Place, release_binary};
-use super::process::{LOAD_CORE, Process, pinned};
+use super::process::{LOAD_CORE, Process, core_seconds, pinned};
 use super::report::{self, Round, Subject};
 use super::{target, wrk};
 use crate::{plugins, target_dir, tools};
@@ -45,6 +45,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     }
     let targets = target::judge(&subjects);
     println!("\n{}\n{}", report::markdown(&subjects), target::markdown(&targets));
+    println!("{}\n", report::disturbance(&subjects));
     let json = bench.output.join("proxy.json");
     fs::write(&json, report::json(&subjects, options.seconds))?;
     println!("raw figures: {}", json.display());
@@ -103,16 +104,18 @@ impl Bench {
         let place = Place { listen: free_address()?, origin: self.origin, dir: &dir };
         let mut gateway = start(subject.peer, &subject.program, subject.filters, &place)?;
         wrk::load(&self.wrk, place.listen, WARM_UP_SECONDS)?;
-        let before = gateway.cpu_seconds()?;
+        let (began, core_before, before) = (Instant::now(), core_seconds()?, gateway.cpu_seconds()?);
         let load = wrk::load(&self.wrk, place.listen, seconds)?;
-        let cpu_us = (gateway.cpu_seconds()? - before) * 1e6 / load.requests;
+        let used = gateway.cpu_seconds()? - before;
+        let others = (core_seconds()? - core_before - used).max(0.0) / began.elapsed().as_secs_f64();
         gateway.still_running()?;
         Ok(Round {
             requests_per_second: load.requests_per_second,
-            cpu_us,
+            cpu_us: used * 1e6 / load.requests,
             p50_ms: load.p50_ms,
             p99_ms: load.p99_ms,
             resident_mib: gateway.resident_mib(),
+            others,
         })
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Round {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) resident_mib: f64,
+    /// The part of the gateway's core that others used meanwhile, of 1.
+    pub(super) others: f64,
 }
 
 impl Subject {
@@ -43,7 +45,7 @@ impl Display for Subject {
 
 impl Display for Round {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { requests_per_second, cpu_us, p50_ms, p99_ms, resident_mib } = self;
+        let Self { requests_per_second, cpu_us, p50_ms, p99_ms, resident_mib, others: _ } = self;
         write!(f, "{requests_per_second:>7.0}/s {cpu_us:>6.2} µs  p50 {p50_ms:.2} ms  p99 {p99_ms:.2} ms  ")?;
         write!(f, "{resident_mib:.1} MiB")
     }
@@ -83,6 +85,14 @@ pub(super) fn markdown(subjects: &[Subject]) -> String {
     table
 }
 
+/// How far the figures can be trusted: a quiet machine stays below a few percent.
+pub(super) fn disturbance(subjects: &[Subject]) -> String {
+    let shares: Vec<f64> = subjects.iter().flat_map(|subject| subject.each(|round| round.others)).collect();
+    let most = shares.iter().copied().fold(0.0, f64::max) * 100.0;
+    let middle = median(shares).unwrap_or(f64::NAN) * 100.0;
+    format!("others on the gateway's core: {middle:.0} % of the time in the median round, {most:.0} % in the worst")
+}
+
 /// Every round of every subject. Written by hand: names without special characters, and numbers.
 pub(super) fn json(subjects: &[Subject], seconds: u32) -> String {
     let subjects: Vec<String> = subjects.iter().map(json_subject).collect();
@@ -94,11 +104,11 @@ fn json_subject(subject: &Subject) -> String {
     let mut text = format!("    {{ \"gateway\": \"{peer}\", \"filters\": \"{filters}\", \"rounds\": [");
     for (index, round) in subject.rounds.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        let Round { requests_per_second, cpu_us, p50_ms, p99_ms, resident_mib } = round;
+        let Round { requests_per_second, cpu_us, p50_ms, p99_ms, resident_mib, others } = round;
         let written = write!(
             text,
             "{comma}\n      {{ \"requests_per_second\": {requests_per_second}, \"cpu_us_per_request\": {cpu_us:.3}, \
-             \"p50_ms\": {p50_ms:.3}, \"p99_ms\": {p99_ms:.3}, \"resident_mib\": {resident_mib:.2} }}"
+             \"p50_ms\": {p50_ms:.3}, \"p99_ms\": {p99_ms:.3}, \"resident_mib\": {resident_mib:.2}, \"others\": {others:.3} }}"
         );
         written.expect("a string takes whatever is written to it");
     }

@@ -41,7 +41,12 @@ pub(super) fn judge(subjects: &[Subject]) -> Vec<Target> {
     let target = |what, unit, limit, measured| Target { what, unit, limit, measured };
     vec![
         target("no filter: CPU, of Envoy's", "×", 0.60, paired(plain, envoy(Filters::None), cpu)),
-        target("no filter: CPU, of bare hyper's", "×", 1.10, paired(plain, rounds(Peer::BareHyper, Filters::None), cpu)),
+        target(
+            "no filter: CPU, of bare hyper's",
+            "×",
+            1.10,
+            paired(plain, rounds(Peer::BareHyper, Filters::None), cpu),
+        ),
         target("a no-op filter adds", "µs", 0.8, paired(ours(Filters::Noop), plain, added)),
         target("a headers filter adds", "µs", 1.2, paired(ours(Filters::Headers), plain, added)),
         target("each of three headers filters adds", "µs", 1.2, paired(three, plain, |a, b| added(a, b) / 3.0)),
@@ -78,7 +83,14 @@ mod tests {
     use super::*;
 
     fn subject(peer: Peer, filters: Filters, cpu_us: &[f64]) -> Subject {
-        let round = |&cpu_us: &f64| Round { requests_per_second: 1.0, cpu_us, p50_ms: 1.0, p99_ms: 2.0, resident_mib: 1.0 };
+        let round = |&cpu_us: &f64| Round {
+            requests_per_second: 1.0,
+            cpu_us,
+            p50_ms: 1.0,
+            p99_ms: 2.0,
+            resident_mib: 1.0,
+            others: 0.0,
+        };
         let mut subject = Subject::new(peer, filters, Path::new("x"));
         subject.rounds = cpu_us.iter().map(round).collect();
         subject
@@ -103,10 +115,8 @@ mod tests {
 
     #[test]
     fn a_figure_above_its_limit_is_a_miss() {
-        let subjects = [
-            subject(Peer::Portcullis, Filters::None, &[10.0]),
-            subject(Peer::Portcullis, Filters::Noop, &[11.0]),
-        ];
+        let subjects =
+            [subject(Peer::Portcullis, Filters::None, &[10.0]), subject(Peer::Portcullis, Filters::Noop, &[11.0])];
         let table = markdown(&judge(&subjects));
         assert!(table.contains("| a no-op filter adds | 0.80 µs | 1.00 µs | MISS |"), "{table}");
     }

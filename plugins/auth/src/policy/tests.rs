@@ -1,1 +1,221 @@
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
 
+use super::*;
+use crate::keys::KeyEntry;
+use crate::settings::{KeySource, Settings};
+
+const NOW: u64 = 1_700_000_000;
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn entry(json: &Value) -> KeyEntry {
+    serde_json::from_value(json.clone()).unwrap()
+}
+
+fn keys() -> KeySet {
+    KeySet::from_entries(vec![
+        entry(&json!({"kid": "hs", "alg": "HS256", "secret": SECRET})),
+        entry(&json!({"kid": "rs", "alg": "RS256", "pem": include_str!("../../testdata/rsa.pub.pem")})),
+        entry(&json!({"kid": "es", "alg": "ES256", "pem": include_str!("../../testdata/ec.pub.pem")})),
+        entry(&json!({"kid": "ed", "alg": "EdDSA", "pem": include_str!("../../testdata/ed.pub.pem")})),
+    ])
+    .unwrap()
+}
+
+fn signing_key(kid: &str) -> (Algorithm, EncodingKey) {
+    match kid {
+        "rs" => (Algorithm::RS256, EncodingKey::from_rsa_pem(include_bytes!("../../testdata/rsa.pem")).unwrap()),
+        "es" => (Algorithm::ES256, EncodingKey::from_ec_pem(include_bytes!("../../testdata/ec.pem")).unwrap()),
+        "ed" => (Algorithm::EdDSA, EncodingKey::from_ed_pem(include_bytes!("../../testdata/ed.pem")).unwrap()),
+        _ => (Algorithm::HS256, EncodingKey::from_secret(SECRET.as_bytes())),
+    }
+}
+
+/// A bearer header with a token made by the key of this name.
+fn bearer(kid: &str, claims: &Value) -> Vec<Vec<u8>> {
+    let (alg, key) = signing_key(kid);
+    let header = Header { kid: Some(kid.to_owned()), ..Header::new(alg) };
+    vec![format!("Bearer {}", jsonwebtoken::encode(&header, claims, &key).unwrap()).into_bytes()]
+}
+
+fn rules(json: &Value) -> Rules {
+    let mut json = json.clone();
+    json["keys"] = json!([{"alg": "HS256", "secret": SECRET}]);
+    let (rules, source) = serde_json::from_value::<Settings>(json).unwrap().checked().unwrap();
+    assert!(matches!(source, KeySource::Inline(_)));
+    rules
+}
+
+#[test]
+fn each_algorithm_verifies_its_own_tokens() {
+    for kid in ["hs", "rs", "es", "ed"] {
+        let judged = judge(&rules(&json!({})), &keys(), &bearer(kid, &json!({"exp": NOW + 1})), NOW);
+        assert_eq!(judged, Ok(Admitted { headers: vec![] }), "{kid}");
+    }
+}
+
+#[test]
+fn claims_are_checked_against_the_rules() {
+    let rules = rules(&json!({"issuer": "https://idp", "audience": "api", "leeway": 30, "required_scopes": ["read"]}));
+    let good = json!({"iss": "https://idp", "aud": ["web", "api"], "scope": "read write", "exp": NOW + 60});
+    for (change, want) in [
+        (json!({}), None),
+        (json!({"aud": "api"}), None),
+        (json!({"scope": null, "scp": ["read"]}), None),
+        (json!({"exp": NOW - 29}), None),
+        (json!({"exp": 1_700_000_000.5}), None),
+        (json!({"nbf": NOW + 30}), None),
+        (json!({"exp": NOW - 30}), Some(Refusal::Expired)),
+        (json!({"exp": null}), Some(Refusal::Claims)),
+        (json!({"exp": "soon"}), Some(Refusal::Claims)),
+        (json!({"exp": -1}), Some(Refusal::Claims)),
+        (json!({"nbf": NOW + 31}), Some(Refusal::NotYetValid)),
+        (json!({"nbf": []}), Some(Refusal::Claims)),
+        (json!({"iss": "https://other"}), Some(Refusal::Issuer)),
+        (json!({"iss": null}), Some(Refusal::Issuer)),
+        (json!({"aud": "web"}), Some(Refusal::Audience)),
+        (json!({"aud": null}), Some(Refusal::Audience)),
+        (json!({"aud": "web api"}), Some(Refusal::Audience)),
+        (json!({"scope": "write"}), Some(Refusal::Scope)),
+        (json!({"scope": "reader"}), Some(Refusal::Scope)),
+    ] {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        assert_eq!(judge(&rules, &keys(), &bearer("hs", &claims), NOW).err(), want, "{change}");
+    }
+}
+
+#[test]
+fn a_token_has_to_come_exactly_once_and_as_a_bearer() {
+    let good = bearer("hs", &json!({"exp": NOW + 1}));
+    let lower = String::from_utf8(good[0].clone()).unwrap().replace("Bearer", "bearer");
+    for (headers, want) in [
+        (vec![], Some(Refusal::Missing)),
+        (vec![b"Basic YTpi".to_vec()], Some(Refusal::Missing)),
+        (vec![b"Bearer".to_vec()], Some(Refusal::Malformed)),
+        (vec![b"Bearer ".to_vec()], Some(Refusal::Malformed)),
+        (vec![b"Bearer x".to_vec()], Some(Refusal::Malformed)),
+        (vec![b"Bearer a.b.c.d".to_vec()], Some(Refusal::Malformed)),
+        (vec![b"Bearer \xff\xfe.a.b".to_vec()], Some(Refusal::Malformed)),
+        (vec![format!("Bearer {}", "a".repeat(20_000)).into_bytes()], Some(Refusal::Malformed)),
+        (vec![good[0].clone(), good[0].clone()], Some(Refusal::Malformed)),
+        (vec![lower.into_bytes()], None),
+        (good, None),
+    ] {
+        assert_eq!(judge(&rules(&json!({})), &keys(), &headers, NOW).err(), want, "{headers:?}");
+    }
+}
+
+/// A token with any header, its signature made by the HS256 secret.
+fn forged(header: &Value, claims: &Value) -> Vec<Vec<u8>> {
+    use base64::Engine;
+    let encode = |part: &Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(part.to_string());
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    vec![format!("Bearer {message}.{signature}").into_bytes()]
+}
+
+#[test]
+fn the_key_and_not_the_token_chooses_the_algorithm() {
+    let claims = json!({"exp": NOW + 1});
+    for (header, want) in [
+        (json!({"alg": "HS256", "kid": "hs"}), None),
+        (json!({"alg": "HS256"}), None),
+        (json!({"alg": "none"}), Some(Refusal::Algorithm)),
+        (json!({"alg": "none", "kid": "hs"}), Some(Refusal::Algorithm)),
+        (json!({"alg": "hs256", "kid": "hs"}), Some(Refusal::Algorithm)),
+        (json!({"alg": "HS256", "kid": "rs"}), Some(Refusal::Algorithm)),
+        (json!({"alg": "HS384", "kid": "hs"}), Some(Refusal::Algorithm)),
+        (json!({"alg": "HS256", "kid": "gone"}), Some(Refusal::UnknownKey)),
+        (json!({"alg": "RS256", "kid": "rs"}), Some(Refusal::Signature)),
+        (json!({"alg": "ES256", "kid": "es"}), Some(Refusal::Signature)),
+        (json!({"alg": "HS256", "crit": ["exp"]}), Some(Refusal::Malformed)),
+        (json!({"kid": "hs"}), Some(Refusal::Malformed)),
+        (json!(["HS256"]), Some(Refusal::Malformed)),
+    ] {
+        let judged = judge(&rules(&json!({})), &keys(), &forged(&header, &claims), NOW);
+        assert_eq!(judged.err(), want, "{header}");
+    }
+    let no_object = forged(&json!({"alg": "HS256"}), &json!(["exp"]));
+    assert_eq!(judge(&rules(&json!({})), &keys(), &no_object, NOW), Err(Refusal::Claims));
+}
+
+#[test]
+fn forwarded_claims_replace_whatever_the_client_sent() {
+    let rules = rules(&json!({
+        "keep_token": false,
+        "forward_claims": {"sub": "x-user", "plan": "x-plan", "admin": "x-admin", "evil": "x-evil", "roles": "x-roles"},
+    }));
+    let claims =
+        json!({"exp": NOW + 1, "sub": "ann", "admin": true, "evil": "a\r\nx-admin: true", "roles": ["a", "b"]});
+    let admitted = judge(&rules, &keys(), &bearer("hs", &claims), NOW).unwrap();
+    let headers: Vec<_> = admitted.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    assert_eq!(
+        headers,
+        [
+            ("x-admin", Some("true")),
+            ("x-evil", None),
+            ("x-plan", None),
+            ("x-roles", Some("[\"a\",\"b\"]")),
+            ("x-user", Some("ann")),
+            ("authorization", None),
+        ]
+    );
+}
+
+#[test]
+fn refusals_challenge_as_rfc_6750_says() {
+    let rules = rules(&json!({"required_scopes": ["read", "write"]}));
+    for (refusal, want) in [
+        (Refusal::Missing, (401, "token_missing", "www-authenticate: Bearer")),
+        (
+            Refusal::Expired,
+            (
+                401,
+                "token_expired",
+                "www-authenticate: Bearer error=\"invalid_token\", error_description=\"The token has expired\"",
+            ),
+        ),
+        (
+            Refusal::Scope,
+            (
+                403,
+                "scope_missing",
+                "www-authenticate: Bearer error=\"insufficient_scope\", \
+                 error_description=\"The token lacks a scope this request needs\", scope=\"read write\"",
+            ),
+        ),
+        (Refusal::KeysUnavailable, (503, "keys_unavailable", "retry-after: 1")),
+    ] {
+        let problem = refusal.problem(&rules);
+        let headers: Vec<String> = problem.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!((problem.status, problem.code, headers.join("; ").as_str()), want);
+    }
+}
+
+#[test]
+fn a_remembered_token_is_judged_by_its_claims_again_and_covers_no_other() {
+    let (rules, keys) = (rules(&json!({"leeway": 0})), keys());
+    let token = bearer("rs", &json!({"exp": NOW + 10}));
+    assert!(judge(&rules, &keys, &token, NOW).is_ok());
+    assert!(judge(&rules, &keys, &token, NOW + 9).is_ok());
+    assert_eq!(judge(&rules, &keys, &token, NOW + 10), Err(Refusal::Expired));
+    let mut other = token;
+    let letter = other[0].iter_mut().nth_back(9).unwrap();
+    *letter = if *letter == b'A' { b'B' } else { b'A' };
+    assert_eq!(judge(&rules, &keys, &other, NOW), Err(Refusal::Signature));
+}
+
+#[test]
+fn remembering_is_bounded() {
+    let keys = keys();
+    for number in 0..2000 {
+        keys.remember(&number.to_string(), (*b"x").into());
+    }
+    keys.remember(&"y".repeat(5000), (*b"x").into());
+    let remembered = (0..2000).filter(|number| keys.remembered(&number.to_string()).is_some()).count();
+    assert!((1..=512).contains(&remembered), "{remembered}");
+    assert!(keys.remembered("1999").is_some());
+    assert!(keys.remembered(&"y".repeat(5000)).is_none());
+}

@@ -1,0 +1,82 @@
+//! Calls made on behalf of a guest.
+//!
+//! Failures reach the guest as Envoy would tell them: no connection and no answer in time as responses of their own, a response
+//! that breaks off or is too large as one without headers (ABI reference §9.2). Plugins tested there read `:status` without
+//! looking whether there is one.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::StatusCode;
+use http_body::Body;
+use hyper::body::Incoming;
+use portcullis_core::context::{Callout, CalloutResponse};
+use portcullis_core::headers::{Headers, strip_hop_by_hop};
+
+use crate::message::RequestBody;
+use crate::upstream::{Answer, SendError};
+use crate::worker::Worker;
+
+/// Makes the call, and hands what comes of it to the guest.
+pub(crate) async fn run(worker: Rc<Worker>, callout: Callout) {
+    let (root, token, timeout) = (callout.root, callout.token, callout.timeout);
+    let response = tokio::time::timeout(timeout, call(&worker, callout)).await;
+    let response = response.unwrap_or_else(|_| synthetic(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
+    worker.deliver(root, token, response);
+}
+
+async fn call(worker: &Worker, callout: Callout) -> CalloutResponse {
+    let Callout { upstream, mut headers, body, trailers, .. } = callout;
+    if !body.is_empty() {
+        headers.fields_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    let trailers = (!trailers.is_empty()).then_some(trailers);
+    let body = RequestBody::Whole(Some(body), trailers);
+    match worker.upstreams.send(upstream, headers, body, &worker.clock).await {
+        Ok(answer) => collect(worker, answer).await.unwrap_or_default(),
+        Err(SendError::Connect) => synthetic(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        ),
+        Err(SendError::Reset | SendError::BadRequest) => synthetic(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        ),
+    }
+}
+
+/// The whole response, unless it breaks off or is too large.
+async fn collect(worker: &Worker, answer: Answer) -> Option<CalloutResponse> {
+    let limit = worker.callout_limit();
+    let (mut head, mut incoming) = answer.response.into_parts();
+    let mut body = BytesMut::new();
+    let mut trailers = None;
+    while let Some(frame) = next_frame(&mut incoming).await {
+        match frame.ok()?.into_data() {
+            Ok(data) if body.len() + data.len() > limit => return None,
+            Ok(data) => body.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok().map(Headers::trailers),
+        }
+    }
+    answer.lease.done(&worker.clock);
+    strip_hop_by_hop(&mut head.headers);
+    Some(CalloutResponse { headers: Some(Headers::response(head.status, head.headers)), body: body.freeze(), trailers })
+}
+
+async fn next_frame(body: &mut Incoming) -> Option<Result<http_body::Frame<Bytes>, hyper::Error>> {
+    poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+}
+
+fn synthetic(status: StatusCode, body: &'static str) -> CalloutResponse {
+    let mut fields = HeaderMap::new();
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    CalloutResponse {
+        headers: Some(Headers::response(status, fields)),
+        body: Bytes::from_static(body.as_bytes()),
+        trailers: None,
+    }
+}

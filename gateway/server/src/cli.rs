@@ -1,0 +1,160 @@
+//! The command line: what each command does with its arguments.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, snapshot::Snapshot};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::supervisor::{self, Gateway, Options};
+use crate::{demo, telemetry};
+
+/// An API gateway whose policies are sandboxed WebAssembly.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve requests as the configuration says, until SIGTERM or Ctrl-C
+    Run {
+        /// Files, or directories of .yaml files, that together are the configuration
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Where compiled modules are kept between starts
+        #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
+        cache: Option<PathBuf>,
+    },
+    /// Check a configuration, and start nothing: exits with 0 if it can be used, with 1 if not
+    Check {
+        /// Files, or directories of .yaml files, that together are the configuration
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Serve two tenants with all built-in policies, and say what to try
+    Demo,
+}
+
+/// Does what the arguments ask for.
+///
+/// # Errors
+/// When the gateway cannot be started, with the reason; a configuration's problems are printed instead.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match arguments.command {
+        Command::Check { files } => Ok(check(&files, &mut out)?),
+        Command::Schema => {
+            schema(&mut out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { files, cache } => {
+            drop(out);
+            serve(&files, Options { cache }, |gateway| {
+                for (name, address) in &gateway.listeners {
+                    tracing::info!(listener = %name, %address, "serving");
+                }
+            })
+        }
+        Command::Demo => {
+            drop(out);
+            let demo = demo::prepare().context("the demo cannot be set up")?;
+            let files = [demo.config];
+            serve(&files, Options::default(), |gateway| {
+                let [config] = &files;
+                if let Some((_, address)) = gateway.listeners.first() {
+                    println!("{}", demo::guide(*address, gateway.admin, config));
+                }
+            })
+        }
+    }
+}
+
+/// Runs a gateway until the process is told to end.
+fn serve(files: &[PathBuf], options: Options, started: impl FnOnce(&Gateway)) -> anyhow::Result<ExitCode> {
+    telemetry::init_logging();
+    let snapshot = match config::load(files) {
+        Ok((snapshot, warnings)) => {
+            print(&warnings, &mut io::stderr())?;
+            snapshot
+        }
+        Err(problems) => {
+            report(&problems, &mut io::stderr())?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let gateway = start(snapshot, options)?;
+    started(&gateway);
+    wait_for_signal()?;
+    tracing::info!("stopping");
+    gateway.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(snapshot: Snapshot, options: Options) -> anyhow::Result<Gateway> {
+    supervisor::start(snapshot, options).context("the gateway cannot start")
+}
+
+fn wait_for_signal() -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
+}
+
+/// `portcullis check FILE…`: every problem to `out`. Exits with 1 if the configuration cannot be used.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn check(paths: &[PathBuf], out: &mut impl Write) -> io::Result<ExitCode> {
+    match config::load(paths) {
+        Ok((snapshot, warnings)) => {
+            print(&warnings, out)?;
+            let (routes, filters) = (snapshot.routes.len(), snapshot.filters.len());
+            writeln!(out, "ok: {routes} routes, {filters} filters, {} tenants", snapshot.tenants.len())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => {
+            report(&problems, out)?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Every problem, and how many there are.
+fn report(problems: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
+    print(problems, out)?;
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let s = if errors == 1 { "" } else { "s" };
+    writeln!(out, "{errors} error{s}; nothing was started or changed")
+}
+
+/// Diagnostics as operators read them, with an empty line after each.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn print(diagnostics: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
+    diagnostics.iter().try_for_each(|diagnostic| writeln!(out, "{diagnostic}"))
+}
+
+/// `portcullis schema`: the JSON Schema of a configuration to `out`.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn schema(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{:#}", config::schema())
+}

@@ -1,0 +1,77 @@
+//! The configuration, in three shapes: as written (`file`), checked (`check`), as workers read it ([`snapshot`]).
+//!
+//! Text becomes a tree with places (`yaml`), secrets are put in (`secrets`), several files become one (`gather`), the tree is
+//! compared with the schema (`shape`), typed, and checked. Each step takes what the one before left sound, so that all
+//! problems are found in one go. Watching files and putting a snapshot into use are left to the supervisor.
+//! **Invariant:** problems are collected, not returned early; only text that is not YAML hides what comes after it.
+
+mod check;
+mod defaults;
+mod file;
+mod gather;
+mod names;
+mod schema;
+mod secrets;
+mod shape;
+pub mod snapshot;
+mod tree;
+mod written;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use self::file::File;
+use self::gather::Gathered;
+pub use self::schema::schema;
+use self::snapshot::Snapshot;
+use crate::diagnostic::{self, Diagnostic, Severity};
+
+/// Reads and checks a configuration: files, directories of `.yaml` files, or both, taken as one.
+///
+/// Returns the snapshot with the warnings there are.
+///
+/// # Errors
+/// Every problem that was found, warnings included, in the order of their places.
+pub fn load(paths: &[PathBuf]) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    finish(gather::from_paths(paths))
+}
+
+/// Reads and checks a configuration that is not in a file. `path` is what it is called and where paths in it start from.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_text(path: &Path, text: &str) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    finish(gather::from_text(path, text))
+}
+
+fn finish(gathered: Gathered) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let Gathered { tree, mut problems, complete } = gathered;
+    let mut schema = schema();
+    if let (false, Some(schema)) = (complete, schema.as_object_mut()) {
+        // What is missing may well stand in the file that could not be read; so may every name that seems unknown below.
+        schema.remove("required");
+    }
+    let tree = shape::check(tree, &schema, &mut problems);
+    let snapshot = tree.filter(|_| complete).and_then(|tree| {
+        let file: Result<File, _> = serde_json::from_value(tree.json());
+        match file {
+            Ok(file) => check::check(&tree, &file, &mut problems),
+            Err(_) => {
+                // The text of the error could quote a secret.
+                problems
+                    .push(Diagnostic::error("the configuration fits its schema, but not its types").at(&tree.span, ""));
+                None
+            }
+        }
+    });
+    diagnostic::sort(&mut problems);
+    match snapshot {
+        Some(snapshot) if problems.iter().all(|problem| problem.severity == Severity::Warning) => {
+            Ok((snapshot, problems))
+        }
+        _ => Err(problems),
+    }
+}

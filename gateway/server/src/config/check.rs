@@ -1,0 +1,262 @@
+//! From the configuration as written to the one that workers read, with every problem on the way.
+//!
+//! Structure and types have been checked by `shape`. Here names are resolved, modules are read, and what must not clash is
+//! compared. Each rule is written once: the step that would need an answer makes it, or reports why it cannot.
+//! **Invariant:** a snapshot leaves this module only when no error was reported, so what stands in for a part with a problem
+//! never reaches a worker.
+
+mod definitions;
+mod filters;
+mod modules;
+mod routes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis_core::route::HostPattern;
+
+use self::definitions::Scope;
+use self::filters::Placed;
+use self::modules::Modules;
+use super::file::{self, File};
+use super::snapshot::{
+    Admin, Filter, FilterIndex, Listener, Plugin, Route, Snapshot, Tenant, TenantIndex, TenantLimits, Upstream,
+};
+use super::tree::{Key, Node};
+use crate::diagnostic::{Diagnostic, Severity, Span};
+
+/// Makes a snapshot, or adds to `problems` why there is none.
+pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) -> Option<Snapshot> {
+    let mut check = Check::new(problems);
+    let (listeners, admin) = check.addresses(tree, file);
+    let sections: Vec<Section<'_>> = sections(tree, file);
+    for section in &sections {
+        let scope = check.define(section);
+        check.scopes.push(scope);
+    }
+    for (index, section) in sections.iter().enumerate() {
+        let policies = check.policies(section, index);
+        if let Some(scope) = check.scopes.get_mut(index) {
+            scope.policies = policies;
+        }
+    }
+    let chains: Vec<Vec<Placed>> =
+        sections.iter().enumerate().map(|(index, section)| check.section_filters(section, index)).collect();
+    let hosts = check.hosts(tree, file);
+    let router = check.routes(&sections, &chains, &hosts);
+    let chain = filters::indices(chains.first().map_or(&[], Vec::as_slice));
+    let tenants = check.tenants(tree, file, &chains, hosts);
+    let shared = check.scopes.first().map(Scope::upstream_indices).unwrap_or_default();
+    let Check { upstreams, plugins, filters, routes, problems, .. } = check;
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return None;
+    }
+    let written = tree.written_json();
+    let (chain, router) = (chain, router?);
+    let File { workers, access_log, .. } = *file;
+    Some(Snapshot { workers, access_log, listeners, admin, upstreams, plugins, filters, routes, tenants, chain, router, shared, written })
+}
+
+/// What the gateway and each tenant can both define.
+struct Section<'t> {
+    tenant: Option<TenantIndex>,
+    /// The tenant's name.
+    name: &'t str,
+    node: &'t Node,
+    upstreams: &'t BTreeMap<String, file::Upstream>,
+    plugins: &'t BTreeMap<String, file::Plugin>,
+    policies: &'t BTreeMap<String, Vec<file::Filter>>,
+    filters: &'t [file::Filter],
+    routes: &'t [file::Route],
+}
+
+/// The gateway's own section, then one for each tenant.
+fn sections<'t>(tree: &'t Node, file: &'t File) -> Vec<Section<'t>> {
+    let File { upstreams, plugins, policies, filters, routes, .. } = file;
+    let own = Section { tenant: None, name: "", node: tree, upstreams, plugins, policies, filters, routes };
+    let tenants = tenants(tree, file).map(|(index, key, node, tenant)| {
+        let file::Tenant { upstreams, plugins, policies, filters, routes, .. } = tenant;
+        Section { tenant: Some(index), name: &key.name, node, upstreams, plugins, policies, filters, routes }
+    });
+    std::iter::once(own).chain(tenants).collect()
+}
+
+/// The tenants in the order of the file, which is also the order of [`TenantIndex`].
+fn tenants<'t>(
+    tree: &'t Node,
+    file: &'t File,
+) -> impl Iterator<Item = (TenantIndex, &'t Key, &'t Node, &'t file::Tenant)> {
+    let entries = tree.get("tenants").into_iter().flat_map(Node::entries);
+    let known = entries.filter_map(|(key, node)| Some((key, node, file.tenants.get(&key.name)?)));
+    known.enumerate().map(|(index, (key, node, tenant))| (TenantIndex(index), key, node, tenant))
+}
+
+struct Check<'t> {
+    problems: &'t mut Vec<Diagnostic>,
+    /// The gateway's, then one for each tenant.
+    scopes: Vec<Scope>,
+    upstreams: Vec<Upstream>,
+    plugins: Vec<Plugin>,
+    filters: Vec<Filter>,
+    interned: HashMap<Filter, FilterIndex>,
+    routes: Vec<Route>,
+    modules: Modules,
+}
+
+/// The hosts of one tenant, with their places.
+type Hosts<'t> = Vec<(HostPattern, &'t Node)>;
+
+impl<'t> Check<'t> {
+    fn new(problems: &'t mut Vec<Diagnostic>) -> Self {
+        Self {
+            problems,
+            scopes: Vec::new(),
+            upstreams: Vec::new(),
+            plugins: Vec::new(),
+            filters: Vec::new(),
+            interned: HashMap::new(),
+            routes: Vec::new(),
+            modules: Modules::default(),
+        }
+    }
+
+    fn report(&mut self, problem: Diagnostic) {
+        self.problems.push(problem);
+    }
+
+    fn addresses(&mut self, tree: &Node, file: &File) -> (Vec<Listener>, Option<Admin>) {
+        let mut taken: Vec<(SocketAddr, String, Span)> = Vec::new();
+        let mut listeners = Vec::new();
+        for (key, node) in tree.get("listeners").into_iter().flat_map(Node::entries) {
+            let (Some(listener), Some(place)) = (file.listeners.get(&key.name), node.get("bind")) else { continue };
+            let bind = listener.bind.0;
+            self.take(&mut taken, bind, format!("listener `{}`", key.name), place);
+            let trusted_proxies = listener.trusted_proxies.iter().map(|network| network.0).collect();
+            listeners.push(Listener { name: key.name.as_str().into(), bind, trusted_proxies });
+        }
+        let admin = file.admin.as_ref().map(|admin| Admin { bind: admin.bind.0 });
+        let place = tree.get("admin").and_then(|node| node.get("bind"));
+        if let (Some(admin), Some(place)) = (&admin, place) {
+            self.take(&mut taken, admin.bind, "`admin`".to_owned(), place);
+        }
+        (listeners, admin)
+    }
+
+    /// Notes who listens where. Sockets share ports here (`SO_REUSEPORT`), so the system would not refuse a second one: it
+    /// would spread connections over both.
+    fn take(&mut self, taken: &mut Vec<(SocketAddr, String, Span)>, bind: SocketAddr, who: String, place: &Node) {
+        let clashes = |other: &SocketAddr| {
+            let (one, two) = (bind.ip(), other.ip());
+            let family = one.is_ipv4() == two.is_ipv4();
+            bind.port() != 0
+                && bind.port() == other.port()
+                && (one == two || family && (one.is_unspecified() || two.is_unspecified()))
+        };
+        if let Some((_, other, first)) = taken.iter().find(|(address, ..)| clashes(address)) {
+            let problem = Diagnostic::error(format!("{who} and {other} listen on the same port"))
+                .at(&place.span, "taken already")
+                .at(first, "taken here")
+                .help("give one of them another port");
+            self.report(problem);
+        }
+        taken.push((bind, who, place.span.clone()));
+    }
+
+    /// The hosts of every tenant; one that two claim is left with the first.
+    fn hosts<'n>(&mut self, tree: &'n Node, file: &'n File) -> Vec<Hosts<'n>> {
+        let mut owners: HashMap<HostPattern, (&str, &Span)> = HashMap::new();
+        let mut all = Vec::new();
+        for (_, key, node, tenant) in tenants(tree, file) {
+            let mut hosts = Hosts::new();
+            let places = node.get("hosts").map_or(&[][..], Node::list);
+            for (text, place) in tenant.hosts.iter().zip(places) {
+                let Some(host) = self.host(text, place) else { continue };
+                if host == HostPattern::ANY {
+                    self.report(every_host(&key.name, place));
+                } else if let Some((other, first)) = owners.get(&host) {
+                    self.report(claimed_twice(place, &key.name, other, first));
+                } else {
+                    owners.insert(host.clone(), (&key.name, &place.span));
+                    hosts.push((host, place));
+                }
+            }
+            all.push(hosts);
+        }
+        all
+    }
+
+    fn host(&mut self, text: &str, place: &Node) -> Option<HostPattern> {
+        match HostPattern::parse(text) {
+            Ok(host) => Some(host),
+            Err(error) => {
+                self.report(unreadable(place, "a host", &error));
+                None
+            }
+        }
+    }
+
+    fn tenants(&mut self, tree: &Node, file: &File, chains: &[Vec<Placed>], hosts: Vec<Hosts<'_>>) -> Vec<Tenant> {
+        let outer = chains.first().map_or(&[][..], Vec::as_slice);
+        let own_chains = chains.iter().skip(1);
+        let scopes: Vec<_> = self.scopes.iter().skip(1).map(Scope::upstream_indices).collect();
+        let mut made = Vec::new();
+        for ((((_, key, node, tenant), chain), hosts), own) in
+            tenants(tree, file).zip(own_chains).zip(hosts).zip(scopes)
+        {
+            self.warn_of_limits(&key.name, node);
+            made.push(Tenant {
+                name: Arc::from(key.name.as_str()),
+                hosts: hosts.into_iter().map(|(host, _)| host).collect(),
+                limits: limits(&tenant.limits),
+                chain: filters::indices(outer).into_iter().chain(filters::indices(chain)).collect(),
+                own,
+            });
+        }
+        made
+    }
+
+    fn warn_of_limits(&mut self, name: &str, node: &Node) {
+        let Some(limits) = node.get("limits") else { return };
+        let written: Vec<String> = limits.entries().map(|(key, _)| format!("`{}`", key.name)).collect();
+        if let Some((first, _)) = limits.entries().next() {
+            let problem = Diagnostic::warning(format!("the limits of tenant `{name}` are not enforced yet"))
+                .at(&first.span, format!("{}: read and checked, without effect", written.join(", ")))
+                .help("the limits of each plugin are enforced");
+            self.report(problem);
+        }
+    }
+}
+
+fn limits(limits: &file::TenantLimits) -> TenantLimits {
+    TenantLimits {
+        requests: limits.requests.as_ref().map(|rate| rate.0),
+        in_flight: limits.in_flight,
+        cpu: limits.cpu.as_ref().map(|share| share.0.0),
+        memory: limits.memory.as_ref().map(|size| size.0.0),
+    }
+}
+
+fn every_host(tenant: &str, place: &Node) -> Diagnostic {
+    Diagnostic::error(format!("tenant `{tenant}` cannot own every host"))
+        .at(&place.span, "these are the hosts that no tenant owns")
+        .help("name the tenant's hosts, or put its routes under `routes:` at the top")
+}
+
+fn claimed_twice(place: &Node, tenant: &str, other: &str, first: &Span) -> Diagnostic {
+    let message = if tenant == other {
+        format!("host `{}` is named twice by tenant `{tenant}`", place.written())
+    } else {
+        format!("host `{}` belongs to both tenant `{tenant}` and tenant `{other}`", place.written())
+    };
+    Diagnostic::error(message)
+        .at(&place.span, "claimed again")
+        .at(first, "claimed here")
+        .help("a host belongs to one tenant; a more specific host inside another's wildcard is fine")
+}
+
+/// A text that is not what it should be. The reason quotes the text, so it is kept back when that holds a secret.
+fn unreadable(place: &Node, what: &str, error: &dyn std::fmt::Display) -> Diagnostic {
+    let reason = if place.has_secret() { "the secret does not read as one".to_owned() } else { error.to_string() };
+    Diagnostic::error(format!("`{}` is not {what}", place.written())).at(&place.span, reason)
+}

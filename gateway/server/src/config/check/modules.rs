@@ -1,0 +1,92 @@
+//! The code of plugins: found, read and compared with its digest.
+//!
+//! Whether it is a module that can run is left to the engine, before the snapshot is used.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::Check;
+use crate::builtin::{self, Builtin};
+use crate::config::file;
+use crate::config::names::close_or_all;
+use crate::config::secrets::reason;
+use crate::config::snapshot::Module;
+use crate::config::tree::{Key, Node};
+use crate::config::written::{Digest, Written};
+use crate::diagnostic::{Diagnostic, Span};
+
+type Code = (Bytes, [u8; 32]);
+
+/// Files that have been read, so that many plugins of one file share its code.
+#[derive(Default)]
+pub(super) struct Modules(HashMap<PathBuf, Code>);
+
+impl Check<'_> {
+    /// A plugin's code with its digest.
+    pub(super) fn module(&mut self, plugin: &file::Plugin, key: &Key, node: &Node) -> Option<Code> {
+        let place = node.get("module")?;
+        let code = match &plugin.module.0 {
+            Module::Builtin(name) => builtin_code(name, &place.span),
+            Module::File(path) => self.modules.read(&path.to_string_lossy(), &key.name, place),
+        };
+        let (code, digest) = match code {
+            Ok(code) => code,
+            Err(problem) => {
+                self.report(problem);
+                return None;
+            }
+        };
+        if let (Some(want), Some(place)) = (&plugin.sha256, node.get("sha256"))
+            && want.0.0 != digest
+        {
+            let problem = Diagnostic::error(format!("the module of plugin `{}` has another digest", key.name))
+                .at(&place.span, "this is not the digest of the module")
+                .help(format!("the module that is there has {}", Digest(digest).write()))
+                .help("if it was replaced on purpose, write its digest here");
+            self.report(problem);
+        }
+        Some((code, digest))
+    }
+}
+
+impl Modules {
+    fn read(&mut self, written: &str, plugin: &str, place: &Node) -> Result<Code, Diagnostic> {
+        let refuse = |why: String| {
+            let written = place.written().trim_start_matches("file:");
+            Diagnostic::error(format!("the module `{written}` of plugin `{plugin}` cannot be read"))
+                .at(&place.span, why)
+        };
+        let path = place.span.source.resolve(written).map_err(&refuse)?;
+        if let Some(code) = self.0.get(&path) {
+            return Ok(code.clone());
+        }
+        let missing = |why: String| {
+            let folder = place.span.source.folder.display().to_string();
+            let folder = if folder.is_empty() { ".".to_owned() } else { folder };
+            refuse(why).help(format!("paths start from the directory of the file they are written in: `{folder}`"))
+        };
+        if path.is_dir() {
+            return Err(missing("it is a directory".to_owned()));
+        }
+        let code = Bytes::from(fs::read(&path).map_err(|error| missing(reason(&error)))?);
+        let digest = Sha256::digest(&code).into();
+        self.0.insert(path, (code.clone(), digest));
+        Ok((code, digest))
+    }
+}
+
+fn builtin_code(name: &str, place: &Span) -> Result<Code, Diagnostic> {
+    match builtin::find(name) {
+        Some(Builtin::Present(code)) => Ok((Bytes::from_static(code), Sha256::digest(code).into())),
+        Some(Builtin::Absent) => Err(Diagnostic::error(format!("this binary was built without `builtin:{name}`"))
+            .at(place, "its module is not in the binary")
+            .help("run `cargo xtask plugins`, then build again")),
+        None => Err(Diagnostic::error(format!("no plugin `{name}` comes with the gateway"))
+            .at(place, "not a builtin")
+            .maybe_help(close_or_all(name, &builtin::names(), "there are"))),
+    }
+}

@@ -1,0 +1,286 @@
+//! The configuration as operators write it.
+//!
+//! The JSON Schema, its descriptions and the structural check are derived from these types: their doc comments are the
+//! reference that users read. What names mean and whether things fit together is left to `check`.
+//! **Invariant:** every type has a default, so that a file with problems can still be typed and all its problems found;
+//! what must be written is listed in the schema's `required` instead.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::defaults;
+use super::written::{CpuShare, Digest, Endpoint, Module, Rate, Size, Text};
+
+/// The configuration of a Portcullis gateway.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["version", "listeners"]))]
+pub(crate) struct File {
+    /// The version of this format. The only one is 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub(crate) version: u32,
+    /// How many threads serve requests. Absent: one for each processor.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(crate) workers: Option<u16>,
+    /// Where a line about each request goes.
+    pub(crate) access_log: AccessLog,
+    /// Where the gateway's own pages (`/live`, `/ready`, `/metrics`, `/config`) are served. Absent: nowhere.
+    pub(crate) admin: Option<Admin>,
+    /// The addresses that requests are accepted on, by name.
+    #[schemars(extend("minProperties" = 1))]
+    pub(crate) listeners: BTreeMap<String, Listener>,
+    /// The origins that requests are sent to, by name. These are shared with every tenant.
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// The modules that filters may use, by name. These are shared with every tenant.
+    pub(crate) plugins: BTreeMap<String, Plugin>,
+    /// Lists of filters that can be used by name wherever a filter can stand.
+    pub(crate) policies: BTreeMap<String, Vec<Filter>>,
+    /// The filters of every request, outermost first.
+    pub(crate) filters: Vec<Filter>,
+    /// Who owns hosts, and what applies to requests for those hosts, by name.
+    pub(crate) tenants: BTreeMap<String, Tenant>,
+    /// Routes for hosts that no tenant owns.
+    pub(crate) routes: Vec<Route>,
+}
+
+/// Where a line about each request goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLog {
+    /// To standard output, as JSON.
+    #[default]
+    Stdout,
+    /// Nowhere.
+    None,
+}
+
+/// The gateway's own pages.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["bind"]))]
+pub(crate) struct Admin {
+    /// The address and port to listen on. These pages ask for no password: keep them off public networks.
+    pub(crate) bind: Text<SocketAddr>,
+}
+
+/// An address that requests are accepted on: HTTP/1.1, and HTTP/2 with prior knowledge.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["bind"], "x-later" = ["tls"]))]
+pub(crate) struct Listener {
+    /// The address and port to listen on.
+    pub(crate) bind: Text<SocketAddr>,
+    /// Networks of proxies in front of the gateway, whose `x-forwarded-for` is believed. Default: none.
+    pub(crate) trusted_proxies: Vec<Text<IpNet>>,
+}
+
+/// A group of equal origins.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["endpoints"]))]
+pub(crate) struct Upstream {
+    /// Where they listen: `host:port` each.
+    #[schemars(length(min = 1))]
+    pub(crate) endpoints: Vec<Text<Endpoint>>,
+    /// How one of the endpoints is chosen for a request.
+    pub(crate) balance: Balance,
+    /// What is spoken to them, in the clear.
+    pub(crate) protocol: Protocol,
+    /// How long to wait for them.
+    pub(crate) timeouts: Timeouts,
+}
+
+/// How one of several endpoints is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Balance {
+    /// Each in turn.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest requests in flight.
+    LeastRequests,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1, with connections kept alive.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// How long to wait for an upstream.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    /// For a connection to be made.
+    pub(crate) connect: Text<Duration>,
+    /// For a response to begin once the request has been sent. A route's `timeout` replaces it.
+    pub(crate) response: Text<Duration>,
+    /// How long an unused connection is kept.
+    pub(crate) idle: Text<Duration>,
+}
+
+/// A module with its bounds.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["module"]))]
+pub(crate) struct Plugin {
+    /// The WebAssembly module: `builtin:NAME` for one that comes with the gateway, or `file:PATH`, relative to this file.
+    pub(crate) module: Text<Module>,
+    /// The SHA-256 digest that the module must have, in hexadecimal digits.
+    pub(crate) sha256: Option<Text<Digest>>,
+    /// What one running instance may use.
+    pub(crate) limits: PluginLimits,
+    /// What happens to a request whose filter fails: traps, or exceeds its limits.
+    pub(crate) on_failure: OnFailure,
+}
+
+/// What one running instance of a plugin may use.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PluginLimits {
+    /// Memory, in units of 64KiB.
+    pub(crate) memory: Text<Size>,
+    /// Processor time in one call from the gateway.
+    pub(crate) cpu: Text<Duration>,
+}
+
+/// What happens to a request whose filter fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnFailure {
+    /// It is answered with 503.
+    #[default]
+    Closed,
+    /// It goes on without the filter.
+    Open,
+}
+
+/// One entry of a list of filters: a plugin with its configuration, or a policy.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["plugin"] }, { "required": ["policy"] }]))]
+pub(crate) struct Filter {
+    /// What routes call it when they skip it. Default: the name of its plugin or policy.
+    pub(crate) name: Option<String>,
+    /// The plugin to run.
+    pub(crate) plugin: Option<String>,
+    /// The policy whose filters stand here.
+    pub(crate) policy: Option<String>,
+    /// What the plugin is configured with: a string is passed as it is, anything else as JSON. Only with `plugin`.
+    pub(crate) config: Option<serde_json::Value>,
+    /// Whether routes may skip it.
+    pub(crate) optional: bool,
+}
+
+/// An owner of hosts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["hosts"]))]
+pub(crate) struct Tenant {
+    /// The hosts that belong to this tenant and to no other. `*.` stands for one or more labels.
+    #[schemars(length(min = 1))]
+    pub(crate) hosts: Vec<String>,
+    /// What the tenant may use in all.
+    pub(crate) limits: TenantLimits,
+    /// A file or a directory of `.yaml` files with more of this tenant's `upstreams`, `plugins`, `policies`, `filters` and
+    /// `routes`, relative to this file. Those files may not name files outside that directory, nor read the environment.
+    pub(crate) include: Option<String>,
+    /// Upstreams that only this tenant sees.
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// Plugins that only this tenant sees.
+    pub(crate) plugins: BTreeMap<String, Plugin>,
+    /// Policies that only this tenant sees.
+    pub(crate) policies: BTreeMap<String, Vec<Filter>>,
+    /// The filters of every request to this tenant's hosts, after the gateway's own, outermost first.
+    pub(crate) filters: Vec<Filter>,
+    /// Where requests to this tenant's hosts go.
+    pub(crate) routes: Vec<Route>,
+}
+
+/// What a tenant may use in all.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TenantLimits {
+    /// Requests in a time.
+    pub(crate) requests: Option<Text<Rate>>,
+    /// Requests at the same time.
+    #[schemars(range(min = 1))]
+    pub(crate) in_flight: Option<u32>,
+    /// Processor time of the tenant's plugins in each second.
+    pub(crate) cpu: Option<Text<CpuShare>>,
+    /// Memory of all the tenant's plugins together.
+    pub(crate) memory: Option<Text<Size>>,
+}
+
+/// A match, and what applies to the requests that fit it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "match", "upstream"]))]
+pub(crate) struct Route {
+    /// What logs and metrics call it. Unique within its tenant.
+    #[schemars(length(min = 1))]
+    pub(crate) name: String,
+    /// The requests that fit. No two routes may fit the same requests equally well: file order never decides.
+    pub(crate) r#match: Match,
+    /// Its filters, after the gateway's and the tenant's, outermost first.
+    pub(crate) filters: Vec<Filter>,
+    /// Names of the gateway's or the tenant's filters that do not apply here. Only `optional` ones can be skipped.
+    pub(crate) skip: Vec<String>,
+    /// The upstream that its requests are sent to.
+    pub(crate) upstream: String,
+    /// How long the upstream may take to begin its response. Default: the upstream's `timeouts.response`.
+    pub(crate) timeout: Option<Text<Duration>>,
+}
+
+/// Which requests fit a route: all the conditions that are written must hold.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["path"]))]
+pub(crate) struct Match {
+    /// Hosts, each an exact name or `*.` with one. A tenant's route chooses among the tenant's hosts. Default: all.
+    pub(crate) hosts: Vec<String>,
+    /// The path: literal segments, `{name}` for any one segment, and `*` at the end for any rest.
+    pub(crate) path: String,
+    /// Methods. Default: all.
+    pub(crate) methods: Vec<Text<http::Method>>,
+    /// Header fields and the values they must have.
+    pub(crate) headers: BTreeMap<String, String>,
+    /// Query parameters and the values they must have.
+    pub(crate) query: BTreeMap<String, String>,
+}
+
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { bind: Text(NOWHERE) }
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { bind: Text(NOWHERE), trusted_proxies: Vec::new() }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Text(defaults::CONNECT), response: Text(defaults::RESPONSE), idle: Text(defaults::IDLE) }
+    }
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        Self { memory: Text(Size(defaults::PLUGIN_MEMORY)), cpu: Text(defaults::PLUGIN_CPU) }
+    }
+}

@@ -1,0 +1,119 @@
+//! `${env:NAME}` and `${file:PATH}` in strings.
+//!
+//! Resolved in the tree, before types are looked at, so a secret may stand anywhere a string may. `$${env:` is a literal
+//! `${env:`; any other `${` is left alone, since plugins have templates of their own.
+//! **Invariant:** a resolved text never leaves the tree except into the snapshot; diagnostics show it as written.
+
+use std::fs;
+use std::io::{Error, ErrorKind};
+
+use super::tree::{Node, Origin, Text, Value};
+use crate::diagnostic::{Diagnostic, Source, Span};
+
+/// No key or token is longer; a path to a device would never end.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Replaces every reference by what it refers to.
+pub(crate) fn resolve(node: &mut Node, problems: &mut Vec<Diagnostic>) {
+    match &mut node.value {
+        Value::Text(text) => resolve_text(text, &node.span, problems),
+        Value::List(items) => items.iter_mut().for_each(|item| resolve(item, problems)),
+        Value::Map(map) => map.entries.iter_mut().for_each(|(_, value)| resolve(value, problems)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn resolve_text(text: &mut Text, span: &Span, problems: &mut Vec<Diagnostic>) {
+    let written = text.text.clone();
+    match expand(&written, &span.source) {
+        Ok(Some(resolved)) => *text = Text { text: resolved, origin: Origin::Secret(written) },
+        Ok(None) => {}
+        Err(problem) => {
+            problems.push(problem.at(span, "needed here"));
+            text.origin = Origin::Unresolved(written);
+        }
+    }
+}
+
+/// The text with its references replaced; `None` when it has none.
+fn expand(written: &str, source: &Source) -> Result<Option<String>, Diagnostic> {
+    let mut resolved = String::new();
+    let mut rest = written;
+    let mut found = false;
+    while let Some(at) = rest.find("${") {
+        let (before, reference) = rest.split_at(at);
+        let body = reference.get(2..).unwrap_or_default();
+        if !body.starts_with("env:") && !body.starts_with("file:") {
+            resolved.push_str(before);
+            resolved.push_str("${");
+            rest = body;
+            continue;
+        }
+        found = true;
+        if let Some(before) = before.strip_suffix('$') {
+            resolved.push_str(before);
+            resolved.push_str("${");
+            rest = body;
+            continue;
+        }
+        let Some((name, after)) = body.split_once('}') else {
+            return Err(
+                Diagnostic::error(format!("`{reference}` has no closing brace")).help("write `$${` for a literal `${`")
+            );
+        };
+        resolved.push_str(before);
+        resolved.push_str(&look_up(name, source)?);
+        rest = after;
+    }
+    resolved.push_str(rest);
+    Ok(found.then_some(resolved))
+}
+
+fn look_up(reference: &str, source: &Source) -> Result<String, Diagnostic> {
+    let unresolved = |why: String| Diagnostic::error(format!("the secret `${{{reference}}}` cannot be read: {why}"));
+    match reference.split_once(':') {
+        Some(("env", _)) if source.fence.is_some() => {
+            Err(unresolved("a tenant's own files may not read the gateway's environment".to_owned())
+                .help("use `${file:…}` with a file in the tenant's directory"))
+        }
+        Some(("env", name)) => match std::env::var(name) {
+            Ok(value) => Ok(value),
+            Err(std::env::VarError::NotPresent) => Err(unresolved("the variable is not set".to_owned())
+                .help(format!("set `{name}` in the environment of the gateway"))),
+            Err(std::env::VarError::NotUnicode(_)) => Err(unresolved("the variable is not UTF-8".to_owned())),
+        },
+        Some((_, path)) => read_file(path, source).map_err(unresolved),
+        None => Err(unresolved("nothing is named".to_owned())),
+    }
+}
+
+fn read_file(path: &str, source: &Source) -> Result<String, String> {
+    let path = source.resolve(path)?;
+    let metadata = fs::metadata(&path).map_err(|error| reason(&error))?;
+    if metadata.is_file() && metadata.len() > MAX_BYTES {
+        return Err(format!("the file is larger than {MAX_BYTES} bytes"));
+    }
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    let mut text = fs::read_to_string(&path).map_err(|error| reason(&error))?;
+    // Editors and `echo` end a file with a line feed that is not part of the secret.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+/// What the system said, in words that are the same everywhere.
+pub(crate) fn reason(error: &Error) -> String {
+    let known = [
+        (ErrorKind::NotFound, "there is no such file"),
+        (ErrorKind::PermissionDenied, "permission denied"),
+        (ErrorKind::InvalidData, "it is not UTF-8 text"),
+    ];
+    let words = known.into_iter().find(|(kind, _)| *kind == error.kind()).map(|(_, words)| words.to_owned());
+    words.unwrap_or_else(|| error.to_string())
+}

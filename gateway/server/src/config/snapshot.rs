@@ -1,0 +1,258 @@
+//! The configuration as workers read it: names are indices, defaults are filled in, nothing is left to fail.
+//!
+//! Made by `check` only. Immutable, shared by `Arc`; an exchange keeps the one it began with.
+//! **Invariant:** an index is used with the snapshot it came from; lists only grow while a snapshot is made.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+pub use portcullis_core::filter::OnFailure;
+use portcullis_core::route::{HostPattern, Router};
+pub use portcullis_core::upstream::Balance;
+
+pub use super::file::{AccessLog, Protocol};
+pub use super::written::{Endpoint, Module, Rate};
+
+macro_rules! indices {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub usize);
+    )*};
+}
+
+indices! {
+    /// A position in [`Snapshot::upstreams`].
+    UpstreamIndex;
+    /// A position in [`Snapshot::plugins`].
+    PluginIndex;
+    /// A position in [`Snapshot::filters`].
+    FilterIndex;
+    /// A position in [`Snapshot::routes`].
+    RouteIndex;
+    /// A position in [`Snapshot::tenants`].
+    TenantIndex;
+}
+
+/// The whole checked configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// How many threads serve requests; `None` is one for each processor.
+    pub workers: Option<u16>,
+    /// Where a line about each request goes.
+    pub access_log: AccessLog,
+    /// The addresses that requests are accepted on, by name.
+    pub listeners: Vec<Listener>,
+    /// Where the gateway's own pages are served.
+    pub admin: Option<Admin>,
+    /// Every upstream, shared ones and those of tenants.
+    pub upstreams: Vec<Upstream>,
+    /// Every plugin, shared ones and those of tenants.
+    pub plugins: Vec<Plugin>,
+    /// Every filter. Equal ones on behalf of the same tenant are one.
+    pub filters: Vec<Filter>,
+    /// Every route.
+    pub routes: Vec<Route>,
+    /// Every tenant, by name.
+    pub tenants: Vec<Tenant>,
+    /// The chain of requests that no tenant owns and no route takes: the gateway's own filters.
+    pub chain: Vec<FilterIndex>,
+    /// Finds routes, or the tenant whose host it is; `None` stands for the gateway.
+    pub router: Router<Option<TenantIndex>, RouteIndex>,
+    /// The upstreams that everyone sees.
+    pub(super) shared: HashMap<Arc<str>, UpstreamIndex>,
+    pub(super) written: serde_json::Value,
+}
+
+/// An address that requests are accepted on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// What logs and metrics call it.
+    pub name: Arc<str>,
+    /// The address.
+    pub bind: SocketAddr,
+    /// Networks whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Where the gateway's own pages are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin {
+    /// The address.
+    pub bind: SocketAddr,
+}
+
+/// A group of equal origins.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// What logs and metrics call it.
+    pub name: Arc<str>,
+    /// The tenant who alone sees it; `None` when everyone does.
+    pub tenant: Option<TenantIndex>,
+    /// Where its origins listen; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// What is spoken to them.
+    pub protocol: Protocol,
+    /// How long to wait for them.
+    pub timeouts: Timeouts,
+}
+
+/// How long to wait for an upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a connection to be made.
+    pub connect: Duration,
+    /// For a response to begin once the request has been sent. A route's timeout is already in [`Route::timeout`].
+    pub response: Duration,
+    /// How long an unused connection is kept.
+    pub idle: Duration,
+}
+
+/// A module with its bounds.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// What logs and metrics call it.
+    pub name: Arc<str>,
+    /// The tenant who alone sees it; `None` when everyone does.
+    pub tenant: Option<TenantIndex>,
+    /// Where the module was found.
+    pub module: Module,
+    /// The module itself: what was checked is what runs, whatever happens to the file.
+    pub code: Bytes,
+    /// Its SHA-256 digest, computed from `code`.
+    pub digest: [u8; 32],
+    /// What one running instance may use.
+    pub limits: PluginLimits,
+    /// What happens to an exchange whose filter fails.
+    pub on_failure: OnFailure,
+}
+
+/// What one running instance of a plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PluginLimits {
+    /// Memory in bytes, a multiple of 64 KiB up to 4 GiB.
+    pub memory: u64,
+    /// Processor time of one callback, at least 1 ms.
+    pub cpu: Duration,
+}
+
+/// A plugin with its configuration: a root context.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Filter {
+    /// The plugin.
+    pub plugin: PluginIndex,
+    /// The tenant on whose behalf it runs: whoever placed it, not whoever owns the plugin. `None` is the gateway.
+    pub tenant: Option<TenantIndex>,
+    /// What the plugin is configured with.
+    pub config: Arc<[u8]>,
+}
+
+/// What applies to the requests that fit a match.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// What logs and metrics call it; unique within its tenant.
+    pub name: Arc<str>,
+    /// Whose it is; `None` is the gateway.
+    pub tenant: Option<TenantIndex>,
+    /// The path pattern as it was written.
+    pub pattern: Arc<str>,
+    /// Its whole chain, outermost first: the gateway's filters, the tenant's, its own; skipped ones left out.
+    pub filters: Vec<FilterIndex>,
+    /// Where its requests go.
+    pub upstream: UpstreamIndex,
+    /// How long the upstream may take to begin its response.
+    pub timeout: Duration,
+}
+
+/// An owner of hosts.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// What logs and metrics call it.
+    pub name: Arc<str>,
+    /// Its hosts.
+    pub hosts: Vec<HostPattern>,
+    /// What it may use in all.
+    pub limits: TenantLimits,
+    /// The chain of requests for its hosts that no route takes: the gateway's filters, then its own.
+    pub chain: Vec<FilterIndex>,
+    /// The upstreams that it alone sees.
+    pub(super) own: HashMap<Arc<str>, UpstreamIndex>,
+}
+
+/// What a tenant may use in all; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TenantLimits {
+    /// Requests in a time.
+    pub requests: Option<Rate>,
+    /// Requests at the same time.
+    pub in_flight: Option<u32>,
+    /// Processor time of its plugins in each second.
+    pub cpu: Option<Duration>,
+    /// Bytes of memory of all its plugins together.
+    pub memory: Option<u64>,
+}
+
+impl Snapshot {
+    /// The upstream of this index.
+    #[must_use]
+    pub fn upstream(&self, index: UpstreamIndex) -> &Upstream {
+        self.upstreams.get(index.0).expect("an index is used with its own snapshot")
+    }
+
+    /// The plugin of this index.
+    #[must_use]
+    pub fn plugin(&self, index: PluginIndex) -> &Plugin {
+        self.plugins.get(index.0).expect("an index is used with its own snapshot")
+    }
+
+    /// The filter of this index.
+    #[must_use]
+    pub fn filter(&self, index: FilterIndex) -> &Filter {
+        self.filters.get(index.0).expect("an index is used with its own snapshot")
+    }
+
+    /// The route of this index.
+    #[must_use]
+    pub fn route(&self, index: RouteIndex) -> &Route {
+        self.routes.get(index.0).expect("an index is used with its own snapshot")
+    }
+
+    /// The tenant of this index.
+    #[must_use]
+    pub fn tenant(&self, index: TenantIndex) -> &Tenant {
+        self.tenants.get(index.0).expect("an index is used with its own snapshot")
+    }
+
+    /// The chain of requests that no route takes.
+    #[must_use]
+    pub fn chain_without_route(&self, tenant: Option<TenantIndex>) -> &[FilterIndex] {
+        tenant.map_or(&self.chain, |tenant| &self.tenant(tenant).chain)
+    }
+
+    /// The upstream that a filter of this tenant may call by this name: the tenant's own, or else a shared one.
+    #[must_use]
+    pub fn visible_upstream(&self, tenant: Option<TenantIndex>, name: &str) -> Option<UpstreamIndex> {
+        let own = tenant.and_then(|tenant| self.tenant(tenant).own.get(name));
+        own.or_else(|| self.shared.get(name)).copied()
+    }
+
+    /// Every upstream that filters of this tenant may call, by the name they know it by.
+    pub fn visible_upstreams(&self, tenant: Option<TenantIndex>) -> impl Iterator<Item = (&str, UpstreamIndex)> {
+        let own = tenant.map(|tenant| &self.tenant(tenant).own);
+        let hidden = move |name: &Arc<str>| own.is_some_and(|own| own.contains_key(name));
+        let shared = self.shared.iter().filter(move |(name, _)| !hidden(name));
+        shared.chain(own.into_iter().flatten()).map(|(name, index)| (&**name, *index))
+    }
+
+    /// The configuration as it was written, all files merged, secrets by reference only.
+    #[must_use]
+    pub fn dump(&self) -> &serde_json::Value {
+        &self.written
+    }
+}

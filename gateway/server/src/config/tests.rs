@@ -1,0 +1,66 @@
+//! What operators read when a configuration is wrong, and what workers get when it is right.
+
+mod files;
+mod names;
+mod reading;
+mod structure;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Diagnostic, Snapshot, from_text};
+use expect_test::Expect;
+
+/// The least there is, for tests to add to.
+const BASE: &str = "\
+version: 1
+listeners: { public: { bind: \"127.0.0.1:0\" } }
+upstreams: { origin: { endpoints: [\"127.0.0.1:9001\"] } }
+";
+
+fn render(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
+}
+
+/// Checks what is said about a whole file.
+fn check(text: &str, want: &Expect) {
+    let said = match from_text(Path::new("gateway.yaml"), text) {
+        Ok((_, warnings)) => format!("{}ok\n", render(&warnings)),
+        Err(problems) => render(&problems),
+    };
+    want.assert_eq(&said);
+}
+
+fn read(text: &str) -> Snapshot {
+    from_text(Path::new("gateway.yaml"), text).map_err(|problems| panic!("{}", render(&problems))).unwrap().0
+}
+
+/// A directory that goes when the test ends.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Reads some of its files as one configuration; paths in what is said begin at the directory.
+    fn load(&self, names: &[&str]) -> Result<(Snapshot, Vec<Diagnostic>), String> {
+        let paths: Vec<PathBuf> = names.iter().map(|name| self.path(name)).collect();
+        let here = format!("{}/", self.0.path().display());
+        super::load(&paths).map_err(|problems| render(&problems).replace(&here, ""))
+    }
+
+    fn check(&self, names: &[&str], want: &Expect) {
+        want.assert_eq(&self.load(names).map_or_else(|said| said, |_| "ok\n".to_owned()));
+    }
+}

@@ -1,0 +1,291 @@
+//! One exchange from its first byte to its access log line: the driver.
+//!
+//! It takes the request in, waits until the chain has a head for the upstream or for the client, sends it, and hands the bodies
+//! to the connections that pull them (see [`crate::message`]). It decides nothing: each step waits for one of a few things, and
+//! feeds it to the exchange.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use portcullis_core::context::UpstreamId;
+use portcullis_core::event::{Direction, Effect, End, Event, Part};
+use portcullis_core::exchange::{ExchangeId, Facts, Wants};
+use portcullis_core::forward::{self, Peer};
+use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
+use portcullis_core::reply::Failure;
+
+use crate::listener::Connection;
+use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source};
+use crate::request_id;
+use crate::upstream::{Answer, SendError};
+use crate::worker::{Described, Ticket, Worker};
+
+/// A request that has been looked at and given a place.
+struct Admitted {
+    ticket: Ticket,
+    headers: Headers,
+    body: Incoming,
+    /// Where it goes; or why it goes nowhere.
+    target: Result<UpstreamId, Failure>,
+}
+
+/// Serves one exchange. An error closes the connection, or resets the HTTP/2 stream: there is no clean answer to give.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Broken> {
+    let Admitted { mut ticket, headers, body, target } = admit(&worker, &connection, request);
+    let id = ticket.parts().1;
+    let end = End::from_bool(body.is_end_stream());
+    let mut source = (!end.is_end()).then(|| Source::new(body));
+    worker.feed(id, Event::Request(Part::Head(headers, end)));
+    if let Err(failure @ Failure::BadRequest) = target {
+        worker.feed(id, Event::UpstreamFailed(failure));
+    }
+    let ready = head(&worker, id, Direction::Request, &mut source).await;
+    let (mut answer_body, mut lease) = (None, None);
+    let ready = match ready {
+        Ready::Upstream(headers, end) => {
+            let body = request_body(&worker, id, source.take(), end);
+            match answer(&worker, id, target, headers, body).await {
+                Some(answer) => {
+                    let (fields, body, leased) = take_in(&worker, id, answer);
+                    lease = Some(leased);
+                    answer_body = (!body.is_end_stream()).then(|| Source::new(body));
+                    let end = End::from_bool(answer_body.is_none());
+                    worker.feed(id, Event::Response(Part::Head(fields, end)));
+                }
+                None => lease = None,
+            }
+            head(&worker, id, Direction::Response, &mut answer_body).await
+        }
+        other => other,
+    };
+    let (headers, end) = match ready {
+        Ready::Client(headers, end) => (headers, end),
+        Ready::Upstream(..) => return Err(fail(&mut ticket, Failure::UpstreamReset)),
+        Ready::Broken(failure) => return Err(fail(&mut ticket, failure)),
+    };
+    let source = match answer_body {
+        _ if worker.is_local_reply(id) => {
+            lease = None;
+            ResponseSource::Exchange
+        }
+        None => ResponseSource::Exchange,
+        Some(source) if worker.watches_body(id, Direction::Response) => ResponseSource::Fed(source),
+        Some(source) => source.into_body().map_or(ResponseSource::Exchange, ResponseSource::Passing),
+    };
+    Ok(response(ticket, headers, end, source, lease))
+}
+
+fn fail(ticket: &mut Ticket, failure: Failure) -> Broken {
+    ticket.fail(failure);
+    Broken(failure)
+}
+
+fn response(
+    mut ticket: Ticket,
+    headers: Headers,
+    end: End,
+    source: ResponseSource,
+    lease: Option<crate::upstream::Lease>,
+) -> Response<ResponseBody> {
+    let (start, fields) = headers.into_parts();
+    let status = match start {
+        StartLine::Response { status } => status,
+        StartLine::Request { .. } | StartLine::Trailers => http::StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    ticket.status = status.as_u16();
+    let mut response = Response::new(ResponseBody::new(ticket, source, lease, end));
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// Looks at a request: what it is, where it came from, where it goes. Opens its exchange.
+fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming>) -> Admitted {
+    let (mut head, body) = request.into_parts();
+    let refused = refusal(&head).err();
+    if let Some(authority) = head.uri.authority() {
+        // An absolute target overrides `Host` (RFC 9112 §3.2.2); HTTP/2 has no `Host` to begin with.
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            head.headers.insert(header::HOST, host);
+        }
+    }
+    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let peer = if connection.trusts_peer { Peer::Trusted } else { Peer::Stranger };
+    let scheme = Scheme::Http;
+    let (client, request_id) =
+        forward::prepare_request(&mut head.headers, connection.peer.ip(), peer, scheme, || request_id::fresh(&worker.clock));
+    let (spot, target) = match refused {
+        Some(failure) => (worker.table.nowhere(), Err(failure)),
+        None => worker.table.route(&head.method, &path, &head.headers),
+    };
+    let facts = Facts {
+        // The port is the peer's own only while the peer is the client.
+        source: SocketAddr::new(client, if client == connection.peer.ip() { connection.peer.port() } else { 0 }),
+        destination: connection.local,
+        protocol: protocol(head.version),
+        connection_id: connection.id,
+        request_id,
+        place: spot.place.clone(),
+    };
+    let described = Described {
+        method: head.method.clone(),
+        path: path.clone(),
+        host: head.headers.get(header::HOST).cloned(),
+        user_agent: head.headers.get(header::USER_AGENT).cloned(),
+    };
+    let ticket = worker.open(spot.chain.clone(), facts, described);
+    Admitted { ticket, headers: Headers::request(head.method, scheme, path, head.headers), body, target }
+}
+
+/// Refuses what could be read in two ways, or asks for what is not served.
+fn refusal(head: &http::request::Parts) -> Result<(), Failure> {
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    let needs_host = head.version == Version::HTTP_11 && head.uri.authority().is_none();
+    let two_framings = has_both_framings(&head.headers);
+    let no_path = head.uri.path_and_query().is_none() || head.method == http::Method::CONNECT;
+    let bad_host = hosts > 1 || (needs_host && hosts == 0);
+    if bad_host || two_framings || no_path { Err(Failure::BadRequest) } else { Ok(()) }
+}
+
+fn has_both_framings(fields: &HeaderMap) -> bool {
+    fields.contains_key(header::TRANSFER_ENCODING) && fields.contains_key(header::CONTENT_LENGTH)
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 | Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// A head that is ready to be sent.
+enum Ready {
+    Upstream(Headers, End),
+    Client(Headers, End),
+    Broken(Failure),
+}
+
+/// Waits until the chain lets a head go; meanwhile reads `source` as far as the filters want it.
+async fn head(worker: &Rc<Worker>, id: ExchangeId, direction: Direction, source: &mut Option<Source>) -> Ready {
+    poll_fn(|cx| {
+        loop {
+            if let Some(ready) = ready_head(worker, id, direction) {
+                return Poll::Ready(ready);
+            }
+            worker.wait(id, Direction::Response, cx);
+            worker.wait(id, Direction::Request, cx);
+            let reads = source.as_mut().filter(|_| {
+                worker.watches_body(id, direction) && worker.wants(id, direction) == Wants::More
+            });
+            let Some(source) = reads else { return Poll::Pending };
+            match source.poll_part(cx) {
+                Poll::Ready(Some(Ok(part))) => worker.feed(id, part_event(direction, part)),
+                Poll::Ready(Some(Err(_))) if direction == Direction::Response => {
+                    worker.feed(id, Event::UpstreamFailed(Failure::UpstreamReset));
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Ready::Broken(Failure::ClientGone)),
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+fn part_event(direction: Direction, part: Part) -> Event {
+    match direction {
+        Direction::Request => Event::Request(part),
+        Direction::Response => Event::Response(part),
+    }
+}
+
+/// The head the exchange has ready, if it has: the client's comes first, since it is there only when a reply took over.
+fn ready_head(worker: &Worker, id: ExchangeId, direction: Direction) -> Option<Ready> {
+    match worker.next_effect(id, Direction::Response) {
+        Some(Effect::Send(Part::Head(headers, end))) => return Some(Ready::Client(headers, end)),
+        Some(Effect::Abort(failure)) => return Some(Ready::Broken(failure)),
+        Some(Effect::Send(Part::Body(..) | Part::Trailers(_))) | None => {}
+    }
+    if direction == Direction::Response {
+        return None;
+    }
+    match worker.next_effect(id, Direction::Request)? {
+        Effect::Send(Part::Head(headers, end)) => Some(Ready::Upstream(headers, end)),
+        Effect::Abort(failure) => Some(Ready::Broken(failure)),
+        Effect::Send(Part::Body(..) | Part::Trailers(_)) => None,
+    }
+}
+
+fn request_body(worker: &Rc<Worker>, id: ExchangeId, source: Option<Source>, end: End) -> RequestBody {
+    if end.is_end() {
+        return RequestBody::Empty;
+    }
+    match source {
+        Some(source) if !worker.watches_body(id, Direction::Request) => source
+            .into_body()
+            .map_or(RequestBody::Empty, |body| RequestBody::Passing(worker.clone(), id, body)),
+        Some(source) => RequestBody::Fed(worker.clone(), id, source),
+        None => RequestBody::Empty,
+    }
+}
+
+/// Sends the request and waits for the answer; `None` when the exchange has been told otherwise, or a reply took over.
+async fn answer(
+    worker: &Rc<Worker>,
+    id: ExchangeId,
+    target: Result<UpstreamId, Failure>,
+    headers: Headers,
+    body: RequestBody,
+) -> Option<Answer> {
+    let upstream = match target {
+        Ok(upstream) => upstream,
+        Err(failure) => {
+            worker.feed(id, Event::UpstreamFailed(failure));
+            return None;
+        }
+    };
+    if headers.path().is_none() {
+        // A filter took the path away: there is no route for a request without one, as on Envoy.
+        worker.feed(id, Event::UpstreamFailed(Failure::NoRoute));
+        return None;
+    }
+    let mut sending = pin!(worker.upstreams.send(upstream, headers, body, &worker.clock));
+    let answered = poll_fn(|cx: &mut Context<'_>| {
+        if worker.has_reply(id) {
+            return Poll::Ready(None);
+        }
+        worker.wait(id, Direction::Response, cx);
+        Pin::new(&mut sending).poll(cx).map(Some)
+    })
+    .await?;
+    match answered {
+        Ok(answer) => return Some(answer),
+        Err(SendError::Connect) => worker.feed(id, Event::UpstreamFailed(Failure::UpstreamConnect)),
+        Err(SendError::Reset) => worker.feed(id, Event::UpstreamFailed(worker.blamed(id).unwrap_or(Failure::UpstreamReset))),
+        Err(SendError::BadRequest) => worker.feed(id, Event::UpstreamFailed(Failure::BadRequest)),
+    }
+    None
+}
+
+/// Takes in the head of an upstream's answer.
+fn take_in(worker: &Worker, id: ExchangeId, answer: Answer) -> (Headers, Incoming, crate::upstream::Lease) {
+    let (mut head, body) = answer.response.into_parts();
+    strip_hop_by_hop(&mut head.headers);
+    if let Some(address) = answer.lease.address {
+        worker.went_to(id, address);
+    }
+    (Headers::response(head.status, head.headers), body, answer.lease)
+}

@@ -1,0 +1,254 @@
+//! What the gateway says of itself: the access log, metrics, and its own log.
+//!
+//! Each worker has a [`WorkerTelemetry`] and writes to nothing that another worker writes to: it counts in cells of its own and
+//! encodes log lines into a buffer of its own. [`Telemetry`] holds what they have in common and adds it up for a scrape. What
+//! is recorded is decided elsewhere: a [`Record`] arrives complete, when its exchange has ended.
+//! **Invariant:** recording never waits and never allocates, but for the first request of its kind on a worker.
+
+mod access_log;
+mod cells;
+mod exposition;
+mod filters;
+mod log_writer;
+mod metrics;
+mod series;
+
+use std::io::{self, Write};
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::Method;
+use portcullis_core::time::Time;
+use portcullis_vm::VmCells;
+use tracing_subscriber::EnvFilter;
+
+use access_log::AccessLog;
+use exposition::{Exposition, Seconds};
+use log_writer::LogWriter;
+use metrics::{Metrics, WorkerCells, WorkerMetrics};
+
+/// The environment variable that says what is logged, in `tracing`'s filter syntax.
+const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
+
+/// Where the access log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    Stdout,
+}
+
+/// What is said of one exchange when it has ended.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// The tenant's name; empty outside any.
+    pub tenant: &'a Arc<str>,
+    /// The route's name; empty when none matched.
+    pub route: &'a Arc<str>,
+    /// The route's path pattern; metrics have it in place of the path.
+    pub pattern: &'a Arc<str>,
+    /// The upstream's name; empty when there is none.
+    pub upstream: &'a Arc<str>,
+    /// The endpoint that was chosen.
+    pub upstream_address: Option<SocketAddr>,
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's host, as it came.
+    pub host: &'a [u8],
+    /// The request's path and query, as they came. The log has the query without its values.
+    pub path: &'a str,
+    /// `HTTP/1.1`, `HTTP/2`.
+    pub protocol: &'static str,
+    /// The client; port 0 where it is not known.
+    pub source: SocketAddr,
+    /// `x-request-id`.
+    pub request_id: &'a [u8],
+    /// The status sent; 0 when none was.
+    pub status: u16,
+    /// `via_upstream`, the gateway's code word, or a filter's own words.
+    pub reason: &'a str,
+    /// Bytes of the request's body received.
+    pub request_bytes: u64,
+    /// Bytes of the response's body sent.
+    pub response_bytes: u64,
+    /// From the request's head to the end.
+    pub duration: Duration,
+    /// How much of it was spent waiting for the upstream; absent when it never answered.
+    pub upstream_wait: Option<Duration>,
+    /// When the request's head came in.
+    pub time: Time,
+    /// The request's `User-Agent`, as it came.
+    pub user_agent: &'a [u8],
+}
+
+/// What all workers' telemetry has in common. When the last holder lets go, the access log is written to its end.
+#[derive(Debug)]
+pub struct Telemetry {
+    metrics: Arc<Metrics>,
+    log: Option<Arc<LogWriter>>,
+    started: SystemTime,
+    #[allow(clippy::disallowed_types, reason = "taken at start, at reload and by scrapes")]
+    told: std::sync::Mutex<Told>,
+}
+
+/// What others have told of, for scrapes.
+#[derive(Debug, Default)]
+struct Told {
+    vms: Vec<Arc<VmCells>>,
+    revision: Option<Box<str>>,
+}
+
+impl Telemetry {
+    /// Begins to count, and to write the access log.
+    #[must_use]
+    pub fn new(access_log: AccessLogTarget) -> Arc<Self> {
+        match access_log {
+            AccessLogTarget::Off => Self::with_log(None::<io::Sink>),
+            AccessLogTarget::Stdout => Self::with_log(Some(io::stdout())),
+        }
+    }
+
+    fn with_log(out: Option<impl Write + Send + 'static>) -> Arc<Self> {
+        let log = out.map(|out| Arc::new(LogWriter::start(out)));
+        Arc::new(Self { metrics: Arc::default(), log, started: SystemTime::now(), told: Told::default().into() })
+    }
+
+    /// A worker's share; to be made by the worker itself.
+    #[must_use]
+    pub fn worker(self: &Arc<Self>) -> WorkerTelemetry {
+        WorkerTelemetry {
+            metrics: self.metrics.worker(),
+            log: self.log.clone().map(AccessLog::new),
+            shared: self.clone(),
+        }
+    }
+
+    /// Also shows what is counted of these VMs.
+    pub fn add_filter_cells(&self, vms: Vec<Arc<VmCells>>) {
+        self.told().vms.extend(vms);
+    }
+
+    /// The configuration's revision that is now served.
+    pub fn set_revision(&self, revision: &str) {
+        self.told().revision = Some(revision.into());
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All metrics, as Prometheus reads them (text format 0.0.4).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = Exposition::default();
+        self.metrics.render(&mut text);
+        let (vms, revision) = {
+            let told = self.told();
+            (told.vms.clone(), told.revision.clone())
+        };
+        filters::render(&mut text, &vms);
+        text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
+        let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
+        text.sample("portcullis_access_log_dropped_total", &[], dropped);
+        if let Some(revision) = revision {
+            text.family("portcullis_config_revision_info", "gauge", "The configuration's revision that is served.");
+            text.sample("portcullis_config_revision_info", &[("revision", &revision)], 1);
+        }
+        text.family("portcullis_build_info", "gauge", "The gateway's version.");
+        text.sample("portcullis_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        text.family(
+            "process_start_time_seconds",
+            "gauge",
+            "When the gateway started, in seconds since the Unix epoch.",
+        );
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        text.sample("process_start_time_seconds", &[], Seconds(u64::try_from(started.as_nanos()).unwrap_or(u64::MAX)));
+        text.into_text()
+    }
+}
+
+/// One worker's telemetry. Dropping it hands over its last log lines.
+#[derive(Debug)]
+pub struct WorkerTelemetry {
+    metrics: WorkerMetrics,
+    log: Option<AccessLog>,
+    shared: Arc<Telemetry>,
+}
+
+impl WorkerTelemetry {
+    /// Counts and logs an exchange that has ended.
+    pub fn record(&self, record: &Record<'_>) {
+        self.metrics.record(record);
+        if let Some(log) = &self.log {
+            log.write(record);
+        }
+    }
+
+    /// An exchange has begun.
+    pub fn began(&self) {
+        self.metrics.cells.active_requests.add(1);
+    }
+
+    /// An exchange has ended.
+    pub fn ended(&self) {
+        self.metrics.cells.active_requests.subtract(1);
+    }
+
+    /// Counts a connection, as open for as long as the answer lives.
+    #[must_use]
+    pub fn connection(&self) -> OpenConnection {
+        let cells = self.metrics.cells.clone();
+        cells.connections.add(1);
+        cells.open_connections.add(1);
+        OpenConnection { cells, _of_this_thread: PhantomData }
+    }
+
+    /// Hands over log lines that were not many enough yet. For the worker's timer, a few times a second.
+    pub fn flush(&self) {
+        if let Some(log) = &self.log {
+            log.flush();
+        }
+    }
+
+    /// Also shows what is counted of this worker's VMs.
+    pub fn add_filter_cells(&self, vms: Vec<Arc<VmCells>>) {
+        self.shared.add_filter_cells(vms);
+    }
+}
+
+/// A connection that is open. It stays on its worker's thread, which alone writes to the worker's cells.
+#[derive(Debug)]
+pub struct OpenConnection {
+    cells: Arc<WorkerCells>,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.cells.open_connections.subtract(1);
+    }
+}
+
+/// Logs the process's own events to standard error, as JSON lines: those `PORTCULLIS_LOG` asks for, or `info` and worse.
+///
+/// Does nothing where somebody has set up logging before.
+pub fn init_logging() {
+    let asked = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let parsed = if asked.is_empty() { Ok(EnvFilter::new("info")) } else { EnvFilter::try_new(&asked) };
+    let (filter, problem) = match parsed {
+        Ok(filter) => (filter, None),
+        Err(problem) => (EnvFilter::new("info"), Some(problem)),
+    };
+    let logging = tracing_subscriber::fmt().json().flatten_event(true).with_writer(io::stderr).with_env_filter(filter);
+    if logging.try_init().is_ok()
+        && let Some(problem) = problem
+    {
+        tracing::warn!(%problem, "{LOG_VARIABLE} is not a log filter; `info` is used");
+    }
+}
+
+#[cfg(test)]
+mod tests;

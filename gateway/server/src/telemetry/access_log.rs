@@ -1,0 +1,423 @@
+//! The access log: one JSON line per request, encoded by the worker that served it.
+//!
+//! A line is built straight in the worker's buffer: no value tree, no allocation per line. Buffers are handed to
+//! [`super::log_writer`] when they are full or when the worker flushes. Everything a client or guest can influence is escaped
+//! and cut to a length, so that no request can forge a line, break a terminal or fill a disk.
+//! **Invariant:** values of query parameters, header values other than `Host`, `User-Agent` and the request id, and bodies are
+//! never written.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use portcullis_core::time::Time;
+
+use super::Record;
+use super::log_writer::{Batch, LogWriter, Refused};
+
+/// A buffer of this many bytes is handed over: large enough that the hand-over is rare, small enough to stay in cache.
+const FULL: usize = 32 << 10;
+/// Room for the line that makes a buffer full.
+const ROOM: usize = FULL + (8 << 10);
+/// The most bytes of a client's or guest's words in one field.
+const MAX_WORDS: usize = 256;
+/// The most bytes of a request's target.
+const MAX_TARGET: usize = 2048;
+/// What stands for a query parameter's value; OpenTelemetry's word for `url.query`.
+const REDACTED: &[u8] = b"REDACTED";
+
+/// One worker's lines that have not been handed over.
+#[derive(Debug)]
+pub(super) struct AccessLog {
+    writer: Arc<LogWriter>,
+    buffer: RefCell<Vec<u8>>,
+    lines: Cell<u64>,
+    back: mpsc::Sender<Vec<u8>>,
+    recycled: mpsc::Receiver<Vec<u8>>,
+}
+
+impl AccessLog {
+    pub(super) fn new(writer: Arc<LogWriter>) -> Self {
+        let (back, recycled) = mpsc::channel();
+        Self { writer, buffer: RefCell::default(), lines: Cell::new(0), back, recycled }
+    }
+
+    pub(super) fn write(&self, record: &Record<'_>) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.capacity() == 0 {
+            *buffer = self.recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(ROOM));
+        }
+        line(&mut buffer, record);
+        self.lines.set(self.lines.get() + 1);
+        if buffer.len() >= FULL
+            && let Err(Refused(batch)) = self.writer.offer(self.take(&mut buffer))
+        {
+            self.writer.count_dropped(batch.lines);
+            *buffer = batch.bytes;
+            buffer.clear();
+        }
+    }
+
+    /// Hands over what there is. While the writer is behind, lines stay here until the buffer is full.
+    pub(super) fn flush(&self) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() {
+            return;
+        }
+        if let Err(Refused(batch)) = self.writer.offer(self.take(&mut buffer)) {
+            *buffer = batch.bytes;
+            self.lines.set(batch.lines);
+        }
+    }
+
+    fn take(&self, buffer: &mut Vec<u8>) -> Batch {
+        Batch { bytes: std::mem::take(buffer), lines: self.lines.take(), back: self.back.clone() }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        let mut buffer = self.buffer.take();
+        if !buffer.is_empty() {
+            self.writer.push(self.take(&mut buffer));
+        }
+    }
+}
+
+fn line(out: &mut Vec<u8>, record: &Record<'_>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    timestamp(out, record.time);
+    out.extend_from_slice(b"\",\"request_id\":");
+    string(out, record.request_id, MAX_WORDS);
+    out.extend_from_slice(b",\"tenant\":");
+    name(out, record.tenant);
+    out.extend_from_slice(b",\"route\":");
+    name(out, record.route);
+    out.extend_from_slice(b",\"method\":");
+    string(out, record.method.as_str().as_bytes(), MAX_WORDS);
+    out.extend_from_slice(b",\"path\":");
+    name(out, record.pattern);
+    out.extend_from_slice(b",\"target\":");
+    target(out, record.path);
+    out.extend_from_slice(b",\"host\":");
+    string(out, record.host, MAX_WORDS);
+    out.extend_from_slice(b",\"status\":");
+    match record.status {
+        0 => null(out),
+        status => integer(out, u64::from(status)),
+    }
+    out.extend_from_slice(b",\"reason\":");
+    string(out, record.reason.as_bytes(), MAX_WORDS);
+    out.extend_from_slice(b",\"duration_ms\":");
+    millis(out, record.duration);
+    out.extend_from_slice(b",\"upstream_wait_ms\":");
+    match record.upstream_wait {
+        None => null(out),
+        Some(wait) => millis(out, wait),
+    }
+    out.extend_from_slice(b",\"request_bytes\":");
+    integer(out, record.request_bytes);
+    out.extend_from_slice(b",\"response_bytes\":");
+    integer(out, record.response_bytes);
+    out.extend_from_slice(b",\"source\":");
+    address(out, record.source);
+    out.extend_from_slice(b",\"protocol\":");
+    string(out, record.protocol.as_bytes(), MAX_WORDS);
+    out.extend_from_slice(b",\"upstream\":");
+    name(out, record.upstream);
+    out.extend_from_slice(b",\"upstream_address\":");
+    match record.upstream_address {
+        None => null(out),
+        Some(upstream) => address(out, upstream),
+    }
+    out.extend_from_slice(b",\"user_agent\":");
+    string(out, record.user_agent, MAX_WORDS);
+    out.extend_from_slice(b"}\n");
+}
+
+fn null(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"null");
+}
+
+fn integer(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// A number below 100 in two digits.
+fn two_digits(number: u64) -> [u8; 2] {
+    let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or_default();
+    [digit(number / 10), digit(number)]
+}
+
+/// A number below 1000 in three digits.
+fn three_digits(number: u64) -> [u8; 3] {
+    let ([_, hundreds], [tens, ones]) = (two_digits(number / 100), two_digits(number % 100));
+    [hundreds, tens, ones]
+}
+
+/// Milliseconds to three decimals.
+fn millis(out: &mut Vec<u8>, duration: Duration) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    integer(out, micros / 1000);
+    let [a, b, c] = three_digits(micros % 1000);
+    out.extend_from_slice(&[b'.', a, b, c]);
+}
+
+/// RFC 3339, UTC, to the millisecond.
+fn timestamp(out: &mut Vec<u8>, time: Time) {
+    let seconds = time.as_nanos() / 1_000_000_000;
+    let (year, month, day) = civil(seconds / 86_400);
+    let of_day = seconds % 86_400;
+    let [[y1, y2], [y3, y4]] = [two_digits(year / 100), two_digits(year % 100)];
+    let [[m1, m2], [d1, d2]] = [two_digits(month), two_digits(day)];
+    let [[h1, h2], [n1, n2], [s1, s2]] = [of_day / 3600, of_day / 60 % 60, of_day % 60].map(two_digits);
+    let [a, b, c] = three_digits(time.as_nanos() / 1_000_000 % 1000);
+    out.extend_from_slice(&[
+        y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, b'.', a, b, c, b'Z',
+    ]);
+}
+
+/// The Gregorian date of a day counted from 1970-01-01.
+///
+/// Years are taken to begin in March, so that the leap day is the last one; 400 of them always have 146,097 days.
+fn civil(days_since_epoch: u64) -> (u64, u64, u64) {
+    let days = days_since_epoch + 719_468; // from 0000-03-01
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+/// An address as text; without a port where none is known.
+fn address(out: &mut Vec<u8>, address: SocketAddr) {
+    out.push(b'"');
+    match address {
+        // Written out because the standard formatter costs as much as half a line.
+        SocketAddr::V4(v4) => {
+            let [first, rest @ ..] = v4.ip().octets();
+            integer(out, u64::from(first));
+            for octet in rest {
+                out.push(b'.');
+                integer(out, u64::from(octet));
+            }
+            if v4.port() != 0 {
+                out.push(b':');
+                integer(out, u64::from(v4.port()));
+            }
+        }
+        SocketAddr::V6(v6) => {
+            let written = if v6.port() == 0 { write!(out, "{}", v6.ip()) } else { write!(out, "{v6}") };
+            debug_assert!(written.is_ok(), "a vector takes everything");
+        }
+    }
+    out.push(b'"');
+}
+
+/// A name from the configuration; `null` where there is none.
+fn name(out: &mut Vec<u8>, name: &str) {
+    if name.is_empty() { null(out) } else { string(out, name.as_bytes(), MAX_WORDS) }
+}
+
+fn string(out: &mut Vec<u8>, bytes: &[u8], max: usize) {
+    out.push(b'"');
+    cut(out, bytes, max);
+    out.push(b'"');
+}
+
+/// A request's target: its path as it came, its query without the values.
+fn target(out: &mut Vec<u8>, target: &str) {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    out.push(b'"');
+    cut(out, path.as_bytes(), MAX_TARGET);
+    if let Some(query) = query {
+        let begin = out.len();
+        let mut mark = b'?';
+        for parameter in query.split('&') {
+            out.push(mark);
+            mark = b'&';
+            if out.len() - begin > MAX_TARGET {
+                out.extend_from_slice("…".as_bytes());
+                break;
+            }
+            // A parameter without `=` may be a secret just as well as a name.
+            if let Some((name, _)) = parameter.split_once('=') {
+                cut(out, name.as_bytes(), MAX_WORDS);
+                out.push(b'=');
+            }
+            if !parameter.is_empty() {
+                out.extend_from_slice(REDACTED);
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// At most `max` bytes, escaped, and a sign where more were left out.
+fn cut(out: &mut Vec<u8>, bytes: &[u8], max: usize) {
+    match bytes.get(..max) {
+        Some(kept) if kept.len() < bytes.len() => {
+            escape(out, kept);
+            out.extend_from_slice("…".as_bytes());
+        }
+        Some(_) | None => escape(out, bytes),
+    }
+}
+
+fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    if bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            escape_char(out, letter);
+        }
+        if !chunk.invalid().is_empty() {
+            escape_char(out, char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
+fn escape_char(out: &mut Vec<u8>, letter: char) {
+    match letter {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        // JSON demands it below U+0020; the rest would move a terminal's cursor, or end a line for some readers.
+        letter if letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') => {
+            out.extend_from_slice(b"\\u");
+            for shift in [12, 8, 4, 0] {
+                let digit = char::from_digit(u32::from(letter) >> shift & 15, 16).unwrap_or('0');
+                out.extend_from_slice(digit.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+        letter => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::telemetry::tests::Sample;
+
+    fn parsed<'a>(sample: &'a Sample, change: impl FnOnce(&mut Record<'a>)) -> Value {
+        let mut record = sample.record();
+        change(&mut record);
+        let mut out = Vec::new();
+        line(&mut out, &record);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "one line, one line break");
+        assert_eq!(out.last(), Some(&b'\n'));
+        serde_json::from_slice(&out).expect("a line is JSON")
+    }
+
+    #[test]
+    fn a_line_says_what_happened() {
+        assert_eq!(
+            parsed(&Sample::new(), |_| {}),
+            json!({
+                "time": "2026-03-01T12:34:56.789Z", "request_id": "id-1", "tenant": "acme", "route": "orders", "method": "GET",
+                "path": "/v1/orders/{id}", "target": "/v1/orders/7?expand=REDACTED", "host": "acme.example.com", "status": 200,
+                "reason": "via_upstream", "duration_ms": 3.25, "upstream_wait_ms": 3.0, "request_bytes": 0,
+                "response_bytes": 512, "source": "192.0.2.7:40312", "protocol": "HTTP/1.1", "upstream": "orders",
+                "upstream_address": "127.0.0.1:9001", "user_agent": "curl/8.5",
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let (none, sample) = (Arc::from(""), Sample::new());
+        let value = parsed(&sample, |record| {
+            (record.tenant, record.route, record.pattern, record.upstream) = (&none, &none, &none, &none);
+            (record.status, record.upstream_wait, record.upstream_address) = (0, None, None);
+            record.source = "[2001:db8::7]:0".parse().unwrap();
+        });
+        for field in ["tenant", "route", "path", "upstream", "upstream_address", "upstream_wait_ms", "status"] {
+            assert_eq!(value[field], Value::Null, "{field}");
+        }
+        assert_eq!(value["source"], "2001:db8::7");
+    }
+
+    #[test]
+    fn hostile_bytes_stay_inside_their_field() {
+        let every_byte: Vec<u8> = (0..=255).collect();
+        let method = Method::from_bytes(b"BREW'~").unwrap();
+        let value = parsed(&Sample::new(), |record| {
+            record.host = b"a\",\"status\":999,\"x\":\"\\";
+            record.user_agent = &every_byte;
+            record.request_id = b"\xff\xfe\xe2\x82\n{}";
+            record.path = "/\u{1b}[2J\u{2028}\u{85}\u{7f}é";
+            record.reason = "no \"reason\"\n";
+            record.method = &method;
+        });
+        assert_eq!(value["host"], "a\",\"status\":999,\"x\":\"\\");
+        assert_eq!(value["user_agent"], String::from_utf8_lossy(&every_byte).as_ref());
+        assert_eq!(value["request_id"], "\u{fffd}\u{fffd}\u{fffd}\n{}");
+        assert_eq!(value["target"], "/\u{1b}[2J\u{2028}\u{85}\u{7f}é");
+        assert_eq!(value["reason"], "no \"reason\"\n");
+        assert_eq!((&value["method"], &value["status"]), (&json!("BREW'~"), &json!(200)));
+    }
+
+    #[test]
+    fn no_control_character_is_written_as_it_is() {
+        let words: String = (0..0x2100).filter_map(char::from_u32).collect();
+        let mut out = Vec::new();
+        string(&mut out, words.as_bytes(), usize::MAX);
+        let written = String::from_utf8(out).unwrap();
+        assert!(!written.contains(|c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}'));
+        assert_eq!(serde_json::from_str::<String>(&written).unwrap(), words);
+    }
+
+    #[test]
+    fn query_values_are_redacted_and_names_kept() {
+        for (path, want) in [
+            ("/a", "/a"),
+            ("/a?", "/a?"),
+            ("/a?secret", "/a?REDACTED"),
+            ("/a?token=s3cret&page=2", "/a?token=REDACTED&page=REDACTED"),
+            ("/a?t=s3=cret;u=s3cret&&\"=x", "/a?t=REDACTED&&\"=REDACTED"),
+            ("/a?b=?token=s3cret", "/a?b=REDACTED"),
+        ] {
+            assert_eq!(parsed(&Sample::new(), |record| record.path = path)["target"], want);
+        }
+    }
+
+    #[test]
+    fn a_line_is_bounded_whatever_was_sent() {
+        let sample = Sample::new();
+        let (mut record, mut out) = (sample.record(), Vec::new());
+        let long = "\u{1}".repeat(1 << 20);
+        let path = format!("/{long}?{long}={long}&{}", "a&".repeat(1 << 16));
+        (record.path, record.host, record.user_agent, record.reason) = (&path, long.as_bytes(), long.as_bytes(), &long);
+        line(&mut out, &record);
+        assert!(out.len() < 32 << 10, "{}", out.len());
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert!(value["host"].as_str().unwrap().ends_with('…'));
+    }
+
+    #[test]
+    fn times_are_dates() {
+        for (seconds, want) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000Z"),
+            (1_709_251_200, "2024-03-01T00:00:00.000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let mut out = Vec::new();
+            timestamp(&mut out, Time::from_nanos(seconds * 1_000_000_000));
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+}

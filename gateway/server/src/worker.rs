@@ -1,0 +1,353 @@
+//! A worker: one thread with its exchanges, VMs, upstream connections and timers.
+//!
+//! Whatever happens to an exchange goes through [`Worker::feed`], which runs the chain to its end before anything else runs on
+//! this thread. What that leads to elsewhere (another exchange resumed, a callout started, a timer set) is seen to before
+//! `feed` returns, so no event is ever left lying.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
+use portcullis_core::chain;
+use portcullis_core::context::{CalloutResponse, ContextRef};
+use portcullis_core::event::{Direction, Effect, Event};
+use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Wants};
+use portcullis_core::filter::Chain;
+use portcullis_core::reply::{Details, Failure};
+use portcullis_vm::{StartError, Vms};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+use crate::callout;
+use crate::clock::Clock;
+use crate::plan::{Plan, Table};
+use crate::telemetry::{Record, WorkerTelemetry};
+use crate::upstream::Upstreams;
+
+/// How often idle connections, overdue exchanges and full log buffers are looked for.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// What the chain works on; lent to guests for each callback.
+struct State {
+    exchanges: Exchanges,
+    vms: Vms,
+}
+
+/// Who waits for an exchange: the side that sends its request on, and the side that sends its response.
+#[derive(Default)]
+struct Waiting {
+    request: Option<Waker>,
+    response: Option<Waker>,
+}
+
+impl Waiting {
+    fn side(&mut self, direction: Direction) -> &mut Option<Waker> {
+        match direction {
+            Direction::Request => &mut self.request,
+            Direction::Response => &mut self.response,
+        }
+    }
+}
+
+/// One thread's share of the gateway.
+pub(crate) struct Worker {
+    state: RefCell<State>,
+    waiting: RefCell<Vec<Waiting>>,
+    timers: Notify,
+    pub(crate) table: Table,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) clock: Clock,
+    pub(crate) telemetry: WorkerTelemetry,
+}
+
+impl Worker {
+    /// Builds the worker and starts its guests, so that a plugin that cannot start is found before any request is.
+    ///
+    /// # Errors
+    /// When a guest cannot be started or refuses its configuration.
+    pub(crate) fn start(plan: &Plan, number: u64, telemetry: WorkerTelemetry) -> Result<Rc<Self>, StartError> {
+        let clock = Clock::start();
+        let mut exchanges = Exchanges::default();
+        exchanges.now = clock.now();
+        let mut vms = plan.vms();
+        vms.warm_up(&mut exchanges)?;
+        telemetry.add_filter_cells(vms.cells());
+        let worker = Rc::new(Self {
+            state: RefCell::new(State { exchanges, vms }),
+            waiting: RefCell::default(),
+            timers: Notify::new(),
+            table: plan.table(),
+            upstreams: Upstreams::new(&plan.snapshot().upstreams, number + 1),
+            clock,
+            telemetry,
+        });
+        Ok(worker)
+    }
+
+    /// Starts what runs beside the exchanges: guests' timers and housekeeping. Also sees to what guests asked for at their start.
+    pub(crate) fn run(self: &Rc<Self>) {
+        self.see_to_rest(&mut self.state.borrow_mut());
+        spawn_local(self.clone().run_timers());
+        spawn_local(self.clone().keep_house());
+    }
+
+    async fn run_timers(self: Rc<Self>) {
+        loop {
+            let next = self.state.borrow().vms.next_tick();
+            let wait = next.map(|at| at.saturating_since(self.clock.now()));
+            let changed = self.timers.notified();
+            match wait {
+                Some(wait) => _ = tokio::time::timeout(wait, changed).await,
+                None => changed.await,
+            }
+            let mut state = self.state.borrow_mut();
+            let State { exchanges, vms } = &mut *state;
+            exchanges.now = self.clock.now();
+            vms.tick(exchanges);
+            self.see_to_rest(&mut state);
+        }
+    }
+
+    async fn keep_house(self: Rc<Self>) {
+        let mut every = tokio::time::interval(HOUSEKEEPING);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            self.upstreams.sweep(&self.clock);
+            self.telemetry.flush();
+            let mut state = self.state.borrow_mut();
+            state.exchanges.now = self.clock.now();
+            for (id, failure) in state.exchanges.expired() {
+                let State { exchanges, vms } = &mut *state;
+                chain::feed(exchanges, vms, id, Event::Deadline(failure));
+                self.wake(id, Direction::Request);
+                self.wake(id, Direction::Response);
+            }
+            self.see_to_rest(&mut state);
+        }
+    }
+
+    /// Opens an exchange. It lives until its ticket is finished or dropped.
+    pub(crate) fn open(self: &Rc<Self>, chain: Arc<Chain>, facts: Facts, request: Described) -> Ticket {
+        let mut state = self.state.borrow_mut();
+        state.exchanges.now = self.clock.now();
+        let id = state.exchanges.open(chain, facts);
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() <= id.index() {
+            waiting.resize_with(id.index() + 1, Waiting::default);
+        }
+        self.telemetry.began();
+        Ticket { worker: self.clone(), id, request, status: 0, ended: false }
+    }
+
+    /// Feeds an event to an exchange, and sees to everything that comes of it.
+    pub(crate) fn feed(self: &Rc<Self>, id: ExchangeId, event: Event) {
+        // Whoever feeds a direction looks at it again at once, so only the other one needs to be woken.
+        let other = match event {
+            Event::Request(_) => Direction::Response,
+            Event::Response(_) | Event::UpstreamFailed(_) | Event::Deadline(_) | Event::Woken => Direction::Request,
+        };
+        let mut state = self.state.borrow_mut();
+        let State { exchanges, vms } = &mut *state;
+        exchanges.now = self.clock.now();
+        chain::feed(exchanges, vms, id, event);
+        let concerns_other = exchanges
+            .get(id)
+            .is_none_or(|exchange| exchange.has_effects(other) || exchange.wants(other, &exchanges.limits) == Wants::Closed);
+        if concerns_other {
+            self.wake(id, other);
+        }
+        self.see_to_rest(&mut state);
+    }
+
+    /// Hands a callout's outcome to the guest that asked.
+    pub(crate) fn deliver(self: &Rc<Self>, root: ContextRef, token: u32, response: CalloutResponse) {
+        let mut state = self.state.borrow_mut();
+        let State { exchanges, vms } = &mut *state;
+        exchanges.now = self.clock.now();
+        vms.deliver(exchanges, root, token, response);
+        self.see_to_rest(&mut state);
+    }
+
+    /// What a feed leads to beyond its own exchange.
+    fn see_to_rest(self: &Rc<Self>, state: &mut State) {
+        let State { exchanges, vms } = state;
+        while let Some(id) = exchanges.next_woken() {
+            chain::feed(exchanges, vms, id, Event::Woken);
+            self.wake(id, Direction::Request);
+            self.wake(id, Direction::Response);
+        }
+        for callout in exchanges.callouts.drain(..) {
+            spawn_local(callout::run(self.clone(), callout));
+        }
+        if std::mem::take(&mut exchanges.timers_changed) {
+            self.timers.notify_one();
+        }
+    }
+
+    fn wake(&self, id: ExchangeId, direction: Direction) {
+        if let Some(waker) = self.waiting.borrow_mut().get_mut(id.index()).and_then(|waiting| waiting.side(direction).take()) {
+            waker.wake();
+        }
+    }
+
+    /// Notes who is to be woken when there is news for this direction.
+    pub(crate) fn wait(&self, id: ExchangeId, direction: Direction, cx: &Context<'_>) {
+        if let Some(waiting) = self.waiting.borrow_mut().get_mut(id.index()) {
+            match waiting.side(direction) {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+    }
+
+    fn with<T>(&self, id: ExchangeId, ask: impl FnOnce(&mut Exchange) -> T) -> Option<T> {
+        self.state.borrow_mut().exchanges.get_mut(id).map(ask)
+    }
+
+    /// The next thing to do in this direction of an exchange.
+    pub(crate) fn next_effect(&self, id: ExchangeId, direction: Direction) -> Option<Effect> {
+        self.with(id, |exchange| exchange.next_effect(direction)).flatten()
+    }
+
+    /// What this direction of an exchange has room for.
+    pub(crate) fn wants(&self, id: ExchangeId, direction: Direction) -> Wants {
+        let state = self.state.borrow();
+        let limits = &state.exchanges.limits;
+        state.exchanges.get(id).map_or(Wants::Closed, |exchange| exchange.wants(direction, limits))
+    }
+
+    /// Whether the body of this direction must be fed through the exchange.
+    pub(crate) fn watches_body(&self, id: ExchangeId, direction: Direction) -> bool {
+        self.with(id, |exchange| exchange.watches_body(direction)).unwrap_or(false)
+    }
+
+    /// Counts body bytes that pass an exchange untouched.
+    pub(crate) fn passed(&self, id: ExchangeId, direction: Direction, bytes: u64) {
+        let now = self.clock.now();
+        self.with(id, |exchange| exchange.passed(direction, bytes, now));
+    }
+
+    /// Notes which endpoint an exchange went to.
+    pub(crate) fn went_to(&self, id: ExchangeId, address: std::net::SocketAddr) {
+        self.with(id, |exchange| exchange.set_upstream_address(address));
+    }
+
+    /// Notes whose fault the coming failure is.
+    pub(crate) fn blame(&self, id: ExchangeId, failure: Failure) {
+        self.with(id, |exchange| exchange.blame(failure));
+    }
+
+    /// Whose fault it is, if someone has said so.
+    pub(crate) fn blamed(&self, id: ExchangeId) -> Option<Failure> {
+        self.with(id, |exchange| exchange.blamed()).flatten()
+    }
+
+    /// Whether the response is the gateway's or a filter's own.
+    pub(crate) fn is_local_reply(&self, id: ExchangeId) -> bool {
+        self.with(id, |exchange| exchange.details().is_some()).unwrap_or(true)
+    }
+
+    /// Whether something is ready for the client, or the exchange is no more.
+    pub(crate) fn has_reply(&self, id: ExchangeId) -> bool {
+        self.with(id, |exchange| exchange.has_effects(Direction::Response)).unwrap_or(true)
+    }
+
+    /// The most bytes a callout's response may have.
+    pub(crate) fn callout_limit(&self) -> usize {
+        self.state.borrow().exchanges.limits.callout_response_bytes
+    }
+
+    fn end(self: &Rc<Self>, ticket: &Ticket, failure: Option<Failure>) {
+        let mut state = self.state.borrow_mut();
+        let State { exchanges, vms } = &mut *state;
+        exchanges.now = self.clock.now();
+        let now = exchanges.now;
+        chain::end(exchanges, vms, ticket.id, failure, |exchange| {
+            let Some(facts) = exchange.facts() else { return };
+            let (request_bytes, _) = exchange.body_bytes(Direction::Request);
+            let (_, response_bytes) = exchange.body_bytes(Direction::Response);
+            let request = &ticket.request;
+            self.telemetry.record(&Record {
+                tenant: &facts.place.tenant,
+                route: &facts.place.route,
+                pattern: &facts.place.pattern,
+                upstream: &facts.place.upstream,
+                upstream_address: exchange.upstream_address(),
+                method: &request.method,
+                host: request.host.as_ref().map_or(&[], HeaderValue::as_bytes),
+                path: request.path.as_str(),
+                protocol: facts.protocol,
+                source: facts.source,
+                request_id: facts.request_id.as_bytes(),
+                status: ticket.status,
+                reason: exchange.details().map_or("via_upstream", Details::as_str),
+                request_bytes,
+                response_bytes,
+                duration: now.saturating_since(exchange.started()),
+                upstream_wait: exchange.responded().map(|at| at.saturating_since(exchange.started())),
+                time: exchange.started(),
+                user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
+            });
+        });
+        self.telemetry.ended();
+        if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index()) {
+            *waiting = Waiting::default();
+        }
+        self.see_to_rest(&mut state);
+    }
+}
+
+/// What the access log says of a request.
+pub(crate) struct Described {
+    pub(crate) method: Method,
+    pub(crate) path: PathAndQuery,
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) user_agent: Option<HeaderValue>,
+}
+
+/// The right to end an exchange, held by whoever sends its response. Dropped early, the client has gone away.
+pub(crate) struct Ticket {
+    worker: Rc<Worker>,
+    id: ExchangeId,
+    request: Described,
+    /// The status the client was sent; 0 until then.
+    pub(crate) status: u16,
+    ended: bool,
+}
+
+impl Ticket {
+    pub(crate) fn parts(&self) -> (Rc<Worker>, ExchangeId) {
+        (self.worker.clone(), self.id)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.worker.clock
+    }
+
+    /// The response has been sent.
+    pub(crate) fn finish(&mut self) {
+        self.end(None);
+    }
+
+    /// The response broke off.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        self.end(Some(failure));
+    }
+
+    fn end(&mut self, failure: Option<Failure>) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.worker.clone().end(self, failure);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.end(Some(Failure::ClientGone));
+    }
+}

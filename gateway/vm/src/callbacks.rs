@@ -1,0 +1,181 @@
+//! Guest exports, typed: every function the gateway calls, with its type, once.
+//!
+//! A module is checked against the table when it is loaded, and an instance's functions are looked up by it once, when it
+//! starts. What a module does not export is never called.
+
+use portcullis_core::event::{Direction, End};
+use portcullis_core::filter::{Callback, Export, Exports};
+use wasmtime::{AsContextMut, Extern, Instance, StoreContextMut, TypedFunc};
+
+use crate::guest::Guest;
+use crate::signature::{Params, Returned, Signature};
+
+macro_rules! callbacks {
+    ($($(#[$doc:meta])* $name:ident: $params:ty => $returned:ty, $($export:literal)|+;)*) => {
+        /// An instance's functions; one that the module does not export is absent.
+        pub(crate) struct Callbacks {
+            $($(#[$doc])* pub(crate) $name: Option<TypedFunc<$params, $returned>>,)*
+            request_headers: Option<OnHeaders>,
+            response_headers: Option<OnHeaders>,
+        }
+
+        impl Callbacks {
+            /// Looks them up.
+            pub(crate) fn of(instance: &Instance, mut store: StoreContextMut<'_, Guest>) -> Self {
+                Self {
+                    $($name: [$($export),+].iter().find_map(|name| {
+                        instance.get_export(&mut store, name).and_then(Extern::into_func)?.typed(&store).ok()
+                    }),)*
+                    request_headers: OnHeaders::of(instance, &mut store, REQUEST_HEADERS),
+                    response_headers: OnHeaders::of(instance, &mut store, RESPONSE_HEADERS),
+                }
+            }
+        }
+
+        const ROWS: &[(&str, Signature)] = &[$($(
+            ($export, Signature { params: <$params as Params>::KINDS, result: <$returned as Returned>::KIND })
+        ),+),*];
+    };
+}
+
+callbacks! {
+    /// The ABI's own name goes first, as its text says; AssemblyScript and C++ export only the other.
+    allocate: (u32,) => u32, "proxy_on_memory_allocate" | "malloc";
+    initialize: () => (), "_initialize";
+    start: () => (), "_start";
+    main: (u32, u32) => u32, "main";
+    main_void: () => u32, "__main_void";
+    context_create: (u32, u32) => (), "proxy_on_context_create";
+    vm_start: (u32, u32) => u32, "proxy_on_vm_start";
+    configure: (u32, u32) => u32, "proxy_on_configure";
+    tick: (u32,) => (), "proxy_on_tick";
+    http_call_response: (u32, u32, u32, u32, u32) => (), "proxy_on_http_call_response";
+    request_body: (u32, u32, u32) => u32, "proxy_on_request_body";
+    request_trailers: (u32, u32) => u32, "proxy_on_request_trailers";
+    response_body: (u32, u32, u32) => u32, "proxy_on_response_body";
+    response_trailers: (u32, u32) => u32, "proxy_on_response_trailers";
+    log: (u32,) => (), "proxy_on_log";
+    done: (u32,) => u32, "proxy_on_done";
+    delete: (u32,) => (), "proxy_on_delete";
+}
+
+/// A headers callback: ABI 0.1.0 has no third parameter, and what a module exports need not match its marker.
+enum OnHeaders {
+    Two(TypedFunc<(u32, u32), u32>),
+    Three(TypedFunc<(u32, u32, u32), u32>),
+}
+
+const REQUEST_HEADERS: &str = "proxy_on_request_headers";
+const RESPONSE_HEADERS: &str = "proxy_on_response_headers";
+const TWO: Signature = Signature { params: <(u32, u32) as Params>::KINDS, result: <u32 as Returned>::KIND };
+const THREE: Signature = Signature { params: <(u32, u32, u32) as Params>::KINDS, result: <u32 as Returned>::KIND };
+
+impl OnHeaders {
+    fn of(instance: &Instance, store: &mut StoreContextMut<'_, Guest>, name: &str) -> Option<Self> {
+        let function = instance.get_export(&mut *store, name).and_then(Extern::into_func)?;
+        match function.typed(&*store) {
+            Ok(three) => Some(Self::Three(three)),
+            Err(_) => function.typed(&*store).ok().map(Self::Two),
+        }
+    }
+
+    fn call(
+        &self,
+        store: impl AsContextMut<Data = Guest>,
+        context: u32,
+        count: u32,
+        end: u32,
+    ) -> wasmtime::Result<u32> {
+        match self {
+            Self::Two(function) => function.call(store, (context, count)),
+            Self::Three(function) => function.call(store, (context, count, end)),
+        }
+    }
+}
+
+impl Callbacks {
+    /// Makes a callback about an exchange; one the module does not export answers 0.
+    pub(crate) fn call(
+        &self,
+        store: impl AsContextMut<Data = Guest>,
+        context: u32,
+        callback: Callback,
+    ) -> wasmtime::Result<u32> {
+        use Direction::{Request, Response};
+        match callback {
+            Callback::Headers(Request, count, end) => {
+                headers(self.request_headers.as_ref(), store, context, count, end)
+            }
+            Callback::Headers(Response, count, end) => {
+                headers(self.response_headers.as_ref(), store, context, count, end)
+            }
+            Callback::Body(Request, size, end) => answer(self.request_body.as_ref(), store, (context, size, word(end))),
+            Callback::Body(Response, size, end) => {
+                answer(self.response_body.as_ref(), store, (context, size, word(end)))
+            }
+            Callback::Trailers(Request, count) => answer(self.request_trailers.as_ref(), store, (context, count)),
+            Callback::Trailers(Response, count) => answer(self.response_trailers.as_ref(), store, (context, count)),
+            Callback::Log => answer(self.log.as_ref(), store, (context,)).map(|()| 0),
+            Callback::Done => answer(self.done.as_ref(), store, (context,)),
+            Callback::Delete => answer(self.delete.as_ref(), store, (context,)).map(|()| 0),
+        }
+    }
+}
+
+fn headers(
+    function: Option<&OnHeaders>,
+    store: impl AsContextMut<Data = Guest>,
+    context: u32,
+    count: u32,
+    end: End,
+) -> wasmtime::Result<u32> {
+    function.map_or(Ok(0), |function| function.call(store, context, count, word(end)))
+}
+
+/// What a function answers; 0 or nothing when there is none.
+pub(crate) fn answer<P, R>(
+    function: Option<&TypedFunc<P, R>>,
+    store: impl AsContextMut<Data = Guest>,
+    arguments: P,
+) -> wasmtime::Result<R>
+where
+    P: wasmtime::WasmParams,
+    R: wasmtime::WasmResults + Default,
+{
+    function.map_or_else(|| Ok(R::default()), |function| function.call(store, arguments))
+}
+
+fn word(end: End) -> u32 {
+    u32::from(end.is_end())
+}
+
+/// The name of the export that a callback calls.
+pub(crate) fn name(callback: Callback) -> &'static str {
+    CHAIN.iter().find_map(|(name, export)| (*export == callback.export()).then_some(*name)).unwrap_or_default()
+}
+
+/// The exports that the filter chain calls.
+const CHAIN: [(&str, Export); 9] = [
+    (REQUEST_HEADERS, Export::RequestHeaders),
+    ("proxy_on_request_body", Export::RequestBody),
+    ("proxy_on_request_trailers", Export::RequestTrailers),
+    (RESPONSE_HEADERS, Export::ResponseHeaders),
+    ("proxy_on_response_body", Export::ResponseBody),
+    ("proxy_on_response_trailers", Export::ResponseTrailers),
+    ("proxy_on_log", Export::Log),
+    ("proxy_on_done", Export::Done),
+    ("proxy_on_delete", Export::Delete),
+];
+
+/// Those of the chain's callbacks that a module exports.
+pub(crate) fn exports(module: &wasmtime::Module) -> Exports {
+    let exported = CHAIN.iter().filter(|(name, _)| module.get_export(name).is_some());
+    exported.fold(Exports::default(), |exports, (_, export)| exports.with(*export))
+}
+
+/// The types an export of this name may have, if the gateway would call it.
+pub(crate) fn signatures(name: &str) -> impl Iterator<Item = Signature> {
+    let headers = name == REQUEST_HEADERS || name == RESPONSE_HEADERS;
+    let plain = ROWS.iter().filter(move |(row, _)| *row == name).map(|(_, signature)| *signature);
+    plain.chain([THREE, TWO].into_iter().filter(move |_| headers))
+}

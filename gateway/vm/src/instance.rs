@@ -1,0 +1,287 @@
+//! One life of one VM: a store, its instance and its exports. Start it, lend it the worker's exchanges for a callback, discard
+//! it when it has failed.
+//!
+//! **Invariants:** one callback runs at a time, and only the guest's allocator runs inside it. What is lent comes back on every
+//! path out of a callback, a trap included. After a trap the store is never entered again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_core::context::{CalloutResponse, ContextId, Contexts, Owner};
+use portcullis_core::exchange::Exchanges;
+use portcullis_core::filter::{Callback, VmIndex};
+use portcullis_core::host::Host;
+use portcullis_core::time::Time;
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
+
+use crate::budget::Budget;
+use crate::callbacks::{self, Callbacks, answer};
+use crate::cells::VmCells;
+use crate::engine::Engine;
+use crate::failure::{Exited, Fault, StartFailure};
+use crate::guest::{Guest, MemoryLimits, World};
+use crate::log::Voice;
+use crate::plugin::VmSpec;
+use crate::shared::Space;
+
+/// How much processor time each function may take while a VM starts, if that is more than its budget: plugins parse their
+/// configuration then, and languages with a runtime set it up.
+const START_TIME: Duration = Duration::from_secs(1);
+
+/// What a life begins with.
+#[derive(Clone)]
+pub(crate) struct Birth {
+    pub(crate) vm: VmIndex,
+    pub(crate) life: u32,
+    pub(crate) cells: Arc<VmCells>,
+    pub(crate) space: Arc<Space>,
+}
+
+/// A callback that failed, and the life with it.
+pub(crate) struct Died {
+    pub(crate) function: &'static str,
+    pub(crate) fault: Fault,
+}
+
+/// One live VM.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    callbacks: Callbacks,
+}
+
+/// A life that did not begin: why, and the last error its guest logged.
+pub(crate) type NotStarted = (StartFailure, Option<Box<str>>);
+
+impl Instance {
+    /// Starts a VM: instantiates its module, runs its start functions, creates and configures its roots.
+    pub(crate) fn start(
+        engine: &Engine,
+        spec: &VmSpec,
+        birth: Birth,
+        exchanges: &mut Exchanges,
+    ) -> Result<Self, NotStarted> {
+        let needs = spec.module.initial_memory();
+        if needs > spec.memory {
+            return Err((StartFailure::TooMuchMemory { needs, allowed: spec.memory }, None));
+        }
+        let mut instance = Self::instantiate(engine, spec, birth)?;
+        match instance.configure(spec, exchanges) {
+            Ok(()) => {
+                instance.store.data_mut().budget = Budget::new(spec.cpu);
+                Ok(instance)
+            }
+            Err(failure) => Err((failure, instance.last_words())),
+        }
+    }
+
+    /// Makes the instance, which runs the module's start section.
+    fn instantiate(engine: &Engine, spec: &VmSpec, birth: Birth) -> Result<Self, NotStarted> {
+        let pre = spec.module.pre();
+        let mut store = new_store(pre.module().engine(), spec, birth);
+        let ticks = store.data_mut().budget.start();
+        store.set_epoch_deadline(ticks);
+        let instance = pre.instantiate(&mut store).map_err(|error| not_instantiated(&error, engine, store.data()))?;
+        let memory = instance.get_memory(&mut store, "memory");
+        let mut callbacks = Callbacks::of(&instance, (&mut store).into());
+        let guest = store.data_mut();
+        guest.memory = memory;
+        guest.allocator = callbacks.allocate.take();
+        Ok(Self { store, callbacks })
+    }
+
+    fn configure(&mut self, spec: &VmSpec, exchanges: &mut Exchanges) -> Result<(), StartFailure> {
+        self.run_start_functions(exchanges)?;
+        for root in &spec.roots {
+            let (name, configuration) = (root.name.clone(), root.configuration.clone());
+            let id = self.contexts_mut().add_root(name, configuration);
+            let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+            let (vm_size, root_size) = (size(spec.configuration.len()), size(root.configuration.len()));
+            self.begin(exchanges, Some(id), "proxy_on_context_create", |store, callbacks| {
+                answer(callbacks.context_create.as_ref(), store, (id.0, 0))
+            })?;
+            self.says_yes(exchanges, id, "proxy_on_vm_start", |store, callbacks| {
+                callbacks.vm_start.as_ref().map_or(Ok(1), |function| function.call(store, (id.0, vm_size)))
+            })?;
+            self.says_yes(exchanges, id, "proxy_on_configure", |store, callbacks| {
+                callbacks.configure.as_ref().map_or(Ok(1), |function| function.call(store, (id.0, root_size)))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// In the reference host's order: a reactor's `_initialize`, then its `main`; else a command's `_start`.
+    fn run_start_functions(&mut self, exchanges: &mut Exchanges) -> Result<(), StartFailure> {
+        if self.callbacks.initialize.is_some() {
+            self.begin(exchanges, None, "_initialize", |store, callbacks| {
+                answer(callbacks.initialize.as_ref(), store, ())
+            })?;
+            return self.begin(exchanges, None, "main", |store, callbacks| match &callbacks.main {
+                Some(main) => main.call(store, (0, 0)).map(|_ignored| ()),
+                None => answer(callbacks.main_void.as_ref(), store, ()).map(|_ignored| ()),
+            });
+        }
+        self.begin(exchanges, None, "_start", |store, callbacks| answer(callbacks.start.as_ref(), store, ()))
+    }
+
+    fn begin<R>(
+        &mut self,
+        exchanges: &mut Exchanges,
+        id: Option<ContextId>,
+        function: &'static str,
+        call: impl FnOnce(&mut Store<Guest>, &Callbacks) -> wasmtime::Result<R>,
+    ) -> Result<R, StartFailure> {
+        let called = self.lend(exchanges, id, function, call);
+        called.map_err(|Died { function, fault }| StartFailure::Trapped { function, fault })
+    }
+
+    fn says_yes(
+        &mut self,
+        exchanges: &mut Exchanges,
+        id: ContextId,
+        function: &'static str,
+        call: impl FnOnce(&mut Store<Guest>, &Callbacks) -> wasmtime::Result<u32>,
+    ) -> Result<(), StartFailure> {
+        match self.begin(exchanges, Some(id), function, call)? {
+            0 => Err(StartFailure::Refused { function }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lends the guest the worker's exchanges for one callback, made about a context.
+    fn lend<R>(
+        &mut self,
+        exchanges: &mut Exchanges,
+        id: Option<ContextId>,
+        function: &'static str,
+        call: impl FnOnce(&mut Store<Guest>, &Callbacks) -> wasmtime::Result<R>,
+    ) -> Result<R, Died> {
+        let guest = self.store.data_mut();
+        guest.limits.refused = false;
+        let ticks = guest.budget.start();
+        let world = guest.world.as_mut().expect("the world is in the store between hostcalls");
+        std::mem::swap(&mut world.exchanges, exchanges);
+        if let Some(id) = id {
+            world.contexts.enter(id);
+        }
+        self.store.set_epoch_deadline(ticks);
+        let called = call(&mut self.store, &self.callbacks);
+        let guest = self.store.data_mut();
+        let world = guest.world.as_mut().expect("every hostcall puts the world back");
+        std::mem::swap(&mut world.exchanges, exchanges);
+        world.contexts.leave();
+        called.map_err(|error| Died { function, fault: Fault::of(&error, guest.limits.refused) })
+    }
+
+    /// Creates a context for an exchange.
+    pub(crate) fn open(&mut self, exchanges: &mut Exchanges, owner: Owner) -> Result<Option<ContextId>, Died> {
+        let Some((id, root)) = self.contexts_mut().add_exchange(owner) else { return Ok(None) };
+        self.lend(exchanges, Some(id), "proxy_on_context_create", |store, callbacks| {
+            answer(callbacks.context_create.as_ref(), store, (id.0, root.0))
+        })?;
+        Ok(Some(id))
+    }
+
+    /// Makes a callback about an exchange.
+    pub(crate) fn call(&mut self, exchanges: &mut Exchanges, id: ContextId, callback: Callback) -> Result<u32, Died> {
+        self.lend(exchanges, Some(id), callbacks::name(callback), |store, callbacks| {
+            callbacks.call(store, id.0, callback)
+        })
+    }
+
+    /// Tells a root what came of its callout.
+    pub(crate) fn deliver(
+        &mut self,
+        exchanges: &mut Exchanges,
+        root: ContextId,
+        token: u32,
+        response: CalloutResponse,
+    ) -> Result<(), Died> {
+        let (headers, body, trailers) = Host::callout_sizes(&response);
+        let [headers, body, trailers] = [headers, body, trailers].map(|size| u32::try_from(size).unwrap_or(u32::MAX));
+        self.contexts_mut().deliver(response);
+        self.lend(exchanges, Some(root), "proxy_on_http_call_response", |store, callbacks| {
+            answer(callbacks.http_call_response.as_ref(), store, (root.0, token, headers, body, trailers))
+        })
+    }
+
+    /// Runs the timers that are due. Each starts anew when its callback has returned, unless that set or stopped it.
+    pub(crate) fn tick(&mut self, exchanges: &mut Exchanges) -> Result<(), Died> {
+        let now = exchanges.now;
+        for index in 0..self.contexts().roots.len() {
+            let Some(root) = self.contexts_mut().roots.get_mut(index) else { break };
+            if root.next_tick.is_none_or(|due| due > now) {
+                continue;
+            }
+            root.next_tick = None;
+            let id = root.id;
+            self.lend(exchanges, Some(id), "proxy_on_tick", |store, callbacks| {
+                answer(callbacks.tick.as_ref(), store, (id.0,))
+            })?;
+            if let Some(root) = self.contexts_mut().roots.get_mut(index)
+                && root.next_tick.is_none()
+            {
+                root.next_tick = root.tick.map(|period| now + period);
+            }
+        }
+        self.store.data_mut().timers_changed = true;
+        Ok(())
+    }
+
+    /// When the first timer fires, if that may have changed since this was last asked.
+    pub(crate) fn changed_tick(&mut self) -> Option<Option<Time>> {
+        let changed = std::mem::take(&mut self.store.data_mut().timers_changed);
+        changed.then(|| self.contexts().next_tick())
+    }
+
+    /// Forgets an exchange's context.
+    pub(crate) fn close(&mut self, id: ContextId) {
+        self.contexts_mut().remove(id);
+    }
+
+    /// The VM's contexts.
+    pub(crate) fn contexts(&self) -> &Contexts {
+        &self.store.data().world.as_ref().expect("the world is in the store between hostcalls").contexts
+    }
+
+    fn contexts_mut(&mut self) -> &mut Contexts {
+        &mut self.store.data_mut().world.as_mut().expect("the world is in the store between hostcalls").contexts
+    }
+
+    /// The last error the guest logged.
+    pub(crate) fn last_words(&self) -> Option<Box<str>> {
+        self.store.data().voice.take_last_error()
+    }
+}
+
+fn new_store(engine: &wasmtime::Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
+    let Birth { vm, life, cells, space } = birth;
+    let contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
+    let guest = Guest {
+        world: Some(Box::new(World { exchanges: Exchanges::default(), contexts })),
+        memory: None,
+        allocator: None,
+        limits: MemoryLimits { memory: spec.memory, refused: false, cells: cells.clone() },
+        budget: Budget::new(spec.cpu.max(START_TIME)),
+        voice: Voice::new(cells),
+        metrics: crate::metrics::Metrics::default(),
+        space,
+        timers_changed: false,
+    };
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.limits);
+    store.epoch_deadline_callback(|mut store| -> wasmtime::Result<UpdateDeadline> {
+        Ok(store.data_mut().budget.expired())
+    });
+    store
+}
+
+fn not_instantiated(error: &wasmtime::Error, engine: &Engine, guest: &Guest) -> NotStarted {
+    let failure = if error.is::<PoolConcurrencyLimitError>() {
+        StartFailure::NoRoom { slots: engine.max_vms() }
+    } else if error.is::<wasmtime::Trap>() || error.is::<Exited>() {
+        StartFailure::Trapped { function: "the start section", fault: Fault::of(error, guest.limits.refused) }
+    } else {
+        StartFailure::Instantiate(error.root_cause().to_string())
+    };
+    (failure, guest.voice.take_last_error())
+}

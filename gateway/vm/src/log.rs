@@ -1,0 +1,168 @@
+//! What a guest says, and what the gateway has to say about a guest: one line each, escaped, and no faster than the limit.
+//!
+//! **Invariant:** no byte of a guest's can end a log line, move a cursor or reorder what is shown.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use portcullis_abi::LogLevel;
+
+use crate::cells::VmCells;
+
+/// The most bytes of one message; what is beyond is cut off.
+const LINE_BYTES: usize = 8 << 10;
+/// The most lines per second, and the most at once.
+const LINES_PER_SECOND: u32 = 1000;
+
+/// Logs an event at a level that is known only at run time.
+macro_rules! at {
+    ($level:expr, $($event:tt)*) => {
+        match $level {
+            LogLevel::Trace => tracing::trace!($($event)*),
+            LogLevel::Debug => tracing::debug!($($event)*),
+            LogLevel::Info => tracing::info!($($event)*),
+            LogLevel::Warn => tracing::warn!($($event)*),
+            LogLevel::Error | LogLevel::Critical => tracing::error!($($event)*),
+        }
+    };
+}
+
+/// One VM's voice in the log.
+#[derive(Debug)]
+pub(crate) struct Voice {
+    cells: Arc<VmCells>,
+    left: Cell<u32>,
+    filled: Cell<Instant>,
+    dropped: Cell<u64>,
+    last_error: RefCell<Option<Box<str>>>,
+}
+
+impl Voice {
+    pub(crate) fn new(cells: Arc<VmCells>) -> Self {
+        Self {
+            cells,
+            left: Cell::new(LINES_PER_SECOND),
+            filled: Cell::new(Instant::now()),
+            dropped: Cell::new(0),
+            last_error: RefCell::default(),
+        }
+    }
+
+    /// Logs a guest's message.
+    pub(crate) fn say(&self, level: LogLevel, message: &[u8]) {
+        // Errors are kept whatever the level of the log: they explain a trap or a refused configuration.
+        if level < LogLevel::Error && level < self.level() {
+            return;
+        }
+        if !self.may_speak() {
+            return;
+        }
+        let line = escaped(message);
+        at!(level, target: "portcullis::guest", tenant = self.tenant(), plugin = &*self.cells.plugin, "{line}");
+        if level >= LogLevel::Error {
+            self.last_error.replace(Some(line.into()));
+        }
+    }
+
+    /// Logs something about the guest that is not an error of the gateway.
+    pub(crate) fn note(&self, hostcall: &str, what: std::fmt::Arguments<'_>) {
+        if self.may_speak() {
+            tracing::warn!(tenant = self.tenant(), plugin = &*self.cells.plugin, hostcall, "{what}");
+        }
+    }
+
+    /// The least serious level that is logged.
+    pub(crate) fn level(&self) -> LogLevel {
+        let rows = [
+            (tracing::enabled!(target: "portcullis::guest", tracing::Level::TRACE), LogLevel::Trace),
+            (tracing::enabled!(target: "portcullis::guest", tracing::Level::DEBUG), LogLevel::Debug),
+            (tracing::enabled!(target: "portcullis::guest", tracing::Level::INFO), LogLevel::Info),
+            (tracing::enabled!(target: "portcullis::guest", tracing::Level::WARN), LogLevel::Warn),
+            (tracing::enabled!(target: "portcullis::guest", tracing::Level::ERROR), LogLevel::Error),
+        ];
+        rows.into_iter().find_map(|(enabled, level)| enabled.then_some(level)).unwrap_or(LogLevel::Critical)
+    }
+
+    /// Takes the last error the guest logged.
+    pub(crate) fn take_last_error(&self) -> Option<Box<str>> {
+        self.last_error.take()
+    }
+
+    fn tenant(&self) -> &str {
+        self.cells.tenant.as_deref().unwrap_or_default()
+    }
+
+    fn may_speak(&self) -> bool {
+        if let Some(left) = self.left.get().checked_sub(1) {
+            self.left.set(left);
+            return true;
+        }
+        let now = Instant::now();
+        if now.saturating_duration_since(self.filled.get()).as_secs() == 0 {
+            self.dropped.set(self.dropped.get() + 1);
+            self.cells.log_lines_dropped.add(1);
+            return false;
+        }
+        self.filled.set(now);
+        self.left.set(LINES_PER_SECOND - 1);
+        let dropped = self.dropped.take();
+        tracing::warn!(tenant = self.tenant(), plugin = &*self.cells.plugin, dropped, "the plugin logs too much");
+        true
+    }
+}
+
+/// The message as one harmless line.
+fn escaped(message: &[u8]) -> String {
+    let (kept, cut) = match message.get(..LINE_BYTES) {
+        Some(kept) => (kept, message.len() - kept.len()),
+        None => (message, 0),
+    };
+    let text = String::from_utf8_lossy(kept);
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    if cut > 0 {
+        let _infallible = write!(line, "… ({cut} bytes cut)");
+    }
+    line
+}
+
+/// Control characters, and those that break a line or turn its direction round.
+fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_stays_one_harmless_line() {
+        for (message, want) in [
+            (&b"plain \xc3\xa9"[..], "plain é"),
+            (b"a\nlevel=error b\r", "a\\nlevel=error b\\r"),
+            (b"\x1b[31mred\x00", "\\u{1b}[31mred\\u{0}"),
+            ("a\u{202e}b\u{2028}c\u{9b}".as_bytes(), "a\\u{202e}b\\u{2028}c\\u{9b}"),
+            (b"\xff\xfe", "\u{fffd}\u{fffd}"),
+        ] {
+            assert_eq!(escaped(message), want);
+        }
+        let long = escaped(&vec![b'x'; LINE_BYTES + 5]);
+        assert!(long.ends_with("x… (5 bytes cut)"));
+    }
+
+    #[test]
+    fn lines_beyond_the_rate_are_dropped_and_counted() {
+        let cells = Arc::new(VmCells::new(None, "p".into()));
+        let voice = Voice::new(cells.clone());
+        for _ in 0..LINES_PER_SECOND + 3 {
+            voice.say(LogLevel::Critical, b"again");
+        }
+        // A slow machine may have begun its next second.
+        assert!(cells.log_lines_dropped.get() <= 3);
+        assert_eq!(voice.take_last_error().as_deref(), Some("again"));
+    }
+}

@@ -1,0 +1,40 @@
+//! What a VM is made of: a module with its configuration and budgets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_core::context::UpstreamId;
+
+use crate::module::Module;
+
+/// One VM of every worker: the unit of isolation.
+#[derive(Clone, Debug)]
+pub struct VmSpec {
+    /// Whose it is; nobody's for the gateway's own plugins. Two tenants never share a VM, nor its shared data.
+    pub tenant: Option<Arc<str>>,
+    /// The plugin's name, for logs and metrics.
+    pub name: Arc<str>,
+    /// Its code.
+    pub module: Arc<Module>,
+    /// The most bytes of memory it may have.
+    pub memory: u64,
+    /// How much processor time one callback may take.
+    pub cpu: Duration,
+    /// The VM's own configuration, given to `proxy_on_vm_start`; usually empty.
+    pub configuration: Bytes,
+    /// One for each configuration the plugin is used with.
+    pub roots: Vec<RootSpec>,
+    /// The upstreams it may call, by the names it knows them by.
+    pub upstreams: Arc<HashMap<Box<str>, UpstreamId>>,
+}
+
+/// A plugin's configuration, for a root context.
+#[derive(Clone, Debug)]
+pub struct RootSpec {
+    /// What guests read as `plugin_name` and `plugin_root_id`.
+    pub name: Arc<str>,
+    /// What guests read as buffer 7.
+    pub configuration: Bytes,
+}

@@ -1,0 +1,203 @@
+//! Shared data: the one store that crosses workers.
+//!
+//! Each tenant has a space of its own, which all its VMs share, as plugins with the same `vm_id` do on Envoy; there is no
+//! `vm_id` to tell spaces of one tenant apart yet. A space lives as long as a VM of its tenant is configured. Bytes are copied
+//! in and handed out by count, and a lock is held only for that.
+//!
+//! Envoy lets shared data grow without end. Here a space has room for [`SPACE_BYTES`], and what was written longest ago makes
+//! room: SDKs abort on any status that says "full", and the keys often come from clients, whose flood must not end the plugin.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use portcullis_abi::Status;
+
+/// How many bytes of keys and values a tenant may share.
+pub const SPACE_BYTES: usize = 16 << 20;
+const SHARDS: usize = 16;
+/// What an entry costs beyond its bytes.
+const ENTRY_BYTES: usize = 128;
+
+/// The shared data of all tenants.
+#[derive(Debug, Default)]
+pub struct Shared {
+    spaces: Mutex<HashMap<Option<Arc<str>>, Weak<Space>>>,
+}
+
+impl Shared {
+    /// A tenant's space; made on first use, and kept by those who hold it.
+    pub(crate) fn space(&self, tenant: Option<&Arc<str>>) -> Arc<Space> {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.retain(|_, space| space.strong_count() > 0);
+        let slot = spaces.entry(tenant.cloned()).or_default();
+        slot.upgrade().unwrap_or_else(|| {
+            let space = Arc::new(Space::new());
+            *slot = Arc::downgrade(&space);
+            space
+        })
+    }
+}
+
+/// One tenant's shared data.
+#[derive(Debug)]
+pub(crate) struct Space {
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<Bytes, Entry>,
+    /// Keys by version: the oldest write first.
+    ages: BTreeMap<u64, Bytes>,
+    bytes: usize,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Bytes,
+    version: u64,
+}
+
+impl Space {
+    fn new() -> Self {
+        Self { hasher: RandomState::new(), shards: Default::default() }
+    }
+
+    fn shard(&self, key: &[u8]) -> Option<MutexGuard<'_, Shard>> {
+        let place = self.hasher.hash_one(key) % SHARDS as u64;
+        let shard = self.shards.get(usize::try_from(place).ok()?)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The value at `key`, and the number to present for changing it.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<(Bytes, u32), Status> {
+        let shard = self.shard(key).ok_or(Status::NotFound)?;
+        let entry = shard.entries.get(key).ok_or(Status::NotFound)?;
+        Ok((entry.value.clone(), ticket(entry.version)))
+    }
+
+    /// Sets the value at `key`; with `cas` other than 0 only if nobody has since that number was given out. A key that is not
+    /// there is created whatever `cas` is, as on Envoy.
+    pub(crate) fn set(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
+        let room = SPACE_BYTES / SHARDS;
+        let size = cost(key, value);
+        let mut shard = self.shard(key).ok_or(Status::InternalFailure)?;
+        let shard = &mut *shard;
+        if cas != 0 && shard.entries.get(key).is_some_and(|entry| ticket(entry.version) != cas) {
+            return Err(Status::CasMismatch);
+        }
+        if size > room {
+            return Err(Status::InternalFailure);
+        }
+        shard.remove(key);
+        while shard.bytes + size > room {
+            let Some((_, oldest)) = shard.ages.pop_first() else { break };
+            shard.remove(&oldest);
+        }
+        shard.last += 1;
+        // A number of 0 would mean "whatever is there".
+        shard.last += u64::from(ticket(shard.last) == 0);
+        let (version, key) = (shard.last, Bytes::copy_from_slice(key));
+        shard.bytes += size;
+        shard.ages.insert(version, key.clone());
+        shard.entries.insert(key, Entry { value: Bytes::copy_from_slice(value), version });
+        Ok(())
+    }
+}
+
+impl Shard {
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(old) = self.entries.remove(key) {
+            self.bytes -= cost(key, &old.value);
+            self.ages.remove(&old.version);
+        }
+    }
+}
+
+fn cost(key: &[u8], value: &[u8]) -> usize {
+    ENTRY_BYTES + key.len() + value.len()
+}
+
+/// A version as the ABI has room for it.
+fn ticket(version: u64) -> u32 {
+    u32::try_from(version & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_number_is_refused_and_zero_always_wins() {
+        let shared = Shared::default();
+        let space = shared.space(None);
+        assert_eq!(space.get(b"k"), Err(Status::NotFound));
+        assert_eq!(space.set(b"k", b"1", 77), Ok(()), "a missing key is created whatever the number");
+        let (value, first) = space.get(b"k").unwrap();
+        assert_eq!(value, "1");
+        assert_ne!(first, 0);
+        assert_eq!(space.set(b"k", b"2", first), Ok(()));
+        assert_eq!(space.set(b"k", b"3", first), Err(Status::CasMismatch));
+        assert_eq!(space.set(b"k", b"", 0), Ok(()));
+        let (value, last) = space.get(b"k").unwrap();
+        assert!(value.is_empty() && last > first);
+    }
+
+    #[test]
+    fn tenants_do_not_see_each_other_and_a_space_lives_while_it_is_held() {
+        let shared = Shared::default();
+        let (acme, beta): (Arc<str>, Arc<str>) = ("acme".into(), "beta".into());
+        let one = shared.space(Some(&acme));
+        one.set(b"k", b"v", 0).unwrap();
+        assert_eq!(shared.space(Some(&acme)).get(b"k").unwrap().0, "v");
+        assert_eq!(shared.space(Some(&beta)).get(b"k"), Err(Status::NotFound));
+        assert_eq!(shared.space(None).get(b"k"), Err(Status::NotFound));
+        drop(one);
+        assert_eq!(shared.space(Some(&acme)).get(b"k"), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn a_flood_pushes_out_the_oldest_and_stays_within_its_bytes() {
+        let space = Shared::default().space(None);
+        let value = vec![0; 64 << 10];
+        for n in 0_u32..1000 {
+            space.set(&n.to_le_bytes(), &value, 0).unwrap();
+        }
+        let bytes: usize = space.shards.iter().map(|shard| shard.lock().unwrap().bytes).sum();
+        assert!(bytes <= SPACE_BYTES, "{bytes}");
+        assert!(space.get(&999_u32.to_le_bytes()).is_ok());
+        assert_eq!(space.get(&0_u32.to_le_bytes()), Err(Status::NotFound));
+        assert_eq!(space.set(b"k", &vec![0; SPACE_BYTES], 0), Err(Status::InternalFailure));
+    }
+
+    #[test]
+    fn workers_count_together_without_losing_any() {
+        let shared = Arc::new(Shared::default());
+        let add = |shared: Arc<Shared>| {
+            let space = shared.space(None);
+            for _ in 0..500 {
+                loop {
+                    let (count, cas) = match space.get(b"n") {
+                        Ok((value, cas)) => (u32::from_le_bytes(value[..].try_into().unwrap()), cas),
+                        Err(_) => (0, 0),
+                    };
+                    if space.set(b"n", &(count + 1).to_le_bytes(), cas).is_ok() {
+                        break;
+                    }
+                }
+            }
+        };
+        let space = shared.space(None);
+        space.set(b"n", &0_u32.to_le_bytes(), 0).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| add(shared.clone()));
+            }
+        });
+        assert_eq!(space.get(b"n").unwrap().0, &2000_u32.to_le_bytes()[..]);
+    }
+}

@@ -1,0 +1,273 @@
+//! A worker's VMs: one place for each, started when first needed and replaced when it has failed.
+//!
+//! A VM that fails is replaced at its next use. One whose lives keep being short is left alone for a second, then for two, up to
+//! a minute; what would use it fails meanwhile, and nobody else notices.
+//!
+//! **Invariant:** a life that has ended is never mistaken for its successor: its exchanges are told, and references to it fail.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
+use portcullis_core::exchange::Exchanges;
+use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
+use portcullis_core::time::Time;
+
+use crate::cells::VmCells;
+use crate::engine::Engine;
+use crate::failure::StartError;
+use crate::instance::{Birth, Died, Instance};
+use crate::plugin::VmSpec;
+use crate::shared::{Shared, Space};
+
+/// A life of at least this length lets earlier failures be forgotten.
+const GOOD_LIFE: Duration = Duration::from_secs(60);
+/// How long a VM is left alone after its second failure in a row. Envoy's base interval.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest a VM is left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The VMs of one worker.
+pub struct Vms {
+    engine: Arc<Engine>,
+    specs: Arc<[VmSpec]>,
+    slots: Vec<Slot>,
+    /// Which VM's timer fires next.
+    timers: BTreeSet<(Time, VmIndex)>,
+}
+
+/// One VM's place.
+struct Slot {
+    cells: Arc<VmCells>,
+    space: Arc<Space>,
+    state: State,
+    /// Counts its lives.
+    life: u32,
+    started: Time,
+    /// Lives in a row that ended early.
+    failures: u32,
+    timer: Option<Time>,
+}
+
+enum State {
+    /// It starts when it is needed, but not before this.
+    Down {
+        until: Time,
+    },
+    Live(Box<Instance>),
+}
+
+impl Vms {
+    /// A worker's VMs, none of them started. A [`VmIndex`] is a place in `specs`.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, specs: Arc<[VmSpec]>, shared: Arc<Shared>) -> Self {
+        let slot = |spec: &VmSpec| Slot {
+            cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone())),
+            space: shared.space(spec.tenant.as_ref()),
+            state: State::Down { until: Time::default() },
+            life: 0,
+            started: Time::default(),
+            failures: 0,
+            timer: None,
+        };
+        let slots = specs.iter().map(slot).collect();
+        Self { engine, specs, slots, timers: BTreeSet::new() }
+    }
+
+    /// Starts every VM, so that no exchange waits for one.
+    ///
+    /// # Errors
+    /// At the first that does not start: whose it is and why. The others may have started.
+    pub fn warm_up(&mut self, exchanges: &mut Exchanges) -> Result<(), StartError> {
+        for vm in (0..self.slots.len()).filter_map(|index| u32::try_from(index).ok()).map(VmIndex) {
+            let is_down = self.slot(vm).is_some_and(|slot| matches!(slot.state, State::Down { .. }));
+            if is_down {
+                self.start(exchanges, vm)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is counted about each VM, in the order of the specs.
+    #[must_use]
+    pub fn cells(&self) -> Vec<Arc<VmCells>> {
+        self.slots.iter().map(|slot| slot.cells.clone()).collect()
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Time> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+
+    /// Runs every timer that is due. One that is late fires once, and starts anew when its callback has returned.
+    pub fn tick(&mut self, exchanges: &mut Exchanges) {
+        let now = exchanges.now;
+        // A guest that sets a timer to nothing while it ticks gets its turn the next time.
+        let due: Vec<VmIndex> = self.timers.iter().take_while(|(time, _)| *time <= now).map(|(_, vm)| *vm).collect();
+        for vm in due {
+            let _failed = self.enter(exchanges, vm, None, |instance, exchanges| instance.tick(exchanges));
+        }
+    }
+
+    /// Tells a root what came of its callout. If its VM's life is over there is nobody to tell.
+    pub fn deliver(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, response: CalloutResponse) {
+        let _failed = self.enter(exchanges, root.vm, Some(root.life), |instance, exchanges| {
+            instance.deliver(exchanges, root.id, token, response)
+        });
+    }
+
+    fn slot(&mut self, vm: VmIndex) -> Option<&mut Slot> {
+        self.slots.get_mut(vm.0 as usize)
+    }
+
+    /// Runs something in a live VM, in a given one of its lives if that matters.
+    fn enter<R>(
+        &mut self,
+        exchanges: &mut Exchanges,
+        vm: VmIndex,
+        life: Option<u32>,
+        call: impl FnOnce(&mut Instance, &mut Exchanges) -> Result<R, Died>,
+    ) -> Result<R, Failed> {
+        let slot = self.slots.get_mut(vm.0 as usize).ok_or(Failed)?;
+        if life.is_some_and(|life| life != slot.life) {
+            return Err(Failed);
+        }
+        let State::Live(instance) = &mut slot.state else { return Err(Failed) };
+        slot.cells.calls.add(1);
+        match call(instance, exchanges) {
+            Ok(answer) => {
+                if let Some(timer) = instance.changed_tick() {
+                    self.set_timer(vm, timer);
+                }
+                Ok(answer)
+            }
+            Err(died) => {
+                self.discard(exchanges, vm, &died);
+                Err(Failed)
+            }
+        }
+    }
+
+    fn set_timer(&mut self, vm: VmIndex, timer: Option<Time>) {
+        let Some(slot) = self.slots.get_mut(vm.0 as usize) else { return };
+        if slot.timer != timer {
+            if let Some(old) = slot.timer {
+                self.timers.remove(&(old, vm));
+            }
+            self.timers.extend(timer.map(|time| (time, vm)));
+            slot.timer = timer;
+        }
+    }
+
+    /// Ends a life: its exchanges are told, and the store is dropped.
+    fn discard(&mut self, exchanges: &mut Exchanges, vm: VmIndex, died: &Died) {
+        self.set_timer(vm, None);
+        let Some(slot) = self.slot(vm) else { return };
+        let until = slot.failed(exchanges.now);
+        let State::Live(instance) = std::mem::replace(&mut slot.state, State::Down { until }) else { return };
+        for owner in instance.contexts().owners() {
+            exchanges.orphan(owner.exchange, owner.filter);
+        }
+        let Died { function, fault } = died;
+        slot.cells.trapped(fault.cause);
+        slot.cells.live.set(0);
+        slot.cells.memory.set(0);
+        tracing::error!(
+            tenant = slot.cells.tenant.as_deref().unwrap_or_default(),
+            plugin = &*slot.cells.plugin,
+            callback = function,
+            cause = fault.cause.as_str(),
+            backtrace = %fault.backtrace.join(" < "),
+            said = instance.last_words().as_deref().unwrap_or_default(),
+            "a plugin failed: {}",
+            fault.message
+        );
+    }
+
+    /// Begins a new life.
+    fn start(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Result<(), StartError> {
+        let index = vm.0 as usize;
+        let (Some(spec), Some(slot)) = (self.specs.get(index), self.slots.get_mut(index)) else { return Ok(()) };
+        slot.life = slot.life.wrapping_add(1);
+        slot.started = exchanges.now;
+        let birth = Birth { vm, life: slot.life, cells: slot.cells.clone(), space: slot.space.clone() };
+        match Instance::start(&self.engine, spec, birth, exchanges) {
+            Ok(mut instance) => {
+                slot.cells.starts.add(1);
+                slot.cells.live.set(1);
+                let timer = instance.changed_tick();
+                slot.state = State::Live(Box::new(instance));
+                self.set_timer(vm, timer.flatten());
+                Ok(())
+            }
+            Err((failure, said)) => {
+                slot.cells.start_failures.add(1);
+                slot.cells.memory.set(0);
+                slot.state = State::Down { until: slot.failed(exchanges.now) };
+                Err(StartError { tenant: spec.tenant.clone(), plugin: spec.name.clone(), failure, said })
+            }
+        }
+    }
+
+    /// Makes sure that a VM is live, unless it is to be left alone.
+    fn revive(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Result<(), Failed> {
+        match self.slot(vm).ok_or(Failed)?.state {
+            State::Live(_) => Ok(()),
+            State::Down { until } if until > exchanges.now => Err(Failed),
+            State::Down { .. } => self.start(exchanges, vm).map_err(|error| {
+                tracing::error!(
+                    tenant = error.tenant.as_deref().unwrap_or_default(),
+                    plugin = &*error.plugin,
+                    "{error}"
+                );
+                Failed
+            }),
+        }
+    }
+}
+
+impl Slot {
+    /// Counts a failure; until when the VM is to be left alone.
+    fn failed(&mut self, now: Time) -> Time {
+        let good = now.saturating_since(self.started) >= GOOD_LIFE;
+        self.failures = if good { 1 } else { self.failures.saturating_add(1) };
+        match self.failures.checked_sub(2) {
+            None => now,
+            Some(doublings) => now + (FIRST_PAUSE * (1 << doublings.min(6))).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+impl Filters for Vms {
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+        let vm = filter.vm;
+        self.revive(exchanges, vm)?;
+        let id =
+            self.enter(exchanges, vm, None, |instance, exchanges| instance.open(exchanges, owner))?.ok_or(Failed)?;
+        let life = self.slot(vm).ok_or(Failed)?.life;
+        Ok(ContextRef { vm, life, id })
+    }
+
+    fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed> {
+        self.enter(exchanges, context.vm, Some(context.life), |instance, exchanges| {
+            instance.call(exchanges, context.id, callback)
+        })
+    }
+
+    fn close(&mut self, context: ContextRef) {
+        if let Some(slot) = self.slot(context.vm)
+            && slot.life == context.life
+            && let State::Live(instance) = &mut slot.state
+        {
+            instance.close(context.id);
+        }
+    }
+}
+
+impl std::fmt::Debug for Vms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vms").field("vms", &self.slots.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::policy::Refusal;
+use crate::token::verified_payload;
+
+fn problem(entry: &Value) -> String {
+    let entries = vec![serde_json::from_value(entry.clone()).unwrap()];
+    KeySet::from_entries(entries).err().unwrap_or_default()
+}
+
+#[test]
+fn a_key_that_cannot_be_used_says_why() {
+    let long = "a".repeat(32);
+    let b64 = |length: usize| URL_SAFE_NO_PAD.encode(vec![7; length]);
+    for (entry, want) in [
+        (json!({"alg": "HS256", "secret": long}), ""),
+        (json!({"alg": "HS256", "secret_base64": STANDARD.encode(&long)}), ""),
+        (json!({"secret": long}), "keys[0]: `alg` is needed beside a secret or a pem"),
+        (json!({"alg": "none", "secret": long}), "keys[0]: `none` is not a signature algorithm known here"),
+        (json!({"alg": "RS256", "secret": long}), "keys[0]: the key does not fit RS256"),
+        (json!({"alg": "HS256", "secret": "short"}), "keys[0]: a secret has at least 32 bytes (RFC 7518 §3.2)"),
+        (json!({"alg": "HS256"}), "keys[0]: a key has exactly one of `secret`, `secret_base64`, `pem` and `jwk`"),
+        (json!({"alg": "RS256", "pem": "no pem"}), "keys[0]: `pem` is not a public key for RS256"),
+        (json!({"alg": "HS256", "pem": "-"}), "keys[0]: a pem holds no secret; use `secret` or `secret_base64`"),
+        (json!({"jwk": {"kty": "OKP", "crv": "Ed25519", "x": b64(31)}}), "keys[0]: an Ed25519 key has 32 bytes"),
+        (
+            json!({"jwk": {"kty": "EC", "crv": "P-256", "x": b64(32), "y": b64(31)}}),
+            "keys[0]: `x` and `y` have to be 32 bytes long",
+        ),
+        (
+            json!({"jwk": {"kty": "EC", "crv": "P-256", "x": b64(32), "y": b64(32)}}),
+            "keys[0]: the key does not fit ES256",
+        ),
+        (
+            json!({"jwk": {"kty": "RSA", "n": b64(128), "e": "AQAB"}}),
+            "keys[0]: an RSA key has 2048 to 4096 bits and a small exponent",
+        ),
+        (
+            json!({"alg": "RS256", "jwk": {"kty": "RSA", "alg": "PS256", "n": b64(256), "e": "AQAB"}}),
+            "keys[0]: `alg` is RS256, but PS256 in the jwk",
+        ),
+        (
+            json!({"jwk": {"kty": "RSA", "use": "enc", "n": b64(256), "e": "AQAB"}}),
+            "keys[0]: the key is not meant for verifying signatures",
+        ),
+        (
+            json!({"jwk": {"kty": "RSA", "d": "AQ", "n": b64(256), "e": "AQAB"}}),
+            "keys[0]: a private key is not needed here and does not belong here",
+        ),
+    ] {
+        assert_eq!(problem(&entry), want, "{entry}");
+    }
+}
+
+#[test]
+fn a_jwks_document_is_taken_for_what_is_usable_in_it() {
+    let b64 = |length: usize| URL_SAFE_NO_PAD.encode(vec![7; length]);
+    let good = json!({"kty": "RSA", "kid": "a", "n": b64(256), "e": "AQAB", "x5c": ["…"], "note": 1});
+    for (document, want) in [
+        (json!({"keys": [good]}), Some(1)),
+        (
+            json!({"keys": [good, {"kty": "oct", "k": b64(32)}, {"kty": "X"}, 3, null, {"kty": "OKP", "x": "AA"}]}),
+            Some(1),
+        ),
+        (json!({"keys": vec![good.clone(); 1000]}), Some(MAX_KEYS)),
+        (json!({"keys": []}), None),
+        (json!({"keys": 1}), None),
+        (json!([]), None),
+    ] {
+        let keys = KeySet::from_jwks(document.to_string().as_bytes());
+        assert_eq!(keys.ok().map(|keys| keys.len()), want);
+    }
+}
+
+/// Valid cases that are refused here on purpose: PS384 under a key bound to PS256, P-521, characters outside base64url.
+const STRICTER: &[(u64, Refusal)] = &[
+    (346, Refusal::Algorithm),
+    (347, Refusal::UnknownKey),
+    (350, Refusal::Algorithm),
+    (351, Refusal::UnknownKey),
+    (372, Refusal::Malformed),
+    (373, Refusal::Malformed),
+];
+
+/// Called invalid, but letter for letter the token and key of case 357, which is called valid.
+const CONTRADICTORY: &[u64] = &[367, 370];
+
+/// Project Wycheproof's vectors for JWS, where they are at hand.
+#[test]
+fn wycheproof_signatures_are_told_apart() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/wycheproof-jws.json");
+    let Ok(text) = std::fs::read(&path) else {
+        eprintln!("SKIPPED: no test vectors at {}", path.display());
+        return;
+    };
+    let vectors: Value = serde_json::from_slice(&text).unwrap();
+    let groups = vectors["testGroups"].as_array().unwrap();
+    let differing: Vec<_> = groups.iter().flat_map(differences).collect();
+    assert_eq!(differing, STRICTER, "{differing:?}");
+}
+
+/// The cases of a group that come out otherwise than Wycheproof says.
+fn differences(group: &Value) -> Vec<(u64, Refusal)> {
+    let mut jwk = group.get("public").unwrap_or(&group["private"]).clone();
+    jwk.as_object_mut().unwrap().remove("d");
+    let keys = serde_json::from_value::<Jwk>(jwk).ok().and_then(|jwk| jwk.key(None, None).ok());
+    let keys = KeySet { keys: keys.into_iter().collect(), ..KeySet::default() };
+    let cases = group["tests"].as_array().unwrap().iter();
+    cases
+        .filter_map(|case| {
+            let got = verified_payload(case["jws"].as_str().unwrap_or_default(), &keys);
+            let (id, valid) = (case["tcId"].as_u64().unwrap(), case["result"] == "valid");
+            assert!(valid || got.is_err() || CONTRADICTORY.contains(&id), "{case} must not pass");
+            got.err().filter(|_| valid).map(|why| (id, why))
+        })
+        .collect()
+}

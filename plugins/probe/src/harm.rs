@@ -1,0 +1,43 @@
+//! The ways a guest can fail its host, each on purpose.
+
+use std::hint::black_box;
+
+use crate::script::Verb;
+
+/// Does the harm, if the verb is one.
+#[allow(clippy::panic, reason = "a panic is one of the ways to fail that the tests ask for")]
+pub(crate) fn done_by(verb: &Verb) {
+    match verb {
+        Verb::Trap => std::process::abort(),
+        Verb::Panic => panic!("the probe was told to panic"),
+        Verb::Exit => std::process::exit(3),
+        Verb::Loop => forever(),
+        Verb::Memory => all_memory(),
+        Verb::Log
+        | Verb::Headers
+        | Verb::Reply(_)
+        | Verb::Close
+        | Verb::Pause
+        | Verb::Callout(_)
+        | Verb::Upper
+        | Verb::Chunks
+        | Verb::Count(_)
+        | Verb::Property(_)
+        | Verb::Tick(_)
+        | Verb::Fail => {}
+    }
+}
+
+fn forever() -> ! {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+fn all_memory() -> ! {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        hoard.push(black_box(vec![1; 1 << 20]));
+    }
+}

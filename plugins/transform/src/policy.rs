@@ -1,0 +1,208 @@
+//! The decision: what a head makes of its body, and what the rules make of a body.
+//!
+//! A body that cannot be transformed goes no further, in either direction: a rule may be there to take something out. So a
+//! request gets 400, 413 or 415; a response becomes 502, or is cut off where its head has gone out already.
+
+use plugin_common::problem::Problem;
+use serde_json::Value;
+
+use crate::pointer::Pointer;
+
+/// What to do, both ways.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Rules {
+    pub(crate) request: Side,
+    pub(crate) response: Side,
+    pub(crate) max_bytes: usize,
+}
+
+/// What to do one way.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Side {
+    pub(crate) headers: HeaderRules,
+    pub(crate) body: Option<BodyRules>,
+}
+
+/// Changes to headers, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeaderRules {
+    pub(crate) remove: Vec<String>,
+    pub(crate) rename: Vec<(String, String)>,
+    pub(crate) set: Vec<(String, String)>,
+    pub(crate) append: Vec<(String, String)>,
+}
+
+/// Changes to a JSON document, in this order.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct BodyRules {
+    pub(crate) remove: Vec<Pointer>,
+    pub(crate) rename: Vec<(Pointer, Pointer)>,
+    pub(crate) set: Vec<(Pointer, Value)>,
+}
+
+/// Whose message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Request,
+    Response,
+}
+
+/// What stands in a head about its body.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) content_type: Vec<u8>,
+    pub(crate) content_encoding: Vec<u8>,
+    pub(crate) content_length: Option<Vec<u8>>,
+}
+
+/// Why a body could not be transformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    Malformed,
+    TooLarge,
+    Encoded,
+}
+
+impl Head {
+    /// Whether the body is JSON: then it is held back and transformed.
+    pub(crate) fn is_json(&self) -> bool {
+        let essence = self.content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        let essence = essence.trim_ascii().to_ascii_lowercase();
+        essence == b"application/json" || essence.ends_with(b"+json")
+    }
+
+    /// Whether a JSON body can be read as it will come.
+    pub(crate) fn check(&self, max_bytes: usize) -> Result<(), Obstacle> {
+        let encoding = self.content_encoding.trim_ascii();
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity") {
+            return Err(Obstacle::Encoded);
+        }
+        let length =
+            self.content_length.as_ref().and_then(|length| std::str::from_utf8(length).ok()?.trim().parse().ok());
+        check_size(length.unwrap_or(0), max_bytes)
+    }
+}
+
+/// Whether that much may be held.
+pub(crate) fn check_size(bytes: usize, max_bytes: usize) -> Result<(), Obstacle> {
+    if bytes > max_bytes { Err(Obstacle::TooLarge) } else { Ok(()) }
+}
+
+impl BodyRules {
+    /// The transformed body.
+    pub(crate) fn apply(&self, body: &[u8]) -> Result<Vec<u8>, Obstacle> {
+        let mut document: Value = serde_json::from_slice(body).map_err(|_| Obstacle::Malformed)?;
+        for place in &self.remove {
+            place.remove(&mut document);
+        }
+        for (from, to) in &self.rename {
+            rename(&mut document, from, to);
+        }
+        for (place, value) in &self.set {
+            place.set(&mut document, value.clone());
+        }
+        serde_json::to_vec(&document).map_err(|_| Obstacle::Malformed)
+    }
+}
+
+/// Moves a value, unless there is no place for it: then it stays where it is.
+fn rename(document: &mut Value, from: &Pointer, to: &Pointer) {
+    let Some(value) = from.remove(document) else { return };
+    let place = if to.is_free(document) { to } else { from };
+    place.set(document, value);
+}
+
+impl Obstacle {
+    /// The reply for it.
+    pub(crate) fn problem(self, way: Way) -> Problem {
+        match (way, self) {
+            (Way::Request, Self::Malformed) => {
+                Problem::new(400, "body_malformed", "The body is not the JSON it says it is")
+            }
+            (Way::Request, Self::TooLarge) => Problem::new(413, "body_too_large", "The body is too large"),
+            (Way::Request, Self::Encoded) => {
+                Problem::new(415, "body_encoded", "The body has to come without a content encoding")
+                    .with("accept-encoding", "identity")
+            }
+            (Way::Response, Self::Malformed) => {
+                Problem::new(502, "response_malformed", "The upstream's answer cannot be used")
+            }
+            (Way::Response, Self::TooLarge) => {
+                Problem::new(502, "response_too_large", "The upstream's answer is too large")
+            }
+            (Way::Response, Self::Encoded) => {
+                Problem::new(502, "response_encoded", "The upstream's answer cannot be read")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    fn transformed(rules: &str, body: &str) -> Result<String, Obstacle> {
+        let settings = format!("{{\"request\":{{\"body\":{rules}}}}}");
+        let rules = plugin_common::settings::parse::<Settings>(settings.as_bytes()).unwrap().checked().unwrap();
+        let body = rules.request.body.unwrap().apply(body.as_bytes())?;
+        Ok(String::from_utf8(body).unwrap())
+    }
+
+    #[test]
+    fn a_body_is_transformed_rule_by_rule() {
+        for (rules, body, want) in [
+            ("{}", r#"{ "b" : 1, "a" : 1.50 }"#, r#"{"b":1,"a":1.50}"#),
+            ("{}", r#"{"id":123456789012345678901234567890}"#, r#"{"id":123456789012345678901234567890}"#),
+            (r#"{"set":{"/a/b":[1,null]}}"#, "{}", r#"{"a":{"b":[1,null]}}"#),
+            (r#"{"rename":{"/old":"/new"}}"#, r#"{"old":1,"x":2}"#, r#"{"x":2,"new":1}"#),
+            (r#"{"rename":{"/old":"/x/y"}}"#, r#"{"x":2,"old":1}"#, r#"{"x":2,"old":1}"#),
+            (r#"{"rename":{"/old":"/old/deeper"}}"#, r#"{"old":1}"#, r#"{"old":{"deeper":1}}"#),
+            (r#"{"remove":["/secret"]}"#, r#"{"a":1,"secret":{"b":2},"c":3}"#, r#"{"a":1,"c":3}"#),
+            (
+                r#"{"remove":["/a"],"rename":{"/b":"/a"},"set":{"/b":"set"}}"#,
+                r#"{"a":"old","b":"b"}"#,
+                r#"{"a":"b","b":"set"}"#,
+            ),
+            (r#"{"set":{"/a":1}}"#, "[1]", "[1]"),
+        ] {
+            assert_eq!(transformed(rules, body).as_deref(), Ok(want), "{rules} {body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_json_document_is_malformed() {
+        let deep = "[".repeat(100_000);
+        for body in ["", "{", "{} {}", "nul", "\"\u{1}\"", deep.as_str()] {
+            assert_eq!(transformed("{}", body), Err(Obstacle::Malformed));
+        }
+    }
+
+    #[test]
+    fn the_head_says_whether_the_body_is_json_and_can_be_read() {
+        let head = |kind: &str, encoding: &str, length: Option<&str>| Head {
+            content_type: kind.into(),
+            content_encoding: encoding.into(),
+            content_length: length.map(Into::into),
+        };
+        for (kind, want) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/problem+json", true),
+            ("application/json-seq", false),
+            ("text/plain", false),
+            ("", false),
+        ] {
+            assert_eq!(head(kind, "", None).is_json(), want, "{kind}");
+        }
+        for (encoding, length, want) in [
+            ("", None, Ok(())),
+            ("identity", Some("10"), Ok(())),
+            ("gzip", None, Err(Obstacle::Encoded)),
+            ("", Some("11"), Err(Obstacle::TooLarge)),
+            ("", Some("nonsense"), Ok(())),
+        ] {
+            assert_eq!(head("application/json", encoding, length).check(10), want, "{encoding} {length:?}");
+        }
+    }
+}
