@@ -4,6 +4,7 @@
 //! [`COMMANDS`] and one module.
 
 mod bench;
+mod demo;
 mod plugins;
 mod test;
 mod toolchain;
@@ -18,9 +19,11 @@ use anyhow::{Context, Result, bail};
 type Row = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
 const COMMANDS: &[Row] = &[
+    ("demo", "build everything and serve two tenants, with curl lines to try", demo::run_demo),
     ("test", "everything CI runs: format, lints, tests, documentation", test::run),
     ("plugins", "build the plugins to target/plugins/NAME.wasm; --test runs their native tests instead", plugins::run),
     ("bench", "proxy: beside nginx, HAProxy and Envoy; micro: the core and the crossing alone", bench::run),
+    ("ci", "install what this machine lacks (Debian, as root), then run the tests as CI does", demo::run_ci),
 ];
 
 fn main() -> ExitCode {

@@ -307,7 +307,10 @@ impl Host<'_> {
         // A `:status` among the fields is ignored, and what cannot be written is left out: this map takes neither.
         fields.for_each(|(name, value)| _ = headers.add(name, value, max));
         let status = u16::try_from(reply.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-        let words = String::from_utf8_lossy(reply.details).replace(char::is_whitespace, "_");
+        let words = match reply.details {
+            [] => "filter_reply".to_owned(),
+            words => String::from_utf8_lossy(words).replace(char::is_whitespace, "_"),
+        };
         self.ask(Asked::Reply(LocalReply {
             status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             details: Details::Filter(words.into()),

@@ -116,7 +116,7 @@ pub fn start(snapshot: Snapshot, options: Options) -> Result<Gateway, RunError> 
     let workers = snapshot.workers.map_or_else(processors, usize::from);
     let target = match snapshot.access_log {
         AccessLog::Stdout => AccessLogTarget::Stdout,
-        AccessLog::None => AccessLogTarget::Off,
+        AccessLog::Off => AccessLogTarget::Off,
     };
     let telemetry = Telemetry::new(target);
     let plan = Arc::new(Plan::new(snapshot.clone(), options.cache)?);

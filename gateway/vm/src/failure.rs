@@ -73,7 +73,8 @@ impl Fault {
         };
         let message = match (trap, exited) {
             (Some(Trap::Interrupt), _) => "it used up its processor time".to_owned(),
-            (Some(trap), _) => trap.to_string(),
+            (Some(Trap::UnreachableCodeReached), _) if refused => "it gave up when it was refused memory".to_owned(),
+            (Some(trap), _) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
             (None, Some(exited)) => exited.to_string(),
             (None, None) => error.root_cause().to_string(),
         };

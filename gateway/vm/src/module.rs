@@ -154,9 +154,9 @@ fn check_marker(module: &wasmtime::Module) -> Result<Version, LoadError> {
         [marker] => match Version::from_marker(marker) {
             Some(version @ (Version::V0_2_0 | Version::V0_2_1)) => Ok(version),
             Some(version @ Version::V0_1_0) => Err(LoadError::Version(version)),
-            None => Err(LoadError::UnknownMarker((*marker).to_owned())),
+            None => Err(LoadError::UnknownMarker(marker.escape_debug().to_string())),
         },
-        several => Err(LoadError::SeveralMarkers(several.join(", "))),
+        several => Err(LoadError::SeveralMarkers(several.join(", ").escape_debug().to_string())),
     }
 }
 
@@ -180,7 +180,7 @@ fn row(module: &str, name: &str) -> Option<&'static Row> {
 /// Every import must be offered, by name and type; all that are not are named at once.
 fn check_imports(module: &wasmtime::Module) -> Result<(), LoadError> {
     let unknown = module.imports().filter_map(|import| {
-        let name = format!("`{}.{}`", import.module(), import.name());
+        let name = format!("`{}.{}`", import.module().escape_debug(), import.name().escape_debug());
         match (import.ty(), row(import.module(), import.name())) {
             (ExternType::Func(found), Some(row)) if row.signature.is(&found) => None,
             (ExternType::Func(found), Some(row)) => {
@@ -202,7 +202,9 @@ fn check_exports(module: &wasmtime::Module) -> Result<(), LoadError> {
         let found = match export.ty() {
             ExternType::Func(found) if wanted.any(|wanted| wanted.is(&found)) => continue,
             ExternType::Func(found) => signature::shown(&found),
-            _ => "no function".to_owned(),
+            ExternType::Global(_) | ExternType::Table(_) | ExternType::Memory(_) | ExternType::Tag(_) => {
+                "no function".to_owned()
+            }
         };
         return Err(LoadError::Export { name: export.name().to_owned(), found, wanted: first.to_string() });
     }

@@ -55,7 +55,21 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
     let written = tree.written_json();
     let (chain, router) = (chain, router?);
     let File { workers, access_log, .. } = *file;
-    Some(Snapshot { workers, access_log, listeners, admin, upstreams, plugins, filters, routes, tenants, chain, router, shared, written })
+    Some(Snapshot {
+        workers,
+        access_log,
+        listeners,
+        admin,
+        upstreams,
+        plugins,
+        filters,
+        routes,
+        tenants,
+        chain,
+        router,
+        shared,
+        written,
+    })
 }
 
 /// What the gateway and each tenant can both define.

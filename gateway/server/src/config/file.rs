@@ -56,7 +56,7 @@ pub enum AccessLog {
     #[default]
     Stdout,
     /// Nowhere.
-    None,
+    Off,
 }
 
 /// The gateway's own pages.

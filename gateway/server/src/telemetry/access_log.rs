@@ -90,28 +90,28 @@ impl Drop for AccessLog {
 fn line(out: &mut Vec<u8>, record: &Record<'_>) {
     out.extend_from_slice(b"{\"time\":\"");
     timestamp(out, record.time);
-    out.extend_from_slice(b"\",\"request_id\":");
-    string(out, record.request_id, MAX_WORDS);
-    out.extend_from_slice(b",\"tenant\":");
+    out.extend_from_slice(b"\",\"request_id\":\"");
+    words(out, record.request_id, MAX_WORDS);
+    out.extend_from_slice(b"\",\"tenant\":");
     name(out, record.tenant);
     out.extend_from_slice(b",\"route\":");
     name(out, record.route);
-    out.extend_from_slice(b",\"method\":");
-    string(out, record.method.as_str().as_bytes(), MAX_WORDS);
-    out.extend_from_slice(b",\"path\":");
+    out.extend_from_slice(b",\"method\":\"");
+    words(out, record.method.as_str().as_bytes(), MAX_WORDS);
+    out.extend_from_slice(b"\",\"path\":");
     name(out, record.pattern);
-    out.extend_from_slice(b",\"target\":");
+    out.extend_from_slice(b",\"target\":\"");
     target(out, record.path);
-    out.extend_from_slice(b",\"host\":");
-    string(out, record.host, MAX_WORDS);
-    out.extend_from_slice(b",\"status\":");
+    out.extend_from_slice(b"\",\"host\":\"");
+    words(out, record.host, MAX_WORDS);
+    out.extend_from_slice(b"\",\"status\":");
     match record.status {
         0 => null(out),
         status => integer(out, u64::from(status)),
     }
-    out.extend_from_slice(b",\"reason\":");
-    string(out, record.reason.as_bytes(), MAX_WORDS);
-    out.extend_from_slice(b",\"duration_ms\":");
+    out.extend_from_slice(b",\"reason\":\"");
+    words(out, record.reason.as_bytes(), MAX_WORDS);
+    out.extend_from_slice(b"\",\"duration_ms\":");
     millis(out, record.duration);
     out.extend_from_slice(b",\"upstream_wait_ms\":");
     match record.upstream_wait {
@@ -124,18 +124,18 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>) {
     integer(out, record.response_bytes);
     out.extend_from_slice(b",\"source\":");
     address(out, record.source);
-    out.extend_from_slice(b",\"protocol\":");
-    string(out, record.protocol.as_bytes(), MAX_WORDS);
-    out.extend_from_slice(b",\"upstream\":");
+    out.extend_from_slice(b",\"protocol\":\"");
+    words(out, record.protocol.as_bytes(), MAX_WORDS);
+    out.extend_from_slice(b"\",\"upstream\":");
     name(out, record.upstream);
     out.extend_from_slice(b",\"upstream_address\":");
     match record.upstream_address {
         None => null(out),
         Some(upstream) => address(out, upstream),
     }
-    out.extend_from_slice(b",\"user_agent\":");
-    string(out, record.user_agent, MAX_WORDS);
-    out.extend_from_slice(b"}\n");
+    out.extend_from_slice(b",\"user_agent\":\"");
+    words(out, record.user_agent, MAX_WORDS);
+    out.extend_from_slice(b"\"}\n");
 }
 
 fn null(out: &mut Vec<u8>) {
@@ -222,45 +222,40 @@ fn address(out: &mut Vec<u8>, address: SocketAddr) {
 
 /// A name from the configuration; `null` where there is none.
 fn name(out: &mut Vec<u8>, name: &str) {
-    if name.is_empty() { null(out) } else { string(out, name.as_bytes(), MAX_WORDS) }
-}
-
-fn string(out: &mut Vec<u8>, bytes: &[u8], max: usize) {
+    if name.is_empty() {
+        return null(out);
+    }
     out.push(b'"');
-    cut(out, bytes, max);
+    words(out, name.as_bytes(), MAX_WORDS);
     out.push(b'"');
 }
 
 /// A request's target: its path as it came, its query without the values.
 fn target(out: &mut Vec<u8>, target: &str) {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    out.push(b'"');
-    cut(out, path.as_bytes(), MAX_TARGET);
-    if let Some(query) = query {
-        let begin = out.len();
-        let mut mark = b'?';
-        for parameter in query.split('&') {
-            out.push(mark);
-            mark = b'&';
-            if out.len() - begin > MAX_TARGET {
-                out.extend_from_slice("…".as_bytes());
-                break;
-            }
-            // A parameter without `=` may be a secret just as well as a name.
-            if let Some((name, _)) = parameter.split_once('=') {
-                cut(out, name.as_bytes(), MAX_WORDS);
-                out.push(b'=');
-            }
-            if !parameter.is_empty() {
-                out.extend_from_slice(REDACTED);
-            }
+    let mut halves = target.as_bytes().splitn(2, |byte| *byte == b'?');
+    words(out, halves.next().unwrap_or_default(), MAX_TARGET);
+    let Some(query) = halves.next() else { return };
+    let begin = out.len();
+    let mut mark = b'?';
+    for parameter in query.split(|byte| *byte == b'&') {
+        out.push(mark);
+        mark = b'&';
+        if out.len() - begin > MAX_TARGET {
+            return out.extend_from_slice("…".as_bytes());
+        }
+        // A parameter without `=` may be a secret just as well as a name.
+        if let Some(equals) = parameter.iter().position(|byte| *byte == b'=') {
+            words(out, parameter.get(..equals).unwrap_or_default(), MAX_WORDS);
+            out.push(b'=');
+        }
+        if !parameter.is_empty() {
+            out.extend_from_slice(REDACTED);
         }
     }
-    out.push(b'"');
 }
 
-/// At most `max` bytes, escaped, and a sign where more were left out.
-fn cut(out: &mut Vec<u8>, bytes: &[u8], max: usize) {
+/// What stands between two quotes: at most `max` bytes, escaped, and a sign where more were left out.
+fn words(out: &mut Vec<u8>, bytes: &[u8], max: usize) {
     match bytes.get(..max) {
         Some(kept) if kept.len() < bytes.len() => {
             escape(out, kept);
@@ -370,12 +365,12 @@ mod tests {
 
     #[test]
     fn no_control_character_is_written_as_it_is() {
-        let words: String = (0..0x2100).filter_map(char::from_u32).collect();
+        let all: String = (0..0x2100).filter_map(char::from_u32).collect();
         let mut out = Vec::new();
-        string(&mut out, words.as_bytes(), usize::MAX);
+        escape(&mut out, all.as_bytes());
         let written = String::from_utf8(out).unwrap();
         assert!(!written.contains(|c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}'));
-        assert_eq!(serde_json::from_str::<String>(&written).unwrap(), words);
+        assert_eq!(serde_json::from_str::<String>(&format!("\"{written}\"")).unwrap(), all);
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn a_vm_that_keeps_failing_is_left_alone_for_longer_each_time() {
     let mut worker =
         Worker::new(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)"#);
     let cells = cells(&worker);
-    let mut starts = |worker: &mut Worker| {
+    let starts = |worker: &mut Worker| {
         assert!(worker.head().starts_with(UNAVAILABLE));
         cells.starts.get()
     };

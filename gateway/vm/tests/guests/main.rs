@@ -7,4 +7,5 @@ mod harness;
 mod headers;
 mod loading;
 mod messages;
+mod scratch;
 mod services;
