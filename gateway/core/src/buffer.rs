@@ -105,14 +105,9 @@ mod tests {
     #[test]
     fn a_range_is_clamped_to_what_is_there() {
         let buffer = buffer(&["hel", "lo"]);
-        for (start, max, want) in [
-            (0, 5, "hello"),
-            (1, 3, "ell"),
-            (4, usize::MAX, "o"),
-            (5, 1, ""),
-            (9, 9, ""),
-            (2, 0, ""),
-        ] {
+        for (start, max, want) in
+            [(0, 5, "hello"), (1, 3, "ell"), (4, usize::MAX, "o"), (5, 1, ""), (9, 9, ""), (2, 0, "")]
+        {
             let read: Vec<u8> = buffer.range(start, max).flatten().copied().collect();
             assert_eq!(String::from_utf8(read).unwrap(), want, "{start}+{max}");
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::context::Owner;
 use crate::event::{Direction, End, Event, Part};
 use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
-use crate::filter::{Callback, Export, Filters, FilterIndex, HeadersPause, OnFailure};
+use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause, OnFailure};
 use crate::flow::{Gate, Hold, Stage, WhenFull};
 use crate::headers::Headers;
 use crate::reply::{Asker, Details, Failure, LocalReply};
@@ -137,6 +137,10 @@ impl<F: Filters> Walk<'_, F> {
     fn filter_at(&self, direction: Direction, step: usize) -> Option<FilterIndex> {
         let exchange = self.exchanges.get(self.id)?;
         let len = exchange.chain.len();
+        if exchange.is_over(direction) {
+            // A filter made it a message without a body, say; nobody needs to see what is dropped.
+            return None;
+        }
         match direction {
             Direction::Request => (step < len).then_some(step),
             // Nearest the upstream goes first, as on Envoy: a filter that undoes its own change relies on seeing the response
@@ -329,8 +333,7 @@ impl<F: Filters> Walk<'_, F> {
         station.trailers = true;
         let mut answer = 0;
         if watches {
-            let called =
-                self.call(index, Callback::Trailers(direction, u32::try_from(count).unwrap_or(u32::MAX)));
+            let called = self.call(index, Callback::Trailers(direction, u32::try_from(count).unwrap_or(u32::MAX)));
             let Some(answered) = self.after_call(direction, index, called) else { return Moved::Stays };
             answer = answered;
         }
@@ -512,7 +515,7 @@ impl<F: Filters> Walk<'_, F> {
     /// Makes a local reply, or breaks the stream off where it is too late for one.
     fn reply(&mut self, asked: Asked) {
         let Some(exchange) = self.exchange() else { return };
-        if matches!(exchange.response.stage, Stage::Closed | Stage::Done) {
+        if exchange.is_over(Direction::Response) {
             // The client has its response; all that is left to refuse is the rest of the request.
             return exchange.request.close();
         }

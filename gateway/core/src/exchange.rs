@@ -180,6 +180,15 @@ impl Exchange {
         }
     }
 
+    /// Whether nothing more will be sent in this direction.
+    pub(crate) fn is_over(&self, direction: Direction) -> bool {
+        let stage = match direction {
+            Direction::Request => self.request.stage,
+            Direction::Response => self.response.stage,
+        };
+        matches!(stage, Stage::Closed | Stage::Done)
+    }
+
     pub(crate) fn filter(&self, index: FilterIndex) -> Option<&ChainFilter> {
         self.chain.get(index)
     }

@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use http::header::{self, HeaderValue};
+use http::{HeaderMap, StatusCode};
 
 use crate::buffer::Buffer;
 use crate::event::{Effect, End, Part};
@@ -154,8 +154,7 @@ impl Flow {
 
     /// Takes in a head.
     pub(crate) fn begin(&mut self, headers: Headers, end: End) {
-        let has_body = !matches!(headers.status(), Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED));
-        self.headers_end = end.is_end() || self.bodiless || !has_body;
+        self.headers_end = end.is_end() || self.bodiless || !may_have_body(&headers);
         self.announced = headers.content_length();
         self.headers = Some(headers);
     }
@@ -180,8 +179,7 @@ impl Flow {
 
     /// Whether more of this direction's message should be read: not while what was read is still here.
     pub(crate) fn wants_more(&self, held_limit: usize) -> bool {
-        let stopped =
-            self.stations.iter().any(|station| matches!(station.gate, Gate::StopAll(WhenFull::BackPressure)));
+        let stopped = self.stations.iter().any(|station| matches!(station.gate, Gate::StopAll(WhenFull::BackPressure)));
         self.out.is_empty() && !stopped && (self.held() <= held_limit) && self.stage != Stage::Done
     }
 
@@ -189,7 +187,7 @@ impl Flow {
     pub(crate) fn send_head(&mut self, park: bool, keep: bool) {
         let Some(headers) = self.headers.as_mut() else { return };
         let length = headers.content_length();
-        if length.is_some() && !self.headers_end {
+        if length.is_some() && !self.headers_end && may_have_body(headers) {
             if park {
                 self.stage = Stage::HeadParked;
                 return;
@@ -204,9 +202,8 @@ impl Flow {
 
     fn send_head_now(&mut self, keep: bool) {
         let Some(headers) = self.headers.as_mut() else { return };
-        // Whoever set such a status, a client does not expect a body after it.
         let status = headers.status();
-        let end = self.headers_end || matches!(status, Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED));
+        let end = self.headers_end || !may_have_body(headers);
         if status == Some(StatusCode::NO_CONTENT) {
             headers.fields_mut().remove(header::CONTENT_LENGTH);
         } else if end && !self.bodiless && status != Some(StatusCode::NOT_MODIFIED) {
@@ -287,4 +284,9 @@ impl Flow {
         self.close();
         self.out.push_back(Effect::Abort(failure));
     }
+}
+
+/// Whether a client expects a body after this status, whoever set it.
+fn may_have_body(headers: &Headers) -> bool {
+    !matches!(headers.status(), Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED))
 }

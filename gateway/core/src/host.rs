@@ -114,7 +114,8 @@ impl Host<'_> {
                 let ending = exchange.stand == Stand::Ending;
                 if is_trailers(map) {
                     let here = flow.stations.get(filter).is_some_and(|station| station.trailers);
-                    let made = flow.new_trailers.as_ref().filter(|_| exchange.running(filter, direction_of(map)).is_some());
+                    let made =
+                        flow.new_trailers.as_ref().filter(|_| exchange.running(filter, direction_of(map)).is_some());
                     made.or(flow.trailers.as_ref().filter(|_| here || ending))
                 } else {
                     flow.headers.as_ref().filter(|_| ending || flow.stage == Stage::HeadAt(filter))
@@ -207,7 +208,8 @@ impl Host<'_> {
         match buffer {
             BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
                 let held = self.exchange().and_then(|(exchange, filter)| {
-                    let flow = if buffer == BufferType::HttpRequestBody { &exchange.request } else { &exchange.response };
+                    let flow =
+                        if buffer == BufferType::HttpRequestBody { &exchange.request } else { &exchange.response };
                     // What arrives behind a head that is held back has not been shown to the filter yet.
                     let station = flow.stations.get(filter)?;
                     (!matches!(station.gate, Gate::StopAll(_))).then_some(&station.visible)
@@ -215,9 +217,10 @@ impl Host<'_> {
                 Ok(held.map_or(GuestBuffer::Bytes(&[]), GuestBuffer::Held))
             }
             // Always there on Envoy, and empty without a TCP or gRPC stream.
-            BufferType::DownstreamData | BufferType::UpstreamData | BufferType::GrpcReceiveBuffer | BufferType::CallData => {
-                Ok(GuestBuffer::Bytes(&[]))
-            }
+            BufferType::DownstreamData
+            | BufferType::UpstreamData
+            | BufferType::GrpcReceiveBuffer
+            | BufferType::CallData => Ok(GuestBuffer::Bytes(&[])),
             BufferType::HttpCallResponseBody => {
                 let callout = self.contexts.callout.as_ref().ok_or(Status::NotFound)?;
                 Ok(GuestBuffer::Bytes(&callout.body))
@@ -274,7 +277,8 @@ impl Host<'_> {
             StreamType::Upstream => return Err(Status::Unimplemented),
         };
         let Some(owner) = self.owner() else { return Ok(()) };
-        let Some(exchange) = self.exchanges.get_mut(owner.exchange).filter(|exchange| exchange.stand != Stand::Ending) else {
+        let Some(exchange) = self.exchanges.get_mut(owner.exchange).filter(|exchange| exchange.stand != Stand::Ending)
+        else {
             return Ok(());
         };
         let in_callback = exchange.running(owner.filter, direction).is_some();
@@ -474,10 +478,7 @@ fn written(result: Result<(), Refused>) -> Written {
 }
 
 /// The head of a callout. Envoy asks for method, path and authority, and takes `host` for the last.
-fn callout_head<'p>(
-    pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>,
-    max_fields: usize,
-) -> Result<Headers, Status> {
+fn callout_head<'p>(pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>, max_fields: usize) -> Result<Headers, Status> {
     let path = http::uri::PathAndQuery::from_static("/");
     let mut headers = Headers::request(http::Method::GET, Scheme::Http, path, HeaderMap::new());
     let mut has_method = false;

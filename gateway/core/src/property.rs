@@ -70,7 +70,8 @@ fn stored(exchange: &Exchange, path: &[u8]) -> Value {
 fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>, rest: Option<&[u8]>) -> Value {
     match (first, second) {
         (
-            b"request" | b"response" | b"source" | b"destination" | b"connection" | b"upstream" | b"xds" | b"filter_state",
+            b"request" | b"response" | b"source" | b"destination" | b"connection" | b"upstream" | b"xds"
+            | b"filter_state",
             None,
         ) => Err(Status::SerializationFailure),
         // There is no dynamic metadata here: an absent message, and an empty map in it.
@@ -86,7 +87,9 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
         (b"xds", Some(b"cluster_name")) | (b"cluster_name", None) => {
             named(exchange.facts().map(|facts| &facts.place.upstream[..]))
         }
-        (b"xds", Some(b"route_name")) | (b"route_name", None) => named(exchange.facts().map(|facts| &facts.place.route[..])),
+        (b"xds", Some(b"route_name")) | (b"route_name", None) => {
+            named(exchange.facts().map(|facts| &facts.place.route[..]))
+        }
         (b"xds", Some(b"virtual_host_name")) => named(exchange.facts().map(|facts| &facts.place.tenant[..])),
         // 1 is "inbound" in Envoy's enum.
         (b"xds", Some(b"listener_direction")) | (b"listener_direction", None) => int(1),

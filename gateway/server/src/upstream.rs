@@ -7,7 +7,6 @@ mod connect;
 mod pool;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -187,12 +186,6 @@ impl Upstreams {
             let idle: Duration = upstream.spec.timeouts.idle;
             upstream.pools.iter().for_each(|pool| pool.borrow_mut().sweep(now, idle));
         }
-    }
-
-    /// Idle connections by upstream name, for the metrics.
-    pub(crate) fn idle(&self) -> HashMap<&str, usize> {
-        let count = |upstream: &Upstream| upstream.pools.iter().map(|pool| pool.borrow().len()).sum();
-        self.all.iter().map(|upstream| (&*upstream.spec.name, count(upstream))).collect()
     }
 }
 

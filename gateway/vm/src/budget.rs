@@ -17,6 +17,8 @@ use crate::engine::{TICK, thread_time};
 #[derive(Debug)]
 pub(crate) struct Budget {
     half: Duration,
+    /// The same in ticks, rounded up.
+    half_ticks: u64,
     stage: Stage,
 }
 
@@ -31,14 +33,14 @@ enum Stage {
 impl Budget {
     /// A budget per callback.
     pub(crate) fn new(cpu: Duration) -> Self {
-        Self { half: cpu / 2, stage: Stage::Fresh }
+        Self { half: cpu / 2, half_ticks: ticks(cpu / 2), stage: Stage::Fresh }
     }
 
     /// Starts a callback; in how many ticks to ask [`Self::expired`].
     pub(crate) fn start(&mut self) -> u64 {
         self.stage = Stage::Fresh;
         // The tick that is under way is partial.
-        ticks(self.half) + 1
+        self.half_ticks + 1
     }
 
     /// Whether the callback may go on.
@@ -47,7 +49,7 @@ impl Budget {
         match self.stage {
             Stage::Fresh => {
                 self.stage = Stage::Measured(now);
-                UpdateDeadline::Continue(ticks(self.half))
+                UpdateDeadline::Continue(self.half_ticks)
             }
             Stage::Measured(since) => {
                 let left = self.half.saturating_sub(now.saturating_sub(since));

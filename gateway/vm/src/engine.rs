@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Config, InstanceAllocationStrategy, Linker, PoolingAllocationConfig};
+use wasmtime::{Config, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::cache::Cache;
 use crate::guest::{Guest, TABLE_ELEMENTS};
@@ -183,6 +183,8 @@ fn config(max_vms: u32, max_memory: u64) -> Config {
     // A guest's 32-bit addresses then need no bounds checks: what is outside its memory is inside the reservation.
     config.memory_reservation(ADDRESSABLE);
     config.wasm_memory64(false).wasm_multi_memory(false);
+    // Or an environment variable could switch them on.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config
 }
 

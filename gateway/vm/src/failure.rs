@@ -54,7 +54,9 @@ pub struct Fault {
 }
 
 /// How many of a guest's functions a fault names.
-const FRAMES: usize = 16;
+const FRAMES: usize = 10;
+/// The most characters of a function's name; generic Rust has longer ones.
+const NAME_CHARS: usize = 120;
 
 impl Fault {
     /// Reads it off what wasmtime reports. `refused` tells that the guest was refused memory in the same callback: most
@@ -83,26 +85,19 @@ impl Fault {
     }
 }
 
+/// Names as wasmtime shows them, which is the only way to have them demangled. A line of its text ends in `module!name`.
 fn names(backtrace: &WasmBacktrace) -> Vec<String> {
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => demangled(name),
-        None => format!("function {}", frame.func_index()),
-    };
-    backtrace.frames().iter().take(FRAMES).map(name).collect()
+    let text = backtrace.to_string();
+    text.lines().filter_map(|line| line.split_once('!')).take(FRAMES).map(|(_, name)| tidied(name)).collect()
 }
 
-/// Names come from the guest: what could upset a log is left out, and so is their hash.
-fn demangled(name: &str) -> String {
-    let name = wasmtime_name(name);
-    name.chars().filter(|c| !c.is_control()).take(120).collect()
-}
-
-/// `core::fmt::write::h0123456789abcdef` without the last part.
-fn wasmtime_name(name: &str) -> &str {
-    match name.rsplit_once("::h") {
-        Some((front, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => front,
+/// A name comes from the guest: what could upset a log is left out, and so is the hash that Rust ends names with.
+fn tidied(name: &str) -> String {
+    let name = match name.rsplit_once("::h") {
+        Some((front, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => front,
         _ => name,
-    }
+    };
+    name.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect()
 }
 
 impl fmt::Display for Fault {
@@ -160,7 +155,7 @@ pub struct StartError {
     pub plugin: Arc<str>,
     /// What failed.
     pub failure: StartFailure,
-    /// The last error the guest logged before: usually the reason.
+    /// The errors the guest logged meanwhile: usually the reason.
     pub said: Option<Box<str>>,
 }
 
@@ -195,7 +190,7 @@ mod tests {
             ("core::fmt::write::help", "core::fmt::write::help"),
             ("plain\n", "plain"),
         ] {
-            assert_eq!(demangled(name), want);
+            assert_eq!(tidied(name), want);
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) struct Instance {
     callbacks: Callbacks,
 }
 
-/// A life that did not begin: why, and the last error its guest logged.
+/// A life that did not begin: why, and the errors its guest logged.
 pub(crate) type NotStarted = (StartFailure, Option<Box<str>>);
 
 impl Instance {
@@ -77,7 +77,7 @@ impl Instance {
     /// Makes the instance, which runs the module's start section.
     fn instantiate(engine: &Engine, spec: &VmSpec, birth: Birth) -> Result<Self, NotStarted> {
         let pre = spec.module.pre();
-        let mut store = new_store(pre.module().engine(), spec, birth);
+        let mut store = new_store(engine, spec, birth);
         let ticks = store.data_mut().budget.start();
         store.set_epoch_deadline(ticks);
         let instance = pre.instantiate(&mut store).map_err(|error| not_instantiated(&error, engine, store.data()))?;
@@ -157,6 +157,7 @@ impl Instance {
     ) -> Result<R, Died> {
         let guest = self.store.data_mut();
         guest.limits.refused = false;
+        guest.voice.forget_errors();
         let ticks = guest.budget.start();
         let world = guest.world.as_mut().expect("the world is in the store between hostcalls");
         std::mem::swap(&mut world.exchanges, exchanges);
@@ -247,27 +248,27 @@ impl Instance {
         &mut self.store.data_mut().world.as_mut().expect("the world is in the store between hostcalls").contexts
     }
 
-    /// The last error the guest logged.
+    /// The errors the guest logged in the last callback.
     pub(crate) fn last_words(&self) -> Option<Box<str>> {
-        self.store.data().voice.take_last_error()
+        self.store.data().voice.errors()
     }
 }
 
-fn new_store(engine: &wasmtime::Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
+fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
     let Birth { vm, life, cells, space } = birth;
     let contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
     let guest = Guest {
         world: Some(Box::new(World { exchanges: Exchanges::default(), contexts })),
         memory: None,
         allocator: None,
-        limits: MemoryLimits { memory: spec.memory, refused: false, cells: cells.clone() },
+        limits: MemoryLimits { memory: spec.memory.min(engine.max_memory()), refused: false, cells: cells.clone() },
         budget: Budget::new(spec.cpu.max(START_TIME)),
         voice: Voice::new(cells),
         metrics: crate::metrics::Metrics::default(),
         space,
         timers_changed: false,
     };
-    let mut store = Store::new(engine, guest);
+    let mut store = Store::new(spec.module.pre().module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
     store.epoch_deadline_callback(|mut store| -> wasmtime::Result<UpdateDeadline> {
         Ok(store.data_mut().budget.expired())
@@ -283,5 +284,5 @@ fn not_instantiated(error: &wasmtime::Error, engine: &Engine, guest: &Guest) -> 
     } else {
         StartFailure::Instantiate(error.root_cause().to_string())
     };
-    (failure, guest.voice.take_last_error())
+    (failure, guest.voice.errors())
 }

@@ -13,6 +13,8 @@ use crate::cells::VmCells;
 
 /// The most bytes of one message; what is beyond is cut off.
 const LINE_BYTES: usize = 8 << 10;
+/// About how many bytes of errors are kept to explain a failure.
+const ERROR_BYTES: usize = 1 << 10;
 /// The most lines per second, and the most at once.
 const LINES_PER_SECOND: u32 = 1000;
 
@@ -36,7 +38,7 @@ pub(crate) struct Voice {
     left: Cell<u32>,
     filled: Cell<Instant>,
     dropped: Cell<u64>,
-    last_error: RefCell<Option<Box<str>>>,
+    errors: RefCell<String>,
 }
 
 impl Voice {
@@ -46,7 +48,7 @@ impl Voice {
             left: Cell::new(LINES_PER_SECOND),
             filled: Cell::new(Instant::now()),
             dropped: Cell::new(0),
-            last_error: RefCell::default(),
+            errors: RefCell::default(),
         }
     }
 
@@ -62,8 +64,24 @@ impl Voice {
         let line = escaped(message);
         at!(level, target: "portcullis::guest", tenant = self.tenant(), plugin = &*self.cells.plugin, "{line}");
         if level >= LogLevel::Error {
-            self.last_error.replace(Some(line.into()));
+            self.remember(&line);
         }
+    }
+
+    /// Keeps an error, as long as there is room: the first ones explain the most.
+    fn remember(&self, line: &str) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() < ERROR_BYTES {
+            if !errors.is_empty() {
+                errors.push_str("; ");
+            }
+            errors.extend(line.chars().take(ERROR_BYTES));
+        }
+    }
+
+    /// Forgets the errors of an earlier callback.
+    pub(crate) fn forget_errors(&self) {
+        self.errors.borrow_mut().clear();
     }
 
     /// Logs something about the guest that is not an error of the gateway.
@@ -85,9 +103,10 @@ impl Voice {
         rows.into_iter().find_map(|(enabled, level)| enabled.then_some(level)).unwrap_or(LogLevel::Critical)
     }
 
-    /// Takes the last error the guest logged.
-    pub(crate) fn take_last_error(&self) -> Option<Box<str>> {
-        self.last_error.take()
+    /// The errors the guest logged in this callback.
+    pub(crate) fn errors(&self) -> Option<Box<str>> {
+        let errors = self.errors.borrow();
+        (!errors.is_empty()).then(|| errors.as_str().into())
     }
 
     fn tenant(&self) -> &str {
@@ -163,6 +182,9 @@ mod tests {
         }
         // A slow machine may have begun its next second.
         assert!(cells.log_lines_dropped.get() <= 3);
-        assert_eq!(voice.take_last_error().as_deref(), Some("again"));
+        assert!(voice.errors().unwrap().starts_with("again; again"));
+        assert!(voice.errors().unwrap().len() < ERROR_BYTES + 8);
+        voice.forget_errors();
+        assert_eq!(voice.errors(), None);
     }
 }

@@ -104,8 +104,7 @@ mod tests {
     #[test]
     fn definitions_beyond_the_limit_share_one_metric() {
         let mut metrics = Metrics::default();
-        let ids: Vec<u32> =
-            (0..MOST + 50).map(|n| metrics.define(MetricType::Counter, &n.to_le_bytes())).collect();
+        let ids: Vec<u32> = (0..MOST + 50).map(|n| metrics.define(MetricType::Counter, &n.to_le_bytes())).collect();
         assert_eq!(ids[MOST], ids[MOST + 49]);
         assert!(metrics.values.len() <= MOST + 3);
     }

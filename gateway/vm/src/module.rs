@@ -87,6 +87,8 @@ impl Module {
         check_memory(&module)?;
         check_imports(&module)?;
         check_exports(&module)?;
+        // Or the first worker to start a VM of it would do it.
+        module.initialize_copy_on_write_image().map_err(|error| LoadError::invalid(&error))?;
         let exports = callbacks::exports(&module);
         let pre = linker.instantiate_pre(&module).map_err(|error| LoadError::invalid(&error))?;
         Ok(Self { name: name.into(), digest, version, exports, pre })

@@ -266,6 +266,16 @@ impl Filters for Vms {
     }
 }
 
+impl Drop for Vms {
+    /// Whoever still reads the cells must not count these VMs as live.
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            slot.cells.live.set(0);
+            slot.cells.memory.set(0);
+        }
+    }
+}
+
 impl std::fmt::Debug for Vms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vms").field("vms", &self.slots.len()).finish_non_exhaustive()

@@ -30,7 +30,10 @@ fn a_pausing_filter_sees_the_body_accumulate() {
 
 #[test]
 fn a_continuing_filter_sees_each_chunk_alone() {
-    check("a(response_body: read, continue)", "GET / end; < 200; < body ab; < body cd; < body end", expect![[r#"
+    check(
+        "a(response_body: read, continue)",
+        "GET / end; < 200; < body ab; < body cd; < body end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -46,7 +49,8 @@ fn a_continuing_filter_sees_each_chunk_alone() {
         > < body end
         a.response_body 0 end       read "", continue
             client: body "" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -139,7 +143,10 @@ fn a_filter_that_dropped_everything_can_put_its_own_body_there() {
 
 #[test]
 fn a_pause_at_the_end_is_not_called_again_when_resumed() {
-    check("a(request_body: pause) | b", "POST /; body ab; body cd end; resume a", expect![[r#"
+    check(
+        "a(request_body: pause) | b",
+        "POST /; body ab; body cd end; resume a",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -152,7 +159,8 @@ fn a_pause_at_the_end_is_not_called_again_when_resumed() {
         a.resume                    resume
         b.request_body 4 end        continue
             upstream: body "abcd" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -247,20 +255,28 @@ fn a_body_can_be_written_only_where_there_is_one() {
                 client: 200 end
         "#]],
     );
-    check("a(pause; resume: append x, resume)", "GET / end; resume a", expect![[r#"
+    check(
+        "a(pause; resume: append x, resume)",
+        "GET / end; resume a",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     pause
         > resume a
         a.resume                    append x: BadArgument, resume
             upstream: GET / end
-    "#]]);
-    check("a[holds](pause; resume: append x, resume)", "GET / end; resume a", expect![[r#"
+    "#]],
+    );
+    check(
+        "a[holds](pause; resume: append x, resume)",
+        "GET / end; resume a",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     pause
         > resume a
         a.resume                    append x: BadArgument, resume
             upstream: GET / end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -322,7 +338,10 @@ fn trailers_are_made_by_the_first_write_at_the_end_of_a_body() {
                 upstream: trailers t=1 end
         "#]],
     );
-    check("a | b(response_body: set t=1, pause)", "GET / end; < 200; < body ab end; resume b response", expect![[r#"
+    check(
+        "a | b(response_body: set t=1, pause)",
+        "GET / end; < 200; < body ab end; resume b response",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -339,7 +358,8 @@ fn trailers_are_made_by_the_first_write_at_the_end_of_a_body() {
         a.response_trailers 1       continue
             client: body "ab"
             client: trailers t=1 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -369,7 +389,10 @@ fn trailers_made_while_the_body_is_paused_follow_it() {
 
 #[test]
 fn a_full_request_is_refused() {
-    check("a(request_body: pause) | b", "limit 4; POST /; body abc; body de; body late end", expect![[r#"
+    check(
+        "a(request_body: pause) | b",
+        "limit 4; POST /; body abc; body de; body late end",
+        expect![[r#"
         > limit 4
         > POST /
         a.request_headers 3         continue
@@ -386,13 +409,17 @@ fn a_full_request_is_refused() {
             client: 413 content-type=application/problem+json content-length=137
             client: body <request_too_large> end
         > body late end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_full_response_is_refused_while_its_head_is_here() {
     let chain = "a | b[holds](response_headers: pause; response_body: pause)";
-    check(chain, "limit 4; GET / end; < 200; < body abc; < body de; < body late end", expect![[r#"
+    check(
+        chain,
+        "limit 4; GET / end; < 200; < body abc; < body de; < body late end",
+        expect![[r#"
         > limit 4
         > GET / end
         a.request_headers 3 end     continue
@@ -407,12 +434,16 @@ fn a_full_response_is_refused_while_its_head_is_here() {
             client: 502 content-type=application/problem+json content-length=139
             client: body <response_too_large> end
         > < body late end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_full_response_breaks_off_when_its_head_was_sent() {
-    check("a | b(response_body: pause)", "limit 4; GET / end; < 200; < body abc; < body de", expect![[r#"
+    check(
+        "a | b(response_body: pause)",
+        "limit 4; GET / end; < 200; < body abc; < body de",
+        expect![[r#"
         > limit 4
         > GET / end
         a.request_headers 3 end     continue
@@ -427,12 +458,16 @@ fn a_full_response_breaks_off_when_its_head_was_sent() {
         > < body de
         b.response_body 5           pause
             client: abort response_too_large
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_full_response_of_known_length_is_refused_since_its_head_is_still_here() {
-    check("a(response_body: pause)", "limit 4; GET / end; < 200 content-length=5; < body abc; < body de", expect![[r#"
+    check(
+        "a(response_body: pause)",
+        "limit 4; GET / end; < 200 content-length=5; < body abc; < body de",
+        expect![[r#"
         > limit 4
         > GET / end
         a.request_headers 3 end     continue
@@ -445,7 +480,8 @@ fn a_full_response_of_known_length_is_refused_since_its_head_is_still_here() {
         a.response_body 5           pause
             client: 502 content-type=application/problem+json content-length=139
             client: body <response_too_large> end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -478,7 +514,10 @@ fn watermark_and_a_plain_pause_push_back_instead() {
                 upstream: body "" end
         "#]],
     );
-    check("a(pause)", "limit 4; POST /; body abcde; wants; resume a", expect![[r#"
+    check(
+        "a(pause)",
+        "limit 4; POST /; body abcde; wants; resume a",
+        expect![[r#"
         > limit 4
         > POST /
         a.request_headers 3         pause
@@ -490,12 +529,16 @@ fn watermark_and_a_plain_pause_push_back_instead() {
         a.request_body 5            continue
             upstream: POST /
             upstream: body "abcde"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn headers_paused_to_buffer_are_refused_when_full() {
-    check("a(answer 3)", "limit 4; POST /; wants; body abc; body de", expect![[r#"
+    check(
+        "a(answer 3)",
+        "limit 4; POST /; wants; body abc; body de",
+        expect![[r#"
         > limit 4
         > POST /
         a.request_headers 3         answer 3
@@ -507,5 +550,6 @@ fn headers_paused_to_buffer_are_refused_when_full() {
         a.response_body 137 end     continue
             client: 413 content-type=application/problem+json content-length=137
             client: body <request_too_large> end
-    "#]]);
+    "#]],
+    );
 }

@@ -6,7 +6,10 @@ use crate::world::{check, play};
 
 #[test]
 fn a_closed_filter_that_fails_on_request_headers_ends_the_exchange_with_503() {
-    check("a[life] | b[life](fail) | c[life]", "POST /; body late end; end", expect![[r#"
+    check(
+        "a[life] | b[life](fail) | c[life]",
+        "POST /; body late end; end",
+        expect![[r#"
         > POST /
         a.create                    continue
         a.request_headers 3         continue
@@ -26,12 +29,16 @@ fn a_closed_filter_that_fails_on_request_headers_ends_the_exchange_with_503() {
         c.done                      continue
         c.delete                    continue
             ended: details filter_failed, 119 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_open_filter_that_fails_on_request_headers_is_left_out() {
-    check("a | b[open life](fail) | c", "POST /; body ab end; < 200; < body cd end; end", expect![[r#"
+    check(
+        "a | b[open life](fail) | c",
+        "POST /; body ab end; < 200; < body cd end; end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.create                    continue
@@ -52,12 +59,16 @@ fn an_open_filter_that_fails_on_request_headers_is_left_out() {
             client: body "cd" end
         > end
             ended: details none, 2 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_that_cannot_be_started_fails_like_one_that_traps() {
-    check("a | b(create: fail) | c", "GET / end", expect![[r#"
+    check(
+        "a | b(create: fail) | c",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.create                    fail
@@ -65,8 +76,12 @@ fn a_filter_that_cannot_be_started_fails_like_one_that_traps() {
         a.response_body 119 end     continue
             client: 503 content-type=application/problem+json content-length=119
             client: body <filter_failed> end
-    "#]]);
-    check("a | b[open](create: fail) | c", "GET / end; < 200 end; end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b[open](create: fail) | c",
+        "GET / end; < 200 end; end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.create                    fail
@@ -78,12 +93,16 @@ fn a_filter_that_cannot_be_started_fails_like_one_that_traps() {
             client: 200 end
         > end
             ended: details none, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_closed_filter_that_fails_in_a_later_callback_of_the_request() {
-    check("a | b(request_body: pause / fail) | c", "POST /; body ab; body cd end", expect![[r#"
+    check(
+        "a | b(request_body: pause / fail) | c",
+        "POST /; body ab; body cd end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -101,8 +120,12 @@ fn a_closed_filter_that_fails_in_a_later_callback_of_the_request() {
         a.response_body 119 end     continue
             client: 503 content-type=application/problem+json content-length=119
             client: body <filter_failed> end
-    "#]]);
-    check("a | b(request_trailers: fail) | c", "POST /; body ab; trailers t=1", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b(request_trailers: fail) | c",
+        "POST /; body ab; trailers t=1",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -122,12 +145,16 @@ fn a_closed_filter_that_fails_in_a_later_callback_of_the_request() {
         a.response_body 119 end     continue
             client: 503 content-type=application/problem+json content-length=119
             client: body <filter_failed> end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_open_filter_that_fails_in_a_later_callback_lets_go_what_it_held() {
-    check("a | b[open](request_body: pause / fail) | c", "POST /; body ab; body cd; body ef end", expect![[r#"
+    check(
+        "a | b[open](request_body: pause / fail) | c",
+        "POST /; body ab; body cd; body ef end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -145,8 +172,12 @@ fn an_open_filter_that_fails_in_a_later_callback_lets_go_what_it_held() {
         a.request_body 2 end        continue
         c.request_body 2 end        continue
             upstream: body "ef" end
-    "#]]);
-    check("b[open holds](pause; request_body: pause / fail) | c", "POST /; body ab; body cd; body ef end", expect![[r#"
+    "#]],
+    );
+    check(
+        "b[open holds](pause; request_body: pause / fail) | c",
+        "POST /; body ab; body cd; body ef end",
+        expect![[r#"
         > POST /
         b.request_headers 3         pause
         > body ab
@@ -160,8 +191,12 @@ fn an_open_filter_that_fails_in_a_later_callback_lets_go_what_it_held() {
         > body ef end
         c.request_body 2 end        continue
             upstream: body "ef" end
-    "#]]);
-    check("b[open](request_body: pause; request_trailers: fail) | c", "POST /; body ab; trailers t=1", expect![[r#"
+    "#]],
+    );
+    check(
+        "b[open](request_body: pause; request_trailers: fail) | c",
+        "POST /; body ab; trailers t=1",
+        expect![[r#"
         > POST /
         b.request_headers 3         continue
         c.request_headers 3         continue
@@ -174,7 +209,8 @@ fn an_open_filter_that_fails_in_a_later_callback_lets_go_what_it_held() {
         c.request_trailers 1        continue
             upstream: body "ab"
             upstream: trailers t=1 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -212,7 +248,10 @@ fn an_open_filter_that_fails_in_one_direction_lets_go_what_it_held_in_the_other(
 
 #[test]
 fn a_closed_filter_that_fails_on_response_headers_is_replied_for_unseen() {
-    check("a | b(response_headers: fail) | c", "GET / end; < 200; < body late end", expect![[r#"
+    check(
+        "a | b(response_headers: fail) | c",
+        "GET / end; < 200; < body late end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -224,12 +263,16 @@ fn a_closed_filter_that_fails_on_response_headers_is_replied_for_unseen() {
             client: 503 content-type=application/problem+json content-length=119
             client: body <filter_failed> end
         > < body late end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_closed_filter_that_fails_on_a_response_body_breaks_the_response_off() {
-    check("a | b(response_body: fail) | c", "GET / end; < 200; < body ab; < body late end", expect![[r#"
+    check(
+        "a | b(response_body: fail) | c",
+        "GET / end; < 200; < body ab; < body late end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -245,8 +288,12 @@ fn a_closed_filter_that_fails_on_a_response_body_breaks_the_response_off() {
         b.response_body 2           fail
             client: abort filter_failed
         > < body late end
-    "#]]);
-    check("a | b(response_trailers: fail) | c", "GET / end; < 200; < body ab; < trailers t=1", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b(response_trailers: fail) | c",
+        "GET / end; < 200; < body ab; < trailers t=1",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -266,12 +313,16 @@ fn a_closed_filter_that_fails_on_a_response_body_breaks_the_response_off() {
         c.response_trailers 1       continue
         b.response_trailers 1       fail
             client: abort filter_failed
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_open_filter_that_fails_in_the_response_is_left_out() {
-    check("a | b[open](response_headers: fail) | c", "GET / end; < 200; < body ab end", expect![[r#"
+    check(
+        "a | b[open](response_headers: fail) | c",
+        "GET / end; < 200; < body ab end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -286,8 +337,12 @@ fn an_open_filter_that_fails_in_the_response_is_left_out() {
         c.response_body 2 end       continue
         a.response_body 2 end       continue
             client: body "ab" end
-    "#]]);
-    check("a | b[open](response_body: pause / fail) | c", "GET / end; < 200; < body ab; < body cd; < body end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b[open](response_body: pause / fail) | c",
+        "GET / end; < 200; < body ab; < body cd; < body end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -310,12 +365,16 @@ fn an_open_filter_that_fails_in_the_response_is_left_out() {
         c.response_body 0 end       continue
         a.response_body 0 end       continue
             client: body "" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failure_in_the_last_callbacks_changes_nothing_and_ends_that_context() {
-    check("a[life](log: fail) | b[life]", "GET / end; < 200 end; end", expect![[r#"
+    check(
+        "a[life](log: fail) | b[life]",
+        "GET / end; < 200 end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -332,8 +391,12 @@ fn a_failure_in_the_last_callbacks_changes_nothing_and_ends_that_context() {
         b.done                      continue
         b.delete                    continue
             ended: details none, 0 bytes sent
-    "#]]);
-    check("a[life](done: fail) | b[life]", "GET / end; < 200 end; end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a[life](done: fail) | b[life]",
+        "GET / end; < 200 end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -351,8 +414,12 @@ fn a_failure_in_the_last_callbacks_changes_nothing_and_ends_that_context() {
         b.done                      continue
         b.delete                    continue
             ended: details none, 0 bytes sent
-    "#]]);
-    check("a[life](delete: fail) | b[life]", "GET / end; < 200 end; end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a[life](delete: fail) | b[life]",
+        "GET / end; < 200 end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -371,8 +438,12 @@ fn a_failure_in_the_last_callbacks_changes_nothing_and_ends_that_context() {
         b.done                      continue
         b.delete                    continue
             ended: details none, 0 bytes sent
-    "#]]);
-    check("a(reply 403) | b[life](create: fail)", "GET / end; end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(reply 403) | b[life](create: fail)",
+        "GET / end; end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     reply 403
         a.response_headers 3 end    continue
@@ -380,12 +451,16 @@ fn a_failure_in_the_last_callbacks_changes_nothing_and_ends_that_context() {
         > end
         b.create                    fail
             ended: details said_so, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn filters_of_one_vm_fail_together() {
-    check("a@1(request_body: pause) | b@1(request_body: continue) | c(tick: continue)", "POST /; body ab; die b", expect![[r#"
+    check(
+        "a@1(request_body: pause) | b@1(request_body: continue) | c(tick: continue)",
+        "POST /; body ab; die b",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -398,8 +473,12 @@ fn filters_of_one_vm_fail_together() {
         c.response_body 119 end     continue
             client: 503 content-type=application/problem+json content-length=119
             client: body <filter_failed> end
-    "#]]);
-    check("a@1[open](pause) | b@1[open] | c", "POST /; body ab end; die a; < 200 end; end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a@1[open](pause) | b@1[open] | c",
+        "POST /; body ab end; die a; < 200 end; end",
+        expect![[r#"
         > POST /
         a.request_headers 3         pause
         > body ab end
@@ -416,8 +495,12 @@ fn filters_of_one_vm_fail_together() {
             client: 200 end
         > end
             ended: details none, 0 bytes sent
-    "#]]);
-    check("a@1[open](request_body: pause) | b@1[open](request_body: fail) | c", "POST /; body ab; resume a; body cd end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a@1[open](request_body: pause) | b@1[open](request_body: fail) | c",
+        "POST /; body ab; resume a; body cd end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -433,12 +516,16 @@ fn filters_of_one_vm_fail_together() {
         > body cd end
         c.request_body 2 end        continue
             upstream: body "cd" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_vm_that_dies_elsewhere_fails_the_exchanges_that_wait_for_it() {
-    check("a | b(call authz, pause) | c", "POST /; body ab; die b; authz 200", expect![[r#"
+    check(
+        "a | b(call authz, pause) | c",
+        "POST /; body ab; die b; authz 200",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         call authz, pause
@@ -451,8 +538,12 @@ fn a_vm_that_dies_elsewhere_fails_the_exchanges_that_wait_for_it() {
             client: body <filter_failed> end
         > authz 200
             nobody waits
-    "#]]);
-    check("a | b[open](call authz, pause) | c", "POST /; body ab end; die b; authz 200", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b[open](call authz, pause) | c",
+        "POST /; body ab end; die b; authz 200",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         call authz, pause
@@ -465,8 +556,12 @@ fn a_vm_that_dies_elsewhere_fails_the_exchanges_that_wait_for_it() {
             upstream: body "ab" end
         > authz 200
             nobody waits
-    "#]]);
-    check("a | b(response_headers: pause) | c", "GET / end; < 200; < body ab; die b", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b(response_headers: pause) | c",
+        "GET / end; < 200; < body ab; die b",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -480,8 +575,12 @@ fn a_vm_that_dies_elsewhere_fails_the_exchanges_that_wait_for_it() {
         > die b
             client: 503 content-type=application/problem+json content-length=119
             client: body <filter_failed> end
-    "#]]);
-    check("a | b | c", "GET / end; < 200; < body ab; die b; < body cd end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b | c",
+        "GET / end; < 200; < body ab; die b; < body cd end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -500,7 +599,8 @@ fn a_vm_that_dies_elsewhere_fails_the_exchanges_that_wait_for_it() {
         > die b
             client: abort filter_failed
         > < body cd end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -539,7 +639,10 @@ fn a_vm_that_died_elsewhere_is_noticed_before_its_filter_is_called() {
 
 #[test]
 fn a_callout_whose_vm_died_is_answered_to_nobody() {
-    check("a[open](call authz, pause)", "GET / end; die a; authz 200; < 200 end; end", expect![[r#"
+    check(
+        "a[open](call authz, pause)",
+        "GET / end; die a; authz 200; < 200 end; end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     call authz, pause
         > die a
@@ -550,12 +653,16 @@ fn a_callout_whose_vm_died_is_answered_to_nobody() {
             client: 200 end
         > end
             ended: details none, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failure_in_a_callout_ends_the_exchanges_of_that_vm() {
-    check("a@1(call authz, pause; authz: fail) | b", "1: GET / end; 2: GET / end; authz 200", expect![[r#"
+    check(
+        "a@1(call authz, pause; authz: fail) | b",
+        "1: GET / end; 2: GET / end; authz 200",
+        expect![[r#"
         > 1: GET / end
         a.request_headers 3 end     call authz, pause
         > 2: GET / end
@@ -566,12 +673,16 @@ fn a_failure_in_a_callout_ends_the_exchanges_of_that_vm() {
             client#1: body <filter_failed> end
             client#2: 503 content-type=application/problem+json content-length=119
             client#2: body <filter_failed> end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failure_after_the_response_stops_only_the_request() {
-    check("a(request_body: fail) | b", "POST /; < 200 end; body ab; wants", expect![[r#"
+    check(
+        "a(request_body: fail) | b",
+        "POST /; < 200 end; body ab; wants",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -584,7 +695,8 @@ fn a_failure_after_the_response_stops_only_the_request() {
         a.request_body 2            fail
         > wants
             request: Closed, response: Nothing
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

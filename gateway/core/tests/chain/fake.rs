@@ -191,21 +191,22 @@ impl Fakes {
         let tag = self.tags.get(&owner.exchange).filter(|_| self.tags.len() > 1);
         let tag = tag.map_or_else(String::new, |tag| format!("#{tag}"));
         let vm = self.vms.get_mut(&vm).expect("VMs are started with the chain");
-        let mut scene = Scene { exchanges, vm, ids: &self.ids, names: &self.scripts, me, owner, map: default_map(when) };
+        let mut scene =
+            Scene { exchanges, vm, ids: &self.ids, names: &self.scripts, me, owner, map: default_map(when) };
         let (mut answer, mut trapped, mut said) = (0, false, Vec::new());
         for action in actions {
-            match action {
-                Action::Answer(value) => answer = *value,
-                Action::Fail => trapped = true,
-                _ => {}
+            if let Action::Answer(value) = action {
+                answer = *value;
             }
+            trapped |= matches!(action, Action::Fail);
             said.push(scene.act(action));
         }
         if said.is_empty() {
             said.push("continue".to_owned());
         }
         let call = format!("{name}{tag}.{when} {args}");
-        let between = if said.iter().map(String::len).sum::<usize>() > 70 { ",\n                            " } else { ", " };
+        let between =
+            if said.iter().map(String::len).sum::<usize>() > 70 { ",\n                            " } else { ", " };
         self.lines.push(format!("{:<27} {}", call.trim_end(), said.join(between)));
         if trapped { Err(Failed) } else { Ok(answer) }
     }
@@ -308,10 +309,12 @@ impl Scene<'_> {
     }
 
     fn buffer(&self) -> BufferType {
-        match self.map {
-            MapType::HttpCallResponseHeaders | MapType::HttpCallResponseTrailers => BufferType::HttpCallResponseBody,
-            _ if self.is_response() => BufferType::HttpResponseBody,
-            _ => BufferType::HttpRequestBody,
+        if matches!(self.map, MapType::HttpCallResponseHeaders | MapType::HttpCallResponseTrailers) {
+            BufferType::HttpCallResponseBody
+        } else if self.is_response() {
+            BufferType::HttpResponseBody
+        } else {
+            BufferType::HttpRequestBody
         }
     }
 
@@ -328,7 +331,8 @@ impl Scene<'_> {
                 format!("map {}", u32::from(*map))
             }
             Action::Get(name) => {
-                let value = self.host().header(map, name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned());
+                let value =
+                    self.host().header(map, name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned());
                 value.map_or_else(|status| format!("get {name}: {status:?}"), |value| format!("get {name}={value}"))
             }
             Action::Pairs => self.pairs(),
@@ -351,9 +355,12 @@ impl Scene<'_> {
                 let done = self.host().set_property(&property_path(path), value.as_bytes());
                 outcome(format!("store {path}={value}"), done.map_err(|status| format!("{status:?}")))
             }
-            Action::Resume | Action::Close | Action::Reply(..) | Action::GrpcReply(..) | Action::Call(_) | Action::On(_) => {
-                self.start(action)
-            }
+            Action::Resume
+            | Action::Close
+            | Action::Reply(..)
+            | Action::GrpcReply(..)
+            | Action::Call(_)
+            | Action::On(_) => self.start(action),
         }
     }
 

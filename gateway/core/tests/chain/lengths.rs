@@ -8,7 +8,10 @@ use crate::world::check;
 
 #[test]
 fn a_body_that_is_not_changed_keeps_its_length() {
-    check("a", "POST / content-length=4; body ab; body cd end; < 200 content-length=2; < body ef end", expect![[r#"
+    check(
+        "a",
+        "POST / content-length=4; body ab; body cd end; < 200 content-length=2; < body ef end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         continue
         > body ab
@@ -24,12 +27,16 @@ fn a_body_that_is_not_changed_keeps_its_length() {
         a.response_body 2 end       continue
             client: 200 content-length=2
             client: body "ef" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_changed_body_that_is_whole_gets_its_new_length() {
-    check("a(request_body: pause / replace longer)", "POST / content-length=4; body ab; body cd end", expect![[r#"
+    check(
+        "a(request_body: pause / replace longer)",
+        "POST / content-length=4; body ab; body cd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         continue
         > body ab
@@ -38,8 +45,12 @@ fn a_changed_body_that_is_whole_gets_its_new_length() {
         a.request_body 4 end        replace longer
             upstream: POST / content-length=6
             upstream: body "longer" end
-    "#]]);
-    check("a(response_body: replace x)", "GET / end; < 200 content-length=2; < body ab end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(response_body: replace x)",
+        "GET / end; < 200 content-length=2; < body ab end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -49,8 +60,12 @@ fn a_changed_body_that_is_whole_gets_its_new_length() {
         a.response_body 2 end       replace x
             client: 200 content-length=1
             client: body "x" end
-    "#]]);
-    check("a(response_body: replace )", "GET / end; < 200 content-length=2; < body ab end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(response_body: replace )",
+        "GET / end; < 200 content-length=2; < body ab end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -60,12 +75,16 @@ fn a_changed_body_that_is_whole_gets_its_new_length() {
         a.response_body 2 end       replace
             client: 200 content-length=0
             client: body "" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_changed_body_that_streams_has_no_declared_length() {
-    check("a(request_body: replace longer)", "POST / content-length=4; body ab; body cd end", expect![[r#"
+    check(
+        "a(request_body: replace longer)",
+        "POST / content-length=4; body ab; body cd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         continue
         > body ab
@@ -75,12 +94,16 @@ fn a_changed_body_that_streams_has_no_declared_length() {
         > body cd end
         a.request_body 2 end        replace longer
             upstream: body "longer" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_body_that_was_dropped_and_paused_gets_the_length_of_what_is_left() {
-    check("a(request_body: answer 3)", "POST / content-length=4; body ab; body cd end; resume a", expect![[r#"
+    check(
+        "a(request_body: answer 3)",
+        "POST / content-length=4; body ab; body cd end; resume a",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         continue
         > body ab
@@ -91,8 +114,12 @@ fn a_body_that_was_dropped_and_paused_gets_the_length_of_what_is_left() {
         a.resume                    resume
             upstream: POST / content-length=0
             upstream: body "" end
-    "#]]);
-    check("a(request_body: answer 3; request_trailers: continue)", "POST / content-length=2; body ab; trailers t=1", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(request_body: answer 3; request_trailers: continue)",
+        "POST / content-length=2; body ab; trailers t=1",
+        expect![[r#"
         > POST / content-length=2
         a.request_headers 4         continue
         > body ab
@@ -101,13 +128,17 @@ fn a_body_that_was_dropped_and_paused_gets_the_length_of_what_is_left() {
         a.request_trailers 1        continue
             upstream: POST /
             upstream: trailers t=1 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_change_after_the_head_was_sent_breaks_the_message_off() {
     let longer = "a(request_body: continue / append more)";
-    check(longer, "POST / content-length=4; body ab; body cd end", expect![[r#"
+    check(
+        longer,
+        "POST / content-length=4; body ab; body cd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         continue
         > body ab
@@ -120,9 +151,13 @@ fn a_change_after_the_head_was_sent_breaks_the_message_off() {
         a.response_body 132 end     continue
             client: 502 content-type=application/problem+json content-length=132
             client: body <length_mismatch> end
-    "#]]);
+    "#]],
+    );
     let shorter = "a(response_body: continue / replace x)";
-    check(shorter, "GET / end; < 200 content-length=4; < body ab; < body cd end", expect![[r#"
+    check(
+        shorter,
+        "GET / end; < 200 content-length=4; < body ab; < body cd end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -135,9 +170,13 @@ fn a_change_after_the_head_was_sent_breaks_the_message_off() {
         > < body cd end
         a.response_body 2 end       replace x
             client: abort length_mismatch
-    "#]]);
+    "#]],
+    );
     let dropped = "a(response_body: continue / answer 3)";
-    check(dropped, "GET / end; < 200 content-length=4; < body ab; < body cd; < trailers t=1", expect![[r#"
+    check(
+        dropped,
+        "GET / end; < 200 content-length=4; < body ab; < body cd; < trailers t=1",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -152,12 +191,16 @@ fn a_change_after_the_head_was_sent_breaks_the_message_off() {
         > < trailers t=1
         a.response_trailers 1       continue
             client: abort length_mismatch
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_change_of_the_same_length_after_the_head_was_sent_is_fine() {
-    check("a(request_body: continue / replace XY)", "POST / content-length=4; body ab; body cd end", expect![[r#"
+    check(
+        "a(request_body: continue / replace XY)",
+        "POST / content-length=4; body ab; body cd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         continue
         > body ab
@@ -167,12 +210,16 @@ fn a_change_of_the_same_length_after_the_head_was_sent_is_fine() {
         > body cd end
         a.request_body 2 end        replace XY
             upstream: body "XY" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_may_take_the_length_away() {
-    check("a(remove content-length; request_body: append more)", "POST / content-length=4; body ab; body cd end", expect![[r#"
+    check(
+        "a(remove content-length; request_body: append more)",
+        "POST / content-length=4; body ab; body cd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         remove content-length
             upstream: POST /
@@ -182,12 +229,16 @@ fn a_filter_may_take_the_length_away() {
         > body cd end
         a.request_body 2 end        append more
             upstream: body "cdmore" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_length_that_a_filter_makes_up_is_not_believed() {
-    check("a(set content-length=9)", "POST / content-length=4; body ab; body cd end", expect![[r#"
+    check(
+        "a(set content-length=9)",
+        "POST / content-length=4; body ab; body cd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         set content-length=9
         > body ab
@@ -197,54 +248,82 @@ fn a_length_that_a_filter_makes_up_is_not_believed() {
         > body cd end
         a.request_body 2 end        continue
             upstream: body "cd" end
-    "#]]);
-    check("a(set content-length=9)", "POST /; body ab end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(set content-length=9)",
+        "POST /; body ab end",
+        expect![[r#"
         > POST /
         a.request_headers 3         set content-length=9
         > body ab end
         a.request_body 2 end        continue
             upstream: POST / content-length=2
             upstream: body "ab" end
-    "#]]);
-    check("a[headers](set content-length=9)", "POST / content-length=4; body abcd end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a[headers](set content-length=9)",
+        "POST / content-length=4; body abcd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         set content-length=9
             upstream: POST /
         > body abcd end
             upstream: body "abcd" end
-    "#]]);
-    check("a(set content-length=9)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(set content-length=9)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     set content-length=9
             upstream: GET / content-length=0 end
-    "#]]);
-    check("a(response_headers: set content-length=9)", "GET / end; < 200 end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(response_headers: set content-length=9)",
+        "GET / end; < 200 end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
         > < 200 end
         a.response_headers 1 end    set content-length=9
             client: 200 content-length=0 end
-    "#]]);
-    check("a(reply 403 no; response_headers: set content-length=9)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(reply 403 no; response_headers: set content-length=9)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     reply 403
         a.response_headers 4        set content-length=9
         a.response_body 2 end       continue
             client: 403 x-by=guest content-length=2 content-type=text/plain
             client: body "no" end
-    "#]]);
-    check("a(reply 403; response_headers: set content-length=9)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(reply 403; response_headers: set content-length=9)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     reply 403
         a.response_headers 3 end    set content-length=9
             client: 403 x-by=guest content-length=0 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn messages_without_a_body_end_with_their_head() {
-    check("a", "HEAD / end; < 200 content-length=5; < body late end", expect![[r#"
+    check(
+        "a",
+        "HEAD / end; < 200 content-length=5; < body late end",
+        expect![[r#"
         > HEAD / end
         a.request_headers 3 end     continue
             upstream: HEAD / end
@@ -252,8 +331,12 @@ fn messages_without_a_body_end_with_their_head() {
         a.response_headers 2 end    continue
             client: 200 content-length=5 end
         > < body late end
-    "#]]);
-    check("a", "GET / end; < 304 content-length=5; < body late end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a",
+        "GET / end; < 304 content-length=5; < body late end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -261,8 +344,12 @@ fn messages_without_a_body_end_with_their_head() {
         a.response_headers 2 end    continue
             client: 304 content-length=5 end
         > < body late end
-    "#]]);
-    check("a", "GET / end; < 204; < body end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a",
+        "GET / end; < 204; < body end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -270,8 +357,12 @@ fn messages_without_a_body_end_with_their_head() {
         a.response_headers 1 end    continue
             client: 204 end
         > < body end
-    "#]]);
-    check("a(response_headers: pause)", "HEAD / end; < 200; < body end; resume a response", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(response_headers: pause)",
+        "HEAD / end; < 200; < body end; resume a response",
+        expect![[r#"
         > HEAD / end
         a.request_headers 3 end     continue
             upstream: HEAD / end
@@ -281,40 +372,54 @@ fn messages_without_a_body_end_with_their_head() {
         > resume a response
         a.resume_response           resume response
             client: 200 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_status_that_a_filter_changes_decides_about_the_body() {
-    check("a(response_headers: set :status=204)", "GET / end; < 200 content-length=2; < body ab end", expect![[r#"
-        > GET / end
-        a.request_headers 3 end     continue
-            upstream: GET / end
-        > < 200 content-length=2
-        a.response_headers 2        set :status=204
-        > < body ab end
-        a.response_body 2 end       continue
-            client: 204 end
-    "#]]);
-    check("a(response_headers: set :status=304)", "GET / end; < 200 content-length=2; < body ab end", expect![[r#"
-        > GET / end
-        a.request_headers 3 end     continue
-            upstream: GET / end
-        > < 200 content-length=2
-        a.response_headers 2        set :status=304
-        > < body ab end
-        a.response_body 2 end       continue
-            client: 304 content-length=2 end
-    "#]]);
-    check("a(response_headers: set :status=200)", "GET / end; < 304 content-length=5", expect![[r#"
+    check(
+        "a(response_headers: set :status=204)",
+        "GET / end; < 200 content-length=2; < body ab end",
+        expect![[r#"
+            > GET / end
+            a.request_headers 3 end     continue
+                upstream: GET / end
+            > < 200 content-length=2
+            a.response_headers 2        set :status=204
+                client: 204 end
+            > < body ab end
+        "#]],
+    );
+    check(
+        "a(response_headers: set :status=304)",
+        "GET / end; < 200 content-length=2; < body ab end",
+        expect![[r#"
+            > GET / end
+            a.request_headers 3 end     continue
+                upstream: GET / end
+            > < 200 content-length=2
+            a.response_headers 2        set :status=304
+                client: 304 content-length=2 end
+            > < body ab end
+        "#]],
+    );
+    check(
+        "a(response_headers: set :status=200)",
+        "GET / end; < 304 content-length=5",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
         > < 304 content-length=5
         a.response_headers 2 end    set :status=200
             client: 200 content-length=0 end
-    "#]]);
-    check("a(response_headers: set :status=101)", "GET / end; < 200; < body ab end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(response_headers: set :status=101)",
+        "GET / end; < 200; < body ab end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
             upstream: GET / end
@@ -324,12 +429,16 @@ fn a_status_that_a_filter_changes_decides_about_the_body() {
         > < body ab end
         a.response_body 2 end       continue
             client: body "ab" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_that_makes_trailers_takes_the_length_away_where_it_still_can() {
-    check("a(request_body: set t=1)", "POST / content-length=2; body ab end", expect![[r#"
+    check(
+        "a(request_body: set t=1)",
+        "POST / content-length=2; body ab end",
+        expect![[r#"
         > POST / content-length=2
         a.request_headers 4         continue
         > body ab end
@@ -337,8 +446,12 @@ fn a_filter_that_makes_trailers_takes_the_length_away_where_it_still_can() {
             upstream: POST /
             upstream: body "ab"
             upstream: trailers t=1 end
-    "#]]);
-    check("a(request_body: continue / set t=1)", "POST / content-length=4; body ab; body cd end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(request_body: continue / set t=1)",
+        "POST / content-length=4; body ab; body cd end",
+        expect![[r#"
         > POST / content-length=4
         a.request_headers 4         continue
         > body ab
@@ -349,5 +462,6 @@ fn a_filter_that_makes_trailers_takes_the_length_away_where_it_still_can() {
         a.request_body 2 end        set t=1
             upstream: body "cd"
             upstream: trailers t=1 end
-    "#]]);
+    "#]],
+    );
 }

@@ -4,6 +4,7 @@
 //! what every message must keep. The remaining modules are the tests, one per subject of the ABI reference §7, and [`random`].
 
 mod bodies;
+mod callouts;
 mod deadlines;
 mod failures;
 mod fake;

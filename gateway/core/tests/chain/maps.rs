@@ -28,7 +28,10 @@ fn in_every_callback(actions: &str) -> String {
 
 #[test]
 fn maps_are_read_in_their_own_callback_and_in_the_log() {
-    check(&in_every_callback(READ_ALL), EVENTS, expect![[r#"
+    check(
+        &in_every_callback(READ_ALL),
+        EVENTS,
+        expect![[r#"
         > POST / h=rq
         a.create                    continue
         a.request_headers 4         map 0,
@@ -95,12 +98,16 @@ fn maps_are_read_in_their_own_callback_and_in_the_log() {
         a.done                      map 0, get h=rq, map 1, get t=rq, map 2, get h=rs, map 3, get t=rs
         a.delete                    continue
             ended: details none, 2 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn maps_are_written_in_their_own_callback_only() {
-    check(&in_every_callback(WRITE_ALL), EVENTS, expect![[r#"
+    check(
+        &in_every_callback(WRITE_ALL),
+        EVENTS,
+        expect![[r#"
         > POST / h=rq
         a.create                    continue
         a.request_headers 4         map 0,
@@ -181,7 +188,8 @@ fn maps_are_written_in_their_own_callback_only() {
                                     set x=1: BadArgument
         a.delete                    continue
             ended: details none, 2 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -213,7 +221,10 @@ fn trailers_can_be_made_in_the_last_body_callback_only() {
 #[test]
 fn maps_of_a_paused_phase_are_there_for_callouts_and_timers() {
     let all = format!("{READ_ALL}, {WRITE_ALL}").replace("response_trailers", "request_trailers");
-    check(&format!("a(pause; tick: {all}, resume)"), "GET / h=rq end; tick a; tick a", expect![[r#"
+    check(
+        &format!("a(pause; tick: {all}, resume)"),
+        "GET / h=rq end; tick a; tick a",
+        expect![[r#"
         > GET / h=rq end
         a.request_headers 4 end     pause
         > tick a
@@ -253,8 +264,12 @@ fn maps_of_a_paused_phase_are_there_for_callouts_and_timers() {
                                     map 1,
                                     set x=1: BadArgument,
                                     resume
-    "#]]);
-    check(&format!("a(request_trailers: pause; tick: {all})"), "POST / h=rq; trailers t=rq; tick a", expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("a(request_trailers: pause; tick: {all})"),
+        "POST / h=rq; trailers t=rq; tick a",
+        expect![[r#"
         > POST / h=rq
         a.request_headers 4         continue
             upstream: POST / h=rq
@@ -277,8 +292,12 @@ fn maps_of_a_paused_phase_are_there_for_callouts_and_timers() {
                                     set x=1: BadArgument,
                                     map 1,
                                     set x=1
-    "#]]);
-    check(&format!("a(response_headers: pause; tick: {all})"), "GET / h=rq end; < 200 h=rs; tick a", expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("a(response_headers: pause; tick: {all})"),
+        "GET / h=rq end; < 200 h=rs; tick a",
+        expect![[r#"
         > GET / h=rq end
         a.request_headers 4 end     continue
             upstream: GET / h=rq end
@@ -301,12 +320,16 @@ fn maps_of_a_paused_phase_are_there_for_callouts_and_timers() {
                                     set x=1,
                                     map 1,
                                     set x=1: BadArgument
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_cannot_reach_a_head_that_another_holds() {
-    check("a@1(tick: get h, set h=2) | b@1(pause; tick: get h)", "GET / h=1 end; tick a; tick b", expect![[r#"
+    check(
+        "a@1(tick: get h, set h=2) | b@1(pause; tick: get h)",
+        "GET / h=1 end; tick a; tick b",
+        expect![[r#"
         > GET / h=1 end
         a.request_headers 4 end     continue
         b.request_headers 4 end     pause
@@ -314,8 +337,12 @@ fn a_filter_cannot_reach_a_head_that_another_holds() {
         a.tick                      get h: NotFound, set h=2: BadArgument
         > tick b
         b.tick                      get h=1
-    "#]]);
-    check("a@1(tick: on b, get h, set h=2) | b@1(pause; tick: get h)", "GET / h=1 end; tick a; tick b", expect![[r#"
+    "#]],
+    );
+    check(
+        "a@1(tick: on b, get h, set h=2) | b@1(pause; tick: get h)",
+        "GET / h=1 end; tick a; tick b",
+        expect![[r#"
         > GET / h=1 end
         a.request_headers 4 end     continue
         b.request_headers 4 end     pause
@@ -323,7 +350,8 @@ fn a_filter_cannot_reach_a_head_that_another_holds() {
         a.tick                      on b, get h=1, set h=2
         > tick b
         b.tick                      get h=2
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -347,12 +375,16 @@ fn a_callouts_answer_is_read_in_its_callback_only() {
             a.tick                      map 6, get :status: NotFound, read: NotFound
         "#]],
     );
-    check("a(call authz, pause; authz: map callout_headers, get :status, pairs, read)", "GET / end; authz lost", expect![[r#"
+    check(
+        "a(call authz, pause; authz: map callout_headers, get :status, pairs, read)",
+        "GET / end; authz lost",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     call authz, pause
         > authz lost
         a.authz lost                map 6, get :status: NotFound, no pairs, read ""
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -397,14 +429,18 @@ fn writes_go_where_they_say_and_are_seen_by_the_next_filter() {
 
 #[test]
 fn what_cannot_be_written_on_a_wire_is_left_out_and_the_guest_hears_ok() {
-    check("a(set connection=close, set content-length=many, set :path=nowhere, set :status=200)", "GET / end", expect![[r#"
+    check(
+        "a(set connection=close, set content-length=many, set :path=nowhere, set :status=200)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     set connection=close: left out, the field belongs to the connection, not to the message,
                                     set content-length=many: left out, the value cannot be written on the wire,
                                     set :path=nowhere: left out, the value cannot be written on the wire,
                                     set :status=200: left out, the name is not a valid field name here
             upstream: GET / end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -448,7 +484,10 @@ fn the_maps_of_a_local_reply_are_a_responses() {
 
 #[test]
 fn a_log_without_a_request_finds_no_maps() {
-    check(&format!("a[life](log: {READ_ALL}, {WRITE_ALL})"), "end client_gone", expect![[r#"
+    check(
+        &format!("a[life](log: {READ_ALL}, {WRITE_ALL})"),
+        "end client_gone",
+        expect![[r#"
         > end client_gone
         a.create                    continue
         a.log                       map 0,
@@ -470,5 +509,6 @@ fn a_log_without_a_request_finds_no_maps() {
         a.done                      continue
         a.delete                    continue
             ended: details client_gone, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }

@@ -6,7 +6,10 @@ use crate::world::check;
 
 #[test]
 fn requests_walk_from_the_first_filter_to_the_last_and_responses_back() {
-    check("a | b | c", "POST /; body ab; trailers t=1; < 200; < body cd; < trailers t=1", expect![[r#"
+    check(
+        "a | b | c",
+        "POST /; body ab; trailers t=1; < 200; < body cd; < trailers t=1",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -37,12 +40,16 @@ fn requests_walk_from_the_first_filter_to_the_last_and_responses_back() {
         b.response_trailers 1       continue
         a.response_trailers 1       continue
             client: trailers t=1 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_message_without_a_body_has_no_body_callback() {
-    check("a | b", "GET / end; < 204 end", expect![[r#"
+    check(
+        "a | b",
+        "GET / end; < 204 end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -51,12 +58,16 @@ fn a_message_without_a_body_has_no_body_callback() {
         b.response_headers 1 end    continue
         a.response_headers 1 end    continue
             client: 204 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_end_may_come_as_an_empty_chunk() {
-    check("a | b", "POST /; body ab; body end; < 200; < body ab; < body end", expect![[r#"
+    check(
+        "a | b",
+        "POST /; body ab; body end; < 200; < body ab; < body end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -81,12 +92,16 @@ fn the_end_may_come_as_an_empty_chunk() {
         b.response_body 0 end       continue
         a.response_body 0 end       continue
             client: body "" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn logs_come_before_everything_ends_and_each_filter_ends_in_turn() {
-    check("a[life] | b[life] | c[life]", "GET / end; < 200 end; end", expect![[r#"
+    check(
+        "a[life] | b[life] | c[life]",
+        "GET / end; < 200 end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -111,12 +126,16 @@ fn logs_come_before_everything_ends_and_each_filter_ends_in_turn() {
         c.done                      continue
         c.delete                    continue
             ended: details none, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn filters_that_a_request_never_reaches_still_live_and_die() {
-    check("a[life] | b[life](reply 403 no) | c[life]", "GET / end; end", expect![[r#"
+    check(
+        "a[life] | b[life](reply 403 no) | c[life]",
+        "GET / end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -140,12 +159,16 @@ fn filters_that_a_request_never_reaches_still_live_and_die() {
         c.done                      continue
         c.delete                    continue
             ended: details said_so, 2 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_request_that_never_came_in_still_gets_its_last_callbacks() {
-    check("a[life] | b[life]", "end client_gone", expect![[r#"
+    check(
+        "a[life] | b[life]",
+        "end client_gone",
+        expect![[r#"
         > end client_gone
         a.create                    continue
         a.log                       continue
@@ -156,12 +179,16 @@ fn a_request_that_never_came_in_still_gets_its_last_callbacks() {
         b.done                      continue
         b.delete                    continue
             ended: details client_gone, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_client_that_goes_away_ends_a_paused_exchange_and_its_callout_finds_nobody() {
-    check("a[life](call authz, pause) | b[life]", "POST /; body ab; end client_gone; authz 200", expect![[r#"
+    check(
+        "a[life](call authz, pause) | b[life]",
+        "POST /; body ab; end client_gone; authz 200",
+        expect![[r#"
         > POST /
         a.create                    continue
         a.request_headers 3         call authz, pause
@@ -177,12 +204,16 @@ fn a_client_that_goes_away_ends_a_paused_exchange_and_its_callout_finds_nobody()
             ended: details client_gone, 0 bytes sent
         > authz 200
         authz 200                   context is gone
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_callback_that_is_not_exported_is_passed_over() {
-    check("a[headers] | b[deaf] | c", "POST /; body ab end; < 200; < body cd end; end", expect![[r#"
+    check(
+        "a[headers] | b[deaf] | c",
+        "POST /; body ab end; < 200; < body cd end; end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         c.request_headers 3         continue
@@ -199,12 +230,16 @@ fn a_callback_that_is_not_exported_is_passed_over() {
             client: body "cd" end
         > end
             ended: details none, 2 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_empty_chain_passes_everything_on() {
-    check("", "POST / content-length=2; body ab end; < 200; < body cd; < trailers t=1; end", expect![[r#"
+    check(
+        "",
+        "POST / content-length=2; body ab end; < 200; < body cd; < trailers t=1; end",
+        expect![[r#"
         > POST / content-length=2
             upstream: POST / content-length=2
         > body ab end
@@ -217,12 +252,16 @@ fn an_empty_chain_passes_everything_on() {
             client: trailers t=1 end
         > end
             ended: details none, 2 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_early_response_does_not_wait_for_the_request_to_end() {
-    check("a | b", "POST /; body ab; < 200; < body cd; body ef end; < body end", expect![[r#"
+    check(
+        "a | b",
+        "POST /; body ab; < 200; < body cd; body ef end; < body end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -247,12 +286,16 @@ fn an_early_response_does_not_wait_for_the_request_to_end() {
         b.response_body 0 end       continue
         a.response_body 0 end       continue
             client: body "" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_comes_after_the_end_is_ignored() {
-    check("a[life]", "GET / end; < 200 end; < body late end; < fails upstream_reset; end; < 200 end; end", expect![[r#"
+    check(
+        "a[life]",
+        "GET / end; < 200 end; < body late end; < fails upstream_reset; end; < 200 end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -269,7 +312,8 @@ fn what_comes_after_the_end_is_ignored() {
             ended: details none, 0 bytes sent
         > < 200 end
         > end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

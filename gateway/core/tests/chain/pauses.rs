@@ -6,7 +6,10 @@ use crate::world::{check, play};
 
 #[test]
 fn a_paused_filter_holds_the_body_until_its_callout_returns() {
-    check("auth(call authz, pause) | tag", "POST /pay; body hello end; authz 200", expect![[r#"
+    check(
+        "auth(call authz, pause) | tag",
+        "POST /pay; body hello end; authz 200",
+        expect![[r#"
         > POST /pay
         auth.request_headers 3      call authz, pause
         > body hello end
@@ -17,13 +20,17 @@ fn a_paused_filter_holds_the_body_until_its_callout_returns() {
         tag.request_body 5 end      continue
             upstream: POST /pay
             upstream: body "hello" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn any_other_answer_of_a_headers_callback_stops_everything_as_pause_does() {
     let events = "POST /; body ab; body cd end; resume a";
-    check("a(pause) | b", events, expect![[r#"
+    check(
+        "a(pause) | b",
+        events,
+        expect![[r#"
         > POST /
         a.request_headers 3         pause
         > body ab
@@ -35,7 +42,8 @@ fn any_other_answer_of_a_headers_callback_stops_everything_as_pause_does() {
         b.request_body 4 end        continue
             upstream: POST /
             upstream: body "abcd" end
-    "#]]);
+    "#]],
+    );
     let paused = play("a(pause) | b", events);
     for answer in [3, 4, 99] {
         let answered = play(&format!("a(answer {answer}) | b"), events);
@@ -45,7 +53,10 @@ fn any_other_answer_of_a_headers_callback_stops_everything_as_pause_does() {
 
 #[test]
 fn continue_and_end_stream_is_continue() {
-    check("a(answer 2) | b", "POST /; body ab end", expect![[r#"
+    check(
+        "a(answer 2) | b",
+        "POST /; body ab end",
+        expect![[r#"
         > POST /
         a.request_headers 3         answer 2
         b.request_headers 3         continue
@@ -54,7 +65,8 @@ fn continue_and_end_stream_is_continue() {
         a.request_body 2 end        continue
         b.request_body 2 end        continue
             upstream: body "ab" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -113,7 +125,10 @@ fn a_filter_that_holds_headers_can_be_resumed_before_the_body_ends() {
 
 #[test]
 fn held_headers_without_a_body_callback_wait_for_the_resume() {
-    check("a[holds headers](pause) | b", "POST /; body ab; body cd end; resume a", expect![[r#"
+    check(
+        "a[holds headers](pause) | b",
+        "POST /; body ab; body cd end; resume a",
+        expect![[r#"
         > POST /
         a.request_headers 3         pause
         > body ab
@@ -124,12 +139,16 @@ fn held_headers_without_a_body_callback_wait_for_the_resume() {
         b.request_body 4 end        continue
             upstream: POST /
             upstream: body "abcd" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn held_headers_with_trailers_are_let_go_by_the_trailers_callback() {
-    check("a[holds](pause; request_body: pause) | b", "POST /; body ab; trailers t=1", expect![[r#"
+    check(
+        "a[holds](pause; request_body: pause) | b",
+        "POST /; body ab; trailers t=1",
+        expect![[r#"
         > POST /
         a.request_headers 3         pause
         > body ab
@@ -142,8 +161,12 @@ fn held_headers_with_trailers_are_let_go_by_the_trailers_callback() {
             upstream: POST /
             upstream: body "ab"
             upstream: trailers t=1 end
-    "#]]);
-    check("a[holds](pause) | b", "POST /; trailers t=1", expect![[r#"
+    "#]],
+    );
+    check(
+        "a[holds](pause) | b",
+        "POST /; trailers t=1",
+        expect![[r#"
         > POST /
         a.request_headers 3         pause
         > trailers t=1
@@ -152,7 +175,8 @@ fn held_headers_with_trailers_are_let_go_by_the_trailers_callback() {
         b.request_trailers 1        continue
             upstream: POST /
             upstream: trailers t=1 end
-    "#]]);
+    "#]],
+    );
     check(
         "a[holds](pause; request_body: pause; request_trailers: pause) | b",
         "POST /; body ab; trailers t=1; resume a",
@@ -199,11 +223,15 @@ fn resuming_in_the_callback_that_pauses_resumes_at_once() {
 
 #[test]
 fn header_maps_stay_writable_after_a_resume_in_the_same_callback() {
-    check("a(resume, set x-a=1, get x-a, pause)", "GET / end", expect![[r#"
+    check(
+        "a(resume, set x-a=1, get x-a, pause)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     resume, set x-a=1, get x-a=1, pause
             upstream: GET / x-a=1 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -265,7 +293,10 @@ fn resuming_a_response_that_has_not_begun_is_a_no_op() {
 #[test]
 fn two_filters_paused_at_once_are_resumed_in_either_order() {
     let chain = "a(pause; request_body: pause) | b(continue; request_body: pause)";
-    check(chain, "POST /; body ab; resume a; body cd; resume a; resume b; body end; resume b; resume a; resume b", expect![[r#"
+    check(
+        chain,
+        "POST /; body ab; resume a; body cd; resume a; resume b; body end; resume b; resume a; resume b",
+        expect![[r#"
         > POST /
         a.request_headers 3         pause
         > body ab
@@ -292,9 +323,13 @@ fn two_filters_paused_at_once_are_resumed_in_either_order() {
         > resume b
         b.resume                    resume
             upstream: body "" end
-    "#]]);
+    "#]],
+    );
     let chain = "a(continue; request_body: continue / pause) | b(pause)";
-    check(chain, "POST /; body ab; body cd; resume b; resume a; body ef end; resume a", expect![[r#"
+    check(
+        chain,
+        "POST /; body ab; body cd; resume b; resume a; body ef end; resume a",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         pause
@@ -317,8 +352,12 @@ fn two_filters_paused_at_once_are_resumed_in_either_order() {
         a.resume                    resume
         b.request_body 2 end        continue
             upstream: body "ef" end
-    "#]]);
-    check(chain, "POST /; body ab; body cd; resume a; resume b; body ef end; resume a", expect![[r#"
+    "#]],
+    );
+    check(
+        chain,
+        "POST /; body ab; body cd; resume a; resume b; body ef end; resume a",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         pause
@@ -339,32 +378,44 @@ fn two_filters_paused_at_once_are_resumed_in_either_order() {
         a.resume                    resume
         b.request_body 2 end        continue
             upstream: body "ef" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn one_filter_resumes_another_of_its_vm_through_its_context() {
-    check("a@1(pause) | b@1", "GET / end; resume a", expect![[r#"
+    check(
+        "a@1(pause) | b@1",
+        "GET / end; resume a",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     pause
         > resume a
         a.resume                    resume
         b.request_headers 3 end     continue
             upstream: GET / end
-    "#]]);
-    check("a@1 | b@1(pause; resume: on a, resume, on b, resume)", "GET / end; resume b", expect![[r#"
+    "#]],
+    );
+    check(
+        "a@1 | b@1(pause; resume: on a, resume, on b, resume)",
+        "GET / end; resume b",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     pause
         > resume b
         b.resume                    on a, resume, on b, resume
             upstream: GET / end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_context_of_another_vm_cannot_be_named() {
-    check("a@1 | b@2(on c; response_headers: on c, on b) | c@1(on a)", "GET / end; < 200 end", expect![[r#"
+    check(
+        "a@1 | b@2(on c; response_headers: on c, on b) | c@1(on a)",
+        "GET / end; < 200 end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     on c: BadArgument
@@ -375,12 +426,16 @@ fn a_context_of_another_vm_cannot_be_named() {
         b.response_headers 1 end    on c: BadArgument, on b
         a.response_headers 1 end    continue
             client: 200 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_first_of_two_callouts_resumes_and_the_second_finds_nothing_to_do() {
-    check("a(call one, call two, pause) | b", "GET / end; two 200; one 200", expect![[r#"
+    check(
+        "a(call one, call two, pause) | b",
+        "GET / end; two 200; one 200",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     call one, call two, pause
         > two 200
@@ -389,12 +444,16 @@ fn the_first_of_two_callouts_resumes_and_the_second_finds_nothing_to_do() {
             upstream: GET / end
         > one 200
         a.one 200                   resume
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn paused_trailers_wait_for_the_resume() {
-    check("a(request_trailers: set t=2, pause) | b", "POST /; body ab; trailers t=1; resume a", expect![[r#"
+    check(
+        "a(request_trailers: set t=2, pause) | b",
+        "POST /; body ab; trailers t=1; resume a",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -409,7 +468,8 @@ fn paused_trailers_wait_for_the_resume() {
         a.resume                    resume
         b.request_trailers 1        continue
             upstream: trailers t=2 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -464,7 +524,10 @@ fn a_response_pauses_like_a_request() {
 
 #[test]
 fn a_paused_direction_is_not_read() {
-    check("a(pause)", "POST /; wants; resume a; wants; body ab end; wants", expect![[r#"
+    check(
+        "a(pause)",
+        "POST /; wants; resume a; wants; body ab end; wants",
+        expect![[r#"
         > POST /
         a.request_headers 3         pause
         > wants
@@ -479,5 +542,6 @@ fn a_paused_direction_is_not_read() {
             upstream: body "ab" end
         > wants
             request: Nothing, response: More
-    "#]]);
+    "#]],
+    );
 }

@@ -33,15 +33,23 @@ fn request_attributes() {
                 upstream: GET /a?b=1 host=a.test x=1 x=2 user-agent=me x-request-id=id-1 end
         "#]],
     );
-    check("a(property request.query, property request.host, property request.size)", "POST /a content-length=5", expect![[r#"
+    check(
+        "a(property request.query, property request.host, property request.size)",
+        "POST /a content-length=5",
+        expect![[r#"
         > POST /a content-length=5
         a.request_headers 4         request.query="", request.host: NotFound, request.size=5
-    "#]]);
-    check("a(property request.headers)", "GET / x=1 x=2 end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(property request.headers)",
+        "GET / x=1 x=2 end",
+        expect![[r#"
         > GET / x=1 x=2 end
         a.request_headers 5 end     request.headers=[4, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 3, 0, 0, 0, 7, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 58, 112, 97, 116, 104, 0, 47, 0, 58, 109, 101, 116, 104, 111, 100, 0, 71, 69, 84, 0, 58, 115, 99, 104, 101, 109, 101, 0, 104, 116, 116, 112, 0, 120, 0, 49, 44, 50, 0]
             upstream: GET / x=1 x=2 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -145,7 +153,10 @@ fn response_attributes() {
 #[test]
 fn code_details_say_whose_response_it_is() {
     let log = "[life](log: property response.code, property response.code_details)";
-    check(&format!("a{log} | b(reply 403 no)"), "GET / end; end", expect![[r#"
+    check(
+        &format!("a{log} | b(reply 403 no)"),
+        "GET / end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -161,8 +172,12 @@ fn code_details_say_whose_response_it_is() {
         a.done                      continue
         a.delete                    continue
             ended: details said_so, 2 bytes sent
-    "#]]);
-    check(&format!("a{log}"), "GET / end; < fails upstream_timeout; end", expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("a{log}"),
+        "GET / end; < fails upstream_timeout; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -177,8 +192,12 @@ fn code_details_say_whose_response_it_is() {
         a.done                      continue
         a.delete                    continue
             ended: details upstream_timeout, 128 bytes sent
-    "#]]);
-    check(&format!("a{log} | b(fail)"), "GET / end; end", expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("a{log} | b(fail)"),
+        "GET / end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -192,8 +211,12 @@ fn code_details_say_whose_response_it_is() {
         a.done                      continue
         a.delete                    continue
             ended: details filter_failed, 119 bytes sent
-    "#]]);
-    check(&format!("a{log}"), "GET / end; end client_gone", expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("a{log}"),
+        "GET / end; end client_gone",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -203,13 +226,17 @@ fn code_details_say_whose_response_it_is() {
         a.done                      continue
         a.delete                    continue
             ended: details client_gone, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_grpc_status_is_in_the_trailers_or_in_a_head_that_is_all() {
     let log = "a[life](log: property response.grpc_status)";
-    check(log, "GET / end; < 200; < body ab; < trailers grpc-status=7; end", expect![[r#"
+    check(
+        log,
+        "GET / end; < 200; < body ab; < trailers grpc-status=7; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -228,8 +255,12 @@ fn the_grpc_status_is_in_the_trailers_or_in_a_head_that_is_all() {
         a.done                      continue
         a.delete                    continue
             ended: details none, 2 bytes sent
-    "#]]);
-    check(log, "GET / end; < 200 grpc-status=5 end; end", expect![[r#"
+    "#]],
+    );
+    check(
+        log,
+        "GET / end; < 200 grpc-status=5 end; end",
+        expect![[r#"
         > GET / end
         a.create                    continue
         a.request_headers 3 end     continue
@@ -242,7 +273,8 @@ fn the_grpc_status_is_in_the_trailers_or_in_a_head_that_is_all() {
         a.done                      continue
         a.delete                    continue
             ended: details none, 0 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -336,16 +368,23 @@ fn a_stored_value_is_seen_by_later_filters_of_any_vm_and_in_the_log() {
 
 #[test]
 fn a_stored_value_does_not_hide_the_gateways_own() {
-    check("a(store request.path=/fake, property request.path)", "GET /real end", expect![[r#"
+    check(
+        "a(store request.path=/fake, property request.path)",
+        "GET /real end",
+        expect![[r#"
         > GET /real end
         a.request_headers 3 end     store request.path=/fake, request.path="/real"
             upstream: GET /real end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_stored_value_ends_with_its_exchange() {
-    check("a(property mine, store mine=1)", "1: GET / end; 1: end; 2: GET / end", expect![[r#"
+    check(
+        "a(property mine, store mine=1)",
+        "1: GET / end; 1: end; 2: GET / end",
+        expect![[r#"
         > 1: GET / end
         a.request_headers 3 end     mine: NotFound, store mine=1
             upstream: GET / end
@@ -354,5 +393,6 @@ fn a_stored_value_ends_with_its_exchange() {
         > 2: GET / end
         a#2.request_headers 3 end   mine: NotFound, store mine=1
             upstream#2: GET / end
-    "#]]);
+    "#]],
+    );
 }

@@ -14,7 +14,7 @@ use portcullis_core::exchange::Wants;
 use crate::wire::Stage;
 use crate::world::World;
 
-const SEEDS: u64 = 20000;
+const SEEDS: u64 = 600;
 
 #[test]
 fn wild_filters_never_break_a_message_and_every_exchange_ends() {
@@ -41,7 +41,6 @@ fn run(seed: u64, kind: Kind) {
     let chain = chain(&mut dice, kind);
     let events = RefCell::new(Vec::new());
     let played = catch_unwind(AssertUnwindSafe(|| Player::new(&mut dice, kind, &chain, &events).play()));
-    if seed % 9000 == 17 { eprintln!("SEED {seed} {kind:?}\n{chain}\n{}", events.borrow().join("; ")); }
     if played.is_err() {
         panic!("seed {seed} of {kind:?} fails:\n{chain:?},\n{:?}", events.borrow().join("; "));
     }
@@ -103,7 +102,9 @@ fn filter(dice: &mut Dice, kind: Kind, name: &str) -> String {
     let mut rules = Vec::new();
     for callback in callbacks {
         // Resuming a response is what the driver relies on to bring tame ones to their end.
-        if kind == Kind::Wild && dice.one_in(2) || kind == Kind::Tame && callback.contains("req") | callback.contains("resp") {
+        if kind == Kind::Wild && dice.one_in(2)
+            || kind == Kind::Tame && callback.contains("req") | callback.contains("resp")
+        {
             let steps: Vec<String> = (0..=dice.below(3)).map(|_| actions(dice, kind, callback)).collect();
             rules.push(format!("{callback}: {}", steps.join(" / ")));
         }
@@ -141,7 +142,7 @@ fn wild_action(dice: &mut Dice, callback: &str) -> String {
         return format!("map {map}");
     }
     if dice.one_in(8) {
-        return format!("on {}", dice.pick(&["a"]));
+        return "on a".to_owned();
     }
     if callback == "response_headers" && dice.one_in(6) {
         return format!("set :status={}", dice.pick(&["200", "204", "304", "101", "500"]));
@@ -336,7 +337,7 @@ impl<'a> Player<'a> {
             if self.script(index).over || self.client_is_done(index) {
                 break;
             }
-            while !self.world.callouts.is_empty() {
+            for _ in 0..self.world.callouts.len() {
                 self.answer(index);
             }
             for name in NAMES {

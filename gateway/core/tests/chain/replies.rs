@@ -49,7 +49,10 @@ fn the_answer_of_a_callback_that_replies_does_not_matter() {
 
 #[test]
 fn a_reply_to_a_request_body_is_seen_by_all_filters() {
-    check("a | b(request_body: reply 413 big) | c", "POST /; body ab; body late end", expect![[r#"
+    check(
+        "a | b(request_body: reply 413 big) | c",
+        "POST /; body ab; body late end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -67,12 +70,16 @@ fn a_reply_to_a_request_body_is_seen_by_all_filters() {
             client: 413 x-by=guest content-length=3 content-type=text/plain
             client: body "big" end
         > body late end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_reply_to_request_trailers_is_seen_by_all_filters() {
-    check("a | b(request_trailers: reply 400) | c", "POST /; body ab; trailers t=1", expect![[r#"
+    check(
+        "a | b(request_trailers: reply 400) | c",
+        "POST /; body ab; trailers t=1",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -90,13 +97,17 @@ fn a_reply_to_request_trailers_is_seen_by_all_filters() {
         b.response_headers 3 end    continue
         a.response_headers 3 end    continue
             client: 400 x-by=guest content-length=0 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_reply_from_a_callout_is_as_from_the_phase_that_is_paused() {
     let authz = "authz: reply 401 who, resume";
-    check(&format!("a | b(call authz, pause; {authz}) | c"), "POST /; body ab; authz 401", expect![[r#"
+    check(
+        &format!("a | b(call authz, pause; {authz}) | c"),
+        "POST /; body ab; authz 401",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         call authz, pause
@@ -110,8 +121,12 @@ fn a_reply_from_a_callout_is_as_from_the_phase_that_is_paused() {
         a.response_body 3 end       continue
             client: 401 x-by=guest content-length=3 content-type=text/plain
             client: body "who" end
-    "#]]);
-    check(&format!("a | b(request_body: call authz, pause; {authz}) | c"), "POST /; body ab; authz 401", expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("a | b(request_body: call authz, pause; {authz}) | c"),
+        "POST /; body ab; authz 401",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -130,12 +145,16 @@ fn a_reply_from_a_callout_is_as_from_the_phase_that_is_paused() {
         a.response_body 3 end       continue
             client: 401 x-by=guest content-length=3 content-type=text/plain
             client: body "who" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_reply_from_a_callout_reaches_an_exchange_that_is_not_paused() {
-    check("a(call authz; authz: reply 429) | b", "POST /; authz 200; body late end; < 200 end", expect![[r#"
+    check(
+        "a(call authz; authz: reply 429) | b",
+        "POST /; authz 200; body late end; < 200 end",
+        expect![[r#"
         > POST /
         a.request_headers 3         call authz
         b.request_headers 3         continue
@@ -147,12 +166,16 @@ fn a_reply_from_a_callout_reaches_an_exchange_that_is_not_paused() {
             client: 429 x-by=guest content-length=0 end
         > body late end
         > < 200 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_reply_to_response_headers_replaces_the_response_unseen() {
-    check("a | b(response_headers: reply 502 bad) | c", "GET / end; < 200; < body ab end", expect![[r#"
+    check(
+        "a | b(response_headers: reply 502 bad) | c",
+        "GET / end; < 200; < body ab end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -164,7 +187,8 @@ fn a_reply_to_response_headers_replaces_the_response_unseen() {
             client: 502 x-by=guest content-length=3 content-type=text/plain
             client: body "bad" end
         > < body ab end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -194,7 +218,10 @@ fn a_reply_from_a_callout_while_response_headers_are_held_replaces_them_unseen()
 
 #[test]
 fn a_reply_to_a_response_body_breaks_off_what_was_sent() {
-    check("a | b(response_body: reply 502 bad) | c", "GET / end; < 200; < body ab; < body late end", expect![[r#"
+    check(
+        "a | b(response_body: reply 502 bad) | c",
+        "GET / end; < 200; < body ab; < body late end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -210,7 +237,8 @@ fn a_reply_to_a_response_body_breaks_off_what_was_sent() {
         b.response_body 2           reply 502
             client: abort filter_closed
         > < body late end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -239,46 +267,62 @@ fn a_reply_to_a_response_body_replaces_headers_that_are_still_held() {
 
 #[test]
 fn a_reply_to_ones_own_reply_replaces_it_unseen() {
-    check("a | b(reply 403 one; response_headers: reply 500 two) | c", "GET / end", expect![[r#"
+    check(
+        "a | b(reply 403 one; response_headers: reply 500 two) | c",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     reply 403
         b.response_headers 4        reply 500
             client: 500 x-by=guest content-length=3 content-type=text/plain
             client: body "two" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_first_reply_of_a_callback_wins_and_wins_over_a_resume() {
-    check("a(reply 403 one, reply 500 two, resume, pause)", "GET / end", expect![[r#"
+    check(
+        "a(reply 403 one, reply 500 two, resume, pause)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     reply 403, reply 500, resume, pause
         a.response_headers 4        continue
         a.response_body 3 end       continue
             client: 403 x-by=guest content-length=3 content-type=text/plain
             client: body "one" end
-    "#]]);
-    check("a(resume, reply 403 one)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(resume, reply 403 one)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     resume, reply 403
         a.response_headers 4        continue
         a.response_body 3 end       continue
             client: 403 x-by=guest content-length=3 content-type=text/plain
             client: body "one" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_maps_stay_readable_in_a_callback_that_has_replied() {
-    check("a(reply 403 no, get :path, set x-a=1, get x-a)", "GET /x end", expect![[r#"
+    check(
+        "a(reply 403 no, get :path, set x-a=1, get x-a)",
+        "GET /x end",
+        expect![[r#"
         > GET /x end
         a.request_headers 3 end     reply 403, get :path=/x, set x-a=1, get x-a=1
         a.response_headers 4        continue
         a.response_body 2 end       continue
             client: 403 x-by=guest content-length=2 content-type=text/plain
             client: body "no" end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -301,7 +345,10 @@ fn a_reply_when_all_is_said_is_ignored() {
                 ended: details none, 0 bytes sent
         "#]],
     );
-    check("a[life](create: reply 403 early; log: reply 500)", "GET / end; end", expect![[r#"
+    check(
+        "a[life](create: reply 403 early; log: reply 500)",
+        "GET / end; end",
+        expect![[r#"
         > GET / end
         a.create                    reply 403
         a.request_headers 3 end     continue
@@ -314,12 +361,16 @@ fn a_reply_when_all_is_said_is_ignored() {
         a.done                      continue
         a.delete                    continue
             ended: details said_so, 5 bytes sent
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_reply_after_the_response_stops_only_the_request() {
-    check("a(request_body: reply 403) | b", "POST /; < 200 end; body ab; wants; body late end", expect![[r#"
+    check(
+        "a(request_body: reply 403) | b",
+        "POST /; < 200 end; body ab; wants; body late end",
+        expect![[r#"
         > POST /
         a.request_headers 3         continue
         b.request_headers 3         continue
@@ -333,7 +384,8 @@ fn a_reply_after_the_response_stops_only_the_request() {
         > wants
             request: Closed, response: Nothing
         > body late end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -386,30 +438,46 @@ fn what_the_upstream_still_says_does_not_mix_with_a_paused_reply() {
 
 #[test]
 fn replies_to_head_and_without_a_body() {
-    check("a(reply 403 no)", "HEAD / end", expect![[r#"
+    check(
+        "a(reply 403 no)",
+        "HEAD / end",
+        expect![[r#"
         > HEAD / end
         a.request_headers 3 end     reply 403
         a.response_headers 4 end    continue
             client: 403 x-by=guest content-length=2 content-type=text/plain end
-    "#]]);
-    check("a(reply 204 no)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(reply 204 no)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     reply 204
         a.response_headers 2 end    continue
             client: 204 x-by=guest end
-    "#]]);
-    check("a(reply 304 no)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(reply 304 no)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     reply 304
         a.response_headers 2 end    continue
             client: 304 x-by=guest end
-    "#]]);
-    check("a(reply 200)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(reply 200)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     reply 200
         a.response_headers 3 end    continue
             client: 200 x-by=guest content-length=0 end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -422,35 +490,51 @@ fn a_status_no_client_could_read_becomes_500() {
 
 #[test]
 fn grpc_requests_get_grpc_replies() {
-    check("a(reply 403 no)", "POST / content-type=application/grpc; body ab", expect![[r#"
+    check(
+        "a(reply 403 no)",
+        "POST / content-type=application/grpc; body ab",
+        expect![[r#"
         > POST / content-type=application/grpc
         a.request_headers 4         reply 403
         a.response_headers 5 end    continue
             client: 200 x-by=guest content-type=application/grpc grpc-status=7 grpc-message=no end
         > body ab
-    "#]]);
-    check("a(grpc_reply 7 no) | b", "POST / content-type=application/grpc+proto", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(grpc_reply 7 no) | b",
+        "POST / content-type=application/grpc+proto",
+        expect![[r#"
         > POST / content-type=application/grpc+proto
         a.request_headers 4         grpc reply 7
         a.response_headers 5 end    continue
             client: 200 x-by=guest content-type=application/grpc grpc-status=7 grpc-message=no end
-    "#]]);
-    check("a(grpc_reply 7 no)", "GET / end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(grpc_reply 7 no)",
+        "GET / end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     grpc reply 7
         a.response_headers 4        continue
         a.response_body 2 end       continue
             client: 403 x-by=guest content-length=2 content-type=text/plain
             client: body "no" end
-    "#]]);
-    check("a", "POST / content-type=application/grpc; < fails upstream_connect", expect![[r#"
+    "#]],
+    );
+    check(
+        "a",
+        "POST / content-type=application/grpc; < fails upstream_connect",
+        expect![[r#"
         > POST / content-type=application/grpc
         a.request_headers 4         continue
             upstream: POST / content-type=application/grpc
         > < fails upstream_connect
         a.response_headers 4 end    continue
             client: 200 content-type=application/grpc grpc-status=14 grpc-message=The upstream could not be reached end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -485,7 +569,10 @@ fn upstream_failures_run_through_all_filters_like_a_response() {
 
 #[test]
 fn an_upstream_that_fails_midway_breaks_the_response_off() {
-    check("a | b", "GET / end; < 200; < body ab; < fails upstream_reset", expect![[r#"
+    check(
+        "a | b",
+        "GET / end; < 200; < body ab; < fails upstream_reset",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -500,12 +587,16 @@ fn an_upstream_that_fails_midway_breaks_the_response_off() {
             client: body "ab"
         > < fails upstream_reset
             client: abort upstream_reset
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_upstream_that_fails_while_its_head_is_held_is_replied_for() {
-    check("a | b(response_headers: pause)", "GET / end; < 200; < fails upstream_reset", expect![[r#"
+    check(
+        "a | b(response_headers: pause)",
+        "GET / end; < 200; < fails upstream_reset",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -515,12 +606,16 @@ fn an_upstream_that_fails_while_its_head_is_held_is_replied_for() {
         > < fails upstream_reset
             client: 502 content-type=application/problem+json content-length=120
             client: body <upstream_reset> end
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn closing_breaks_the_stream_off_without_a_response() {
-    check("a[life](close) | b[life]", "POST /; body late end; end", expect![[r#"
+    check(
+        "a[life](close) | b[life]",
+        "POST /; body late end; end",
+        expect![[r#"
         > POST /
         a.create                    continue
         a.request_headers 3         close
@@ -535,8 +630,12 @@ fn closing_breaks_the_stream_off_without_a_response() {
         b.done                      continue
         b.delete                    continue
             ended: details filter_closed, 0 bytes sent
-    "#]]);
-    check("a | b(response_headers: close)", "GET / end; < 200 end", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b(response_headers: close)",
+        "GET / end; < 200 end",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -544,8 +643,12 @@ fn closing_breaks_the_stream_off_without_a_response() {
         > < 200 end
         b.response_headers 1 end    close
             client: abort filter_closed
-    "#]]);
-    check("a | b(response_body: close)", "GET / end; < 200; < body ab", expect![[r#"
+    "#]],
+    );
+    check(
+        "a | b(response_body: close)",
+        "GET / end; < 200; < body ab",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     continue
         b.request_headers 3 end     continue
@@ -557,12 +660,17 @@ fn closing_breaks_the_stream_off_without_a_response() {
         > < body ab
         b.response_body 2           close
             client: abort filter_closed
-    "#]]);
-    check("a(pause; tick: close)", "GET / end; tick a", expect![[r#"
+    "#]],
+    );
+    check(
+        "a(pause; tick: close)",
+        "GET / end; tick a",
+        expect![[r#"
         > GET / end
         a.request_headers 3 end     pause
         > tick a
         a.tick                      close
             client: abort filter_closed
-    "#]]);
+    "#]],
+    );
 }

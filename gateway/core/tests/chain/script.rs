@@ -189,9 +189,9 @@ impl Script {
 
     /// The callouts it may start.
     pub(crate) fn callouts(&self) -> impl Iterator<Item = &str> {
-        self.rules.values().flatten().flatten().filter_map(|action| match action {
-            Action::Call(name) => Some(name.as_str()),
-            _ => None,
+        self.rules.values().flatten().flatten().filter_map(|action| {
+            let Action::Call(name) = action else { return None };
+            Some(name.as_str())
         })
     }
 }

@@ -86,7 +86,11 @@ impl Wire {
         assert!(ends || !data.is_empty(), "an empty chunk in the middle");
         self.body.extend_from_slice(data);
         let sent = self.body.len() as u64;
-        assert!(self.declared.is_none_or(|declared| sent <= declared), "{sent} bytes sent, {:?} declared", self.declared);
+        assert!(
+            self.declared.is_none_or(|declared| sent <= declared),
+            "{sent} bytes sent, {:?} declared",
+            self.declared
+        );
         format!("body {}", shown(data))
     }
 

@@ -74,16 +74,11 @@ impl Pool {
     /// A connection that can take a request; those that cannot are closed on the way.
     pub(super) fn take(&mut self) -> Option<Connection> {
         loop {
-            let (connection, since) = self.idle.last_mut()?;
-            if !connection.is_ready() {
-                self.idle.pop();
-                continue;
+            let (connection, _) = self.idle.last_mut()?;
+            if connection.is_ready() {
+                return connection.shared().or_else(|| self.idle.pop().map(|(connection, _)| connection));
             }
-            let _ = since;
-            return match connection.shared() {
-                Some(shared) => Some(shared),
-                None => self.idle.pop().map(|(connection, _)| connection),
-            };
+            self.idle.pop();
         }
     }
 
@@ -96,9 +91,5 @@ impl Pool {
 
     pub(super) fn sweep(&mut self, now: Time, limit: Duration) {
         self.idle.retain(|(_, since)| now.saturating_since(*since) < limit);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.idle.len()
     }
 }

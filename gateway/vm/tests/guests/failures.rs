@@ -65,16 +65,16 @@ fn a_guest_that_loops_is_ended_within_its_budget() {
 fn a_failure_is_logged_once_with_all_that_explains_it() {
     let log = logged(|| {
         Worker::new(
-            r#"(func $inner unreachable)
+            r#"(func $_ZN5probe5inner17h0123456789abcdefE unreachable)
             (func $outer (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-                (drop (call $proxy_log (i32.const 5) 'index out of range')) (call $inner) (i32.const 0))"#,
+                (drop (call $proxy_log (i32.const 5) 'index out of range')) (call $_ZN5probe5inner17h0123456789abcdefE) (i32.const 0))"#,
         )
         .head();
     });
     assert_eq!(
         log,
         "index out of range\n# a plugin failed: wasm `unreachable` instruction executed tenant=\"\" plugin=\"plugin\" \
-         callback=\"proxy_on_request_headers\" cause=\"panic\" backtrace=inner < outer said=\"index out of range\""
+         callback=\"proxy_on_request_headers\" cause=\"panic\" backtrace=probe::inner < outer said=\"index out of range\""
     );
 }
 
@@ -119,6 +119,21 @@ fn a_vm_that_keeps_failing_is_left_alone_for_longer_each_time() {
     }
     worker.wait(Duration::from_secs(60));
     assert_eq!(starts(&mut worker), lives + 1, "never for more than a minute");
+}
+
+#[test]
+fn a_timer_that_kills_its_vm_runs_again_once_the_vm_is_needed() {
+    let mut worker = Worker::new(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $proxy_set_tick_period_milliseconds (i32.const 5))) (i32.const 1))
+        (func (export "proxy_on_tick") (param i32) unreachable)"#,
+    );
+    worker.vms.warm_up(&mut worker.exchanges).unwrap();
+    worker.wait(Duration::from_millis(5));
+    worker.vms.tick(&mut worker.exchanges);
+    assert_eq!((cells(&worker).traps(Cause::Panic), worker.vms.next_tick()), (1, None));
+    assert!(worker.head().starts_with("request"));
+    assert_eq!(worker.vms.next_tick(), Some(worker.exchanges.now + Duration::from_millis(5)));
 }
 
 #[test]
@@ -189,6 +204,13 @@ fn a_vm_that_does_not_start_says_why() {
 }
 
 #[test]
+fn a_vm_that_loops_while_it_starts_is_ended() {
+    let start_time = Instant::now();
+    assert!(start(r#"(func (export "_initialize") (loop $l (br $l)))"#).starts_with("_initialize failed: it used up"));
+    assert!(start_time.elapsed() > Duration::from_millis(500), "parsing a configuration may take its time");
+}
+
+#[test]
 fn a_memory_that_begins_larger_than_its_limit_does_not_start() {
     let mut spec = spec(&guest(""));
     spec.memory = 100_000;
@@ -229,6 +251,7 @@ fn an_allocator_that_lies_is_refused_and_one_that_traps_ends_the_life() {
             "in\n10 10 0 1 ",
         ),
         ("unreachable", ""),
+        ("(loop $l (br $l)) (i32.const 1)", ""),
     ] {
         let functions = format!(
             r#"(func (export "proxy_on_memory_allocate") (param i32) (result i32) {allocator})

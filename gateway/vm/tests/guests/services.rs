@@ -57,7 +57,7 @@ fn a_tick_may_change_its_period_or_stop() {
 /// A guest that makes a callout for each request and says what comes of it.
 fn caller() -> Worker {
     let (_, args) = ENV.iter().find(|(name, _)| *name == "proxy_http_call").unwrap();
-    let crate::abi::Arg::P(pairs) = args[1] else { panic!("the second argument is a list") };
+    let Some(crate::abi::Arg::P(pairs)) = args.get(1) else { panic!("the second argument is a list") };
     Worker::new(&format!(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (call $n (call $proxy_http_call 'origin' '{pairs}' 'ask' '' (i32.const 500) (i32.const 16)))

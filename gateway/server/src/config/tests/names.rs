@@ -1,9 +1,11 @@
 //! What is said about names, hosts, ports and routes that do not fit together.
 #![allow(clippy::too_many_lines, reason = "what makes them long is the text that operators read, whole")]
 
+use std::path::Path;
+
 use expect_test::expect;
 
-use super::{BASE, check};
+use super::{BASE, check, from_text, render};
 
 #[test]
 fn names_that_mean_nothing_are_reported_with_those_that_are_close() {
@@ -318,4 +320,51 @@ fn limits_of_a_tenant_are_accepted_with_a_warning() {
             ok
         "#]],
     );
+}
+
+/// `(right, wrong, what is said)`: the parts of one file, each of which can be wrong by itself.
+const PARTS: [(&str, &str, &str); 10] = [
+    ("version: 1", "version: 3", "`version` must be 1"),
+    ("listeners: { a: { bind: '127.0.0.1:0' } }", "listeners: { a: { bind: nowhere } }", "`listeners.a.bind` is not"),
+    (
+        "upstreams: { o: { endpoints: ['o:1'] } }",
+        "upstreams: { o: { endpoint: [], endpoints: ['o:1'] } }",
+        "unknown key",
+    ),
+    ("plugins: {}", "plugins: { p: { module: 'builtin:nothing' } }", "no plugin `nothing` comes with"),
+    ("policies: {}", "policies: { l: [ { plugin: q } ] }", "this filter uses plugin `q`"),
+    (
+        "tenants: { t: { hosts: [t.test] } }",
+        "tenants: { t: { hosts: [t.test, 't.test:80'] } }",
+        "`t.test:80` is not a host",
+    ),
+    ("routes:", "routes:\n- { name: x, match: { path: /x }, upstream: u }", "sends to upstream `u`"),
+    (
+        "- { name: b, match: { path: /b }, upstream: o }",
+        "- { match: { path: /b }, upstream: o }",
+        "`name` is missing in",
+    ),
+    (
+        "- { name: c, match: { path: /c }, upstream: o }",
+        "- { name: c, match: { path: c }, upstream: o }",
+        "`c` is not a path pattern",
+    ),
+    (
+        "- { name: d, match: { path: /d }, upstream: o }",
+        "- { name: d, match: { path: '/d%' }, upstream: o, timeout: 1 }",
+        "`/d%` is not a path pattern",
+    ),
+];
+
+#[test]
+fn whichever_five_parts_of_a_file_are_wrong_each_is_reported() {
+    for wrong in (0_u32..1 << PARTS.len()).filter(|wrong| wrong.count_ones() == 5) {
+        let is_wrong = |index: usize| wrong >> index & 1 == 1;
+        let lines = PARTS.iter().enumerate().map(|(index, (right, bad, _))| if is_wrong(index) { bad } else { right });
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        let said = render(&from_text(Path::new("gateway.yaml"), &text).unwrap_err());
+        for (index, (.., message)) in PARTS.iter().enumerate() {
+            assert_eq!(said.contains(message), is_wrong(index), "{message}\n\n{text}\n\n{said}");
+        }
+    }
 }
