@@ -4,15 +4,17 @@
 //! reference §7. The chain never holds an exchange across a callback: the guest has the whole table then, and may touch any
 //! exchange of its VM. What it asks for is recorded, and acted on here after it has returned.
 
+mod settle;
+
 use bytes::Bytes;
 
 use crate::context::Owner;
 use crate::event::{Direction, End, Event, Part};
 use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
-use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause, OnFailure};
+use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause};
 use crate::flow::{Gate, Hold, Stage, WhenFull};
 use crate::headers::Headers;
-use crate::reply::{Asker, Details, Failure, LocalReply};
+use crate::reply::{Asker, Details, Failure};
 
 /// Feeds an event to an exchange; its effects are then ready to be drained. One that has ended ignores it.
 pub fn feed(exchanges: &mut Exchanges, filters: &mut impl Filters, id: ExchangeId, event: Event) {
@@ -474,89 +476,8 @@ impl<F: Filters> Walk<'_, F> {
         if std::mem::take(&mut station.resume) { Some(0) } else { Some(answer) }
     }
 
-    /// Applies a filter's failure policy.
-    fn fail(&mut self, index: FilterIndex) {
-        self.set_slot(index, Slot::Failed);
-        let Some(exchange) = self.exchange() else { return };
-        let policy = exchange.filter(index).map_or(OnFailure::Closed, |filter| filter.on_failure);
-        match policy {
-            OnFailure::Closed => exchange.ask(Asked::Fail(Failure::FilterFailed)),
-            // What it holds, in either direction, goes on without it.
-            OnFailure::Open => {
-                for direction in [Direction::Request, Direction::Response] {
-                    if let Some(station) = exchange.flow(direction).station(index) {
-                        station.resume = station.gate != Gate::Open;
-                    }
-                }
-            }
-        }
-    }
-
     fn is_interrupted(&self) -> bool {
         self.exchanges.get(self.id).is_none_or(|exchange| exchange.asked.is_some())
-    }
-
-    /// Does what was asked for, until nothing is left: failures, then replies, then resumes.
-    fn settle(&mut self) {
-        loop {
-            let Some(exchange) = self.exchange() else { return };
-            if let Some(index) = exchange.slots.iter().position(|slot| *slot == Slot::Orphaned) {
-                self.fail(index);
-            } else if let Some(asked) = exchange.asked.take() {
-                self.reply(asked);
-            } else if let Some((direction, index)) = exchange.take_resume() {
-                self.resume(direction, index);
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// Makes a local reply, or breaks the stream off where it is too late for one.
-    fn reply(&mut self, asked: Asked) {
-        let Some(exchange) = self.exchange() else { return };
-        if exchange.is_over(Direction::Response) {
-            // The client has its response; all that is left to refuse is the rest of the request.
-            return exchange.request.close();
-        }
-        let reply = match asked {
-            Asked::Close => return exchange.abort(Failure::FilterClosed),
-            Asked::Reply(reply) => reply,
-            Asked::Fail(failure) => {
-                let id = exchange.facts().and_then(|facts| facts.request_id.to_str().ok()).unwrap_or_default();
-                LocalReply::failure(failure, &exchange.asker, id)
-            }
-        };
-        if exchange.response.stage == Stage::Sent {
-            let failure = match reply.details {
-                Details::Gateway(failure) => failure,
-                Details::Filter(_) => Failure::FilterClosed,
-            };
-            return exchange.abort(failure);
-        }
-        let seen_by_filters = exchange.stand == Stand::Requesting;
-        exchange.details = Some(reply.details.clone());
-        exchange.stand = Stand::Replying;
-        exchange.request.close();
-        let filters = exchange.chain.len();
-        exchange.response.reset(filters);
-        let upstream_failed = matches!(reply.details, Details::Gateway(failure) if failure.is_upstream());
-        if upstream_failed {
-            exchange.entered = filters;
-        }
-        let (headers, body) = reply.compose(&exchange.asker);
-        exchange.response.bodiless = exchange.asker.head;
-        exchange.response.begin(headers, End::from_bool(body.is_empty()));
-        if !seen_by_filters {
-            // It replaces a response the filters have begun to see: it goes straight to the client.
-            exchange.response.send_head(false, exchange.chain.looks_back());
-            let _whole = exchange.response.send_body(body, End::Yes, false);
-            return;
-        }
-        self.walk_head(Direction::Response, 0);
-        if !body.is_empty() && !self.is_interrupted() {
-            self.walk(Direction::Response, 0, Part::Body(body, End::Yes));
-        }
     }
 
     /// The filter's last callbacks; whatever it answers or asks for no longer matters.
@@ -593,28 +514,6 @@ impl Exchange {
     /// Whether the filter is alive and exports the callback.
     fn listens(&self, index: FilterIndex, export: Export) -> bool {
         self.exports(index, export) && self.slots.get(index) != Some(&Slot::Failed)
-    }
-
-    /// Records a wish; the first one counts, as on Envoy.
-    pub(crate) fn ask(&mut self, asked: Asked) {
-        if self.stand != Stand::Ending {
-            self.asked.get_or_insert(asked);
-        }
-    }
-
-    fn take_resume(&mut self) -> Option<(Direction, FilterIndex)> {
-        [Direction::Request, Direction::Response].into_iter().find_map(|direction| {
-            let stations = &mut self.flow(direction).stations;
-            let index = stations.iter_mut().position(|station| std::mem::take(&mut station.resume))?;
-            Some((direction, index))
-        })
-    }
-
-    fn abort(&mut self, failure: Failure) {
-        self.details = Some(Details::Gateway(failure));
-        self.stand = Stand::Replying;
-        self.request.close();
-        self.response.abort(failure);
     }
 }
 

@@ -286,7 +286,7 @@ mod tests {
         let reply = LocalReply::failure(Failure::NoRoute, &Asker::default(), "id-1\"");
         assert_eq!(
             shown(reply, &Asker::default()),
-            ":status=404 content-type=application/problem+json content-length=107 \
+            ":status=404 content-type=application/problem+json content-length=114 \
              [{\"type\":\"about:blank\",\"title\":\"No route matches this request\",\"status\":404,\"code\":\"no_route\",\"request_id\":\"id-1\"}\n]"
         );
     }

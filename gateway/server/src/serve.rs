@@ -289,3 +289,7 @@ fn take_in(worker: &Worker, id: ExchangeId, answer: Answer) -> (Headers, Incomin
     }
     (Headers::response(head.status, head.headers), body, answer.lease)
 }
+#[cfg(test)]
+mod sizes { use super::*; #[test] fn sizes() { 
+ eprintln!("Headers {} Effect {} Part {} ResponseBody {} RequestBody {} Req {} Resp {} Ticket {} Answer {} Described {} Incoming {} Facts {} HeaderMap {}", size_of::<Headers>(), size_of::<Effect>(), size_of::<Part>(), size_of::<ResponseBody>(), size_of::<RequestBody>(), size_of::<Request<RequestBody>>(), size_of::<Response<ResponseBody>>(), size_of::<Ticket>(), size_of::<Answer>(), size_of::<Described>(), size_of::<Incoming>(), size_of::<Facts>(), size_of::<HeaderMap>());
+ fn fs<A,B,C,F:Future>(_: fn(A,B,C)->F)->usize{ size_of::<F>() } eprintln!("serve fut {}", fs(serve)); } }

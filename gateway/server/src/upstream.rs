@@ -92,7 +92,8 @@ impl Upstream {
             return Ok((lease, Origin::KeptAlive));
         }
         let target = self.spec.endpoints.get(endpoint.get()).ok_or(SendError::Connect)?;
-        match connect::connect(target, self.spec.protocol, self.spec.timeouts.connect).await {
+        // Boxed, since it is rare and large, and every exchange would carry its state.
+        match Box::pin(connect::connect(target, self.spec.protocol, self.spec.timeouts.connect)).await {
             Ok(connection) => {
                 lease.address = Some(connection.address());
                 if let Some(shared) = connection.shared() {

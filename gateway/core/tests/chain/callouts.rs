@@ -10,6 +10,8 @@ use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::VmIndex;
 use portcullis_core::host::{GuestCallout, Host};
 
+type Pairs<'a> = &'a [(&'a [u8], &'a [u8])];
+
 const HEAD: [(&[u8], &[u8]); 3] = [(b":method", b"POST"), (b":path", b"/check"), (b"host", b"authz.test")];
 
 /// A guest's root context, in a callback of its own.
@@ -27,7 +29,7 @@ impl Guest {
         Self { exchanges: Exchanges::default(), contexts }
     }
 
-    fn call(&mut self, upstream: &[u8], head: &[(&[u8], &[u8])], timeout_ms: u32) -> Result<u32, Status> {
+    fn call(&mut self, upstream: &[u8], head: Pairs<'_>, timeout_ms: u32) -> Result<u32, Status> {
         let mut host = Host { exchanges: &mut self.exchanges, contexts: &mut self.contexts };
         let callout = GuestCallout { upstream, body: b"body", timeout_ms };
         host.http_call(callout, head.iter().copied(), [(&b"t"[..], &b"1"[..])].into_iter())
@@ -57,7 +59,7 @@ fn a_time_of_zero_or_beyond_the_limit_is_the_limit() {
 
 #[test]
 fn what_cannot_be_called_is_a_bad_argument_and_starts_nothing() {
-    let cases: [(&str, &[u8], &[(&[u8], &[u8])], u32); 7] = [
+    let cases: [(&str, &[u8], Pairs<'_>, u32); 7] = [
         ("an unknown upstream", b"other", &HEAD, 1),
         ("a name that is no text", b"\xff", &HEAD, 1),
         ("a time with the sign bit set", b"authz", &HEAD, 1 << 31),

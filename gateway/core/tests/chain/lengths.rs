@@ -465,3 +465,24 @@ fn a_filter_that_makes_trailers_takes_the_length_away_where_it_still_can() {
     "#]],
     );
 }
+
+#[test]
+fn a_body_behind_a_status_that_has_none_is_shown_to_nobody() {
+    check(
+        "a(response_headers: set :status=204, pause; response_body: reply 503)",
+        "GET / end; < 200; < body ab end; resume a response; wants",
+        expect![[r#"
+            > GET / end
+            a.request_headers 3 end     continue
+                upstream: GET / end
+            > < 200
+            a.response_headers 1        set :status=204, pause
+            > < body ab end
+            > resume a response
+            a.resume_response           resume response
+                client: 204 end
+            > wants
+                request: Nothing, response: Nothing
+        "#]],
+    );
+}

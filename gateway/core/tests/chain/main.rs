@@ -1,7 +1,10 @@
 //! The filter chain, by transcript: what its filters are called with, what they answer, and what the peers then receive.
 //!
-//! [`script`] is the language for filters, [`world`] for events, [`fake`] plays the one against the real `Host`, [`wire`] asserts
-//! what every message must keep. The remaining modules are the tests, one per subject of the ABI reference §7, and [`random`].
+//! [`script`] is the language for filters, [`world`] for events. [`fake`] keeps the VMs and [`scene`] plays one callback, both with
+//! the real tables and the real `Host`; [`wire`] asserts what every message must keep. The remaining modules are the tests, one per
+//! subject of the ABI reference, and [`random`].
+
+#![allow(clippy::too_many_lines, reason = "a test is as long as its transcript")]
 
 mod bodies;
 mod callouts;
@@ -15,6 +18,7 @@ mod pauses;
 mod properties;
 mod random;
 mod replies;
+mod scene;
 mod script;
 mod table;
 mod wire;

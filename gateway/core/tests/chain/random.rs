@@ -14,7 +14,7 @@ use portcullis_core::exchange::Wants;
 use crate::wire::Stage;
 use crate::world::World;
 
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 2000;
 
 #[test]
 fn wild_filters_never_break_a_message_and_every_exchange_ends() {
@@ -278,10 +278,10 @@ impl<'a> Player<'a> {
     /// The next part of the request: mostly when it is wanted, now and then a part that was on its way already.
     fn request(&mut self, index: usize) {
         let hurry = self.dice.one_in(8);
-        if self.wants(index, Direction::Request) == Wants::More || hurry {
-            if let Some(event) = self.script(index).request.pop_front() {
-                self.event(index, &event);
-            }
+        let wanted = self.wants(index, Direction::Request) == Wants::More;
+        let next = if wanted || hurry { self.script(index).request.pop_front() } else { None };
+        if let Some(event) = next {
+            self.event(index, &event);
         }
     }
 

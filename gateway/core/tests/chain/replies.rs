@@ -674,3 +674,23 @@ fn closing_breaks_the_stream_off_without_a_response() {
     "#]],
     );
 }
+
+#[test]
+fn closing_after_the_response_stops_only_the_request() {
+    check(
+        "a(request_body: close)",
+        "POST /; < 200 end; body ab; wants",
+        expect![[r#"
+        > POST /
+        a.request_headers 3         continue
+            upstream: POST /
+        > < 200 end
+        a.response_headers 1 end    continue
+            client: 200 end
+        > body ab
+        a.request_body 2            close
+        > wants
+            request: Closed, response: Nothing
+    "#]],
+    );
+}

@@ -37,28 +37,26 @@ impl Wire {
     /// Takes an effect in, checks that it may come here, and describes it.
     pub(crate) fn receive(&mut self, effect: Effect) -> String {
         assert!(!self.is_over(), "{effect:?} comes after the end");
-        let text = match effect {
+        let part = match effect {
             Effect::Abort(failure) => {
                 self.stage = Stage::Aborted;
                 return format!("abort {}", failure.code());
             }
-            Effect::Send(part) => {
-                let ends = part.end().is_end();
-                let text = match part {
-                    Part::Head(headers, _) => self.head(&headers, ends),
-                    Part::Body(data, _) => self.data(&data, ends),
-                    Part::Trailers(fields) => {
-                        assert_eq!(self.stage, Stage::Open, "trailers before the head");
-                        format!("trailers{}", fields_text(&Headers::trailers(fields)))
-                    }
-                };
-                if ends {
-                    self.end();
-                }
-                format!("{text}{}", if ends { " end" } else { "" })
+            Effect::Send(part) => part,
+        };
+        let ends = part.end().is_end();
+        let text = match part {
+            Part::Head(headers, _) => self.head(&headers, ends),
+            Part::Body(data, _) => self.data(&data, ends),
+            Part::Trailers(fields) => {
+                assert_eq!(self.stage, Stage::Open, "trailers before the head");
+                format!("trailers{}", fields_text(&Headers::trailers(fields)))
             }
         };
-        text
+        if ends {
+            self.end();
+        }
+        format!("{text}{}", if ends { " end" } else { "" })
     }
 
     fn head(&mut self, headers: &Headers, ends: bool) -> String {
