@@ -1,1 +1,32 @@
-//! Placeholder.
+//! What the end-to-end tests stand on: a gateway in this process, origins behind it, clients before it, guests in it.
+//!
+//! Everything goes over real sockets on ports the system chooses, and every wait has a deadline ([`PATIENCE`]): a test that
+//! would hang fails. What went wrong panics where it is noticed. **Invariant:** nothing is shared between two tests but the cache
+//! of compiled modules, so they can run at the same time and in any order.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code: what cannot go on panics")]
+
+pub mod client;
+pub mod gateway;
+pub mod guests;
+pub mod origin;
+pub mod pieces;
+pub mod raw;
+pub mod wire;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test fails. Far above what is needed, for machines that do other things too.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds that nobody would tell us of.
+///
+/// # Panics
+/// When it does not come to hold in time.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "it never came to be that {what}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}

@@ -157,8 +157,8 @@ impl Chain {
     /// A chain of these filters, nearest the client first.
     #[must_use]
     pub fn new(filters: Vec<ChainFilter>) -> Self {
-        let watches =
-            [Direction::Request, Direction::Response].map(|d| filters.iter().any(|filter| filter.exports.watches_body(d)));
+        let watches = [Direction::Request, Direction::Response]
+            .map(|d| filters.iter().any(|filter| filter.exports.watches_body(d)));
         let looks_back = filters.iter().any(|filter| filter.exports.looks_back());
         Self { filters: filters.into(), looks_back, watches }
     }

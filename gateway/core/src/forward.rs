@@ -120,13 +120,11 @@ mod tests {
 
     #[test]
     fn a_trusted_proxys_claims_are_kept_and_added_to() {
-        let given = [("x-forwarded-for", "203.0.113.9, 10.0.0.1"), ("x-forwarded-proto", "https"), ("x-request-id", "a")];
+        let given =
+            [("x-forwarded-for", "203.0.113.9, 10.0.0.1"), ("x-forwarded-proto", "https"), ("x-request-id", "a")];
         let (client, fields) = prepared(Peer::Trusted, &given);
         assert_eq!(client, "10.0.0.1");
-        assert_eq!(
-            fields,
-            "x-forwarded-for=203.0.113.9, 10.0.0.1, 192.0.2.7 x-forwarded-proto=https x-request-id=a"
-        );
+        assert_eq!(fields, "x-forwarded-for=203.0.113.9, 10.0.0.1, 192.0.2.7 x-forwarded-proto=https x-request-id=a");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
 use http_body::Body;
 use hyper::body::Incoming;
 use portcullis_core::context::{Callout, CalloutResponse};

@@ -32,6 +32,9 @@ enum Command {
         /// Where compiled modules are kept between starts
         #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
         cache: Option<PathBuf>,
+        /// How many VMs there may be, over all workers; address space is reserved for each
+        #[arg(long, value_name = "COUNT", env = "PORTCULLIS_MAX_VMS", value_parser = clap::value_parser!(u32).range(1..))]
+        max_vms: Option<u32>,
     },
     /// Check a configuration, and start nothing: exits with 0 if it can be used, with 1 if not
     Check {
@@ -57,9 +60,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             schema(&mut out)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { files, cache } => {
+        Command::Run { files, cache, max_vms } => {
             drop(out);
-            serve(&files, Options { cache }, |gateway| {
+            serve(&files, Options { cache, max_vms }, |gateway| {
                 for (name, address) in &gateway.listeners {
                     tracing::info!(listener = %name, %address, "serving");
                 }

@@ -57,11 +57,14 @@ pub(crate) fn guide(gateway: SocketAddr, admin: Option<SocketAddr>, config: &Pat
         "1. acme's orders need a token: 401, with the reason in WWW-Authenticate".to_owned(),
         curl("acme.test", &format!("http://{gateway}/orders/1")),
         String::new(),
-        "2. With one: 200, and the origin is told who it is in x-user. The key came from acme's identity provider".to_owned(),
+        "2. With one: 200, and the origin is told who it is in x-user. The key came from acme's identity provider"
+            .to_owned(),
         curl("acme.test", &format!("-H 'Authorization: Bearer {token}' http://{gateway}/orders/1")),
         String::new(),
         "3. Five requests where three are allowed: 200 200 200 429 429".to_owned(),
-        format!("  for i in 1 2 3 4 5; do curl -s -o /dev/null -w '%{{http_code}} ' -H 'Host: acme.test' http://{gateway}/status; done; echo"),
+        format!(
+            "  for i in 1 2 3 4 5; do curl -s -o /dev/null -w '%{{http_code}} ' -H 'Host: acme.test' http://{gateway}/status; done; echo"
+        ),
         String::new(),
         "4. The origin's password_hash and x-powered-by are gone, mail is called email".to_owned(),
         curl("acme.test", &format!("http://{gateway}/profiles/7")),
@@ -95,7 +98,9 @@ fn ok(body: impl Into<String>) -> Reply {
 fn orders(path: &str, user: Option<&str>) -> Reply {
     match path {
         "/orders" => ok(r#"[{"id":1,"total":"12.50"},{"id":2,"total":"7.00"}]"#),
-        "/broken" => Reply { status: StatusCode::INTERNAL_SERVER_ERROR, body: r#"{"error":"out of order"}"#.to_owned() },
+        "/broken" => {
+            Reply { status: StatusCode::INTERNAL_SERVER_ERROR, body: r#"{"error":"out of order"}"#.to_owned() }
+        }
         _ => ok(format!("{{\"origin\":\"orders\",\"path\":\"{path}\",\"user\":\"{}\"}}\n", user.unwrap_or("nobody"))),
     }
 }

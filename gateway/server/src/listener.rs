@@ -2,10 +2,14 @@
 //!
 //! Each worker has its own socket for every listener, and the kernel spreads connections over them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -14,7 +18,7 @@ use hyper_util::server::conn::auto;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 
 use crate::serve::serve;
@@ -60,6 +64,48 @@ fn bind_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// The open connections of one worker's socket, to be told when the gateway stops.
+///
+/// They look at a flag when they are woken, rather than wait for a signal: a request must not pay for that.
+#[derive(Default)]
+struct Open {
+    stopping: Cell<bool>,
+    tasks: RefCell<HashMap<u64, Waker>>,
+    closed: Notify,
+}
+
+impl Open {
+    /// Lets every connection finish what it is at, and waits for that.
+    async fn stop(&self) {
+        self.stopping.set(true);
+        self.tasks.borrow().values().for_each(Waker::wake_by_ref);
+        while !self.tasks.borrow().is_empty() {
+            self.closed.notified().await;
+        }
+    }
+}
+
+/// One connection among [`Open`], for as long as it lives.
+struct Member {
+    open: Rc<Open>,
+    id: u64,
+}
+
+impl Member {
+    async fn join(open: Rc<Open>, id: u64) -> Self {
+        let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        open.tasks.borrow_mut().insert(id, task);
+        Self { open, id }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.open.tasks.borrow_mut().remove(&self.id);
+        self.open.closed.notify_one();
+    }
+}
+
 /// Accepts and serves connections until the gateway stops, then lets those open finish what they are at.
 pub(crate) async fn run(
     worker: Rc<Worker>,
@@ -68,23 +114,20 @@ pub(crate) async fn run(
     mut phase: watch::Receiver<Phase>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let open = Rc::new(Cell::new(0_usize));
+    let open = Rc::new(Open::default());
     let mut next_id = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopping(&mut phase) => break,
+            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
                 next_id += 1;
-                open.set(open.get() + 1);
-                let open = open.clone();
-                let served = connection(worker.clone(), stream, peer, next_id, trusted.clone(), phase.clone());
-                spawn_local(async move {
-                    served.await;
-                    open.set(open.get() - 1);
-                });
+                let Ok(local) = stream.local_addr() else { continue };
+                let trusts_peer = is_trusted(&trusted, peer.ip());
+                let connection = Rc::new(Connection { id: next_id, peer, local, trusts_peer });
+                spawn_local(serve_connection(worker.clone(), open.clone(), stream, connection));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -93,45 +136,29 @@ pub(crate) async fn run(
         }
     }
     drop(listener);
-    while open.get() > 0 {
-        tokio::time::sleep(EXHAUSTED).await;
-    }
+    open.stop().await;
     Ok(())
 }
 
-async fn connection(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    id: u64,
-    trusted: Rc<[IpNet]>,
-    mut phase: watch::Receiver<Phase>,
-) {
-    let Ok(local) = stream.local_addr() else { return };
+async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream, connection: Rc<Connection>) {
     // Small answers must not wait for the client's acknowledgement of the ones before.
     let _best_effort = stream.set_nodelay(true);
-    let trusts_peer = is_trusted(&trusted, peer.ip());
-    let connection = Rc::new(Connection { id, peer, local, trusts_peer });
-    let telemetry = worker.telemetry.connection();
+    let (id, peer) = (connection.id, connection.peer);
+    let _member = Member::join(open.clone(), id).await;
+    let _counted = worker.telemetry.connection();
     let service = service_fn(move |request| serve(worker.clone(), connection.clone(), request));
     let builder = builder();
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = stopping(&mut phase) => {
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut told = false;
+    let ended = poll_fn(|cx| {
+        if open.stopping.get() && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();
-            served.await
         }
-    };
-    if let Err(error) = ended {
+        served.as_mut().poll(cx)
+    });
+    if let Err(error) = ended.await {
         tracing::debug!(%peer, %error, "connection ended");
     }
-    drop(telemetry);
-}
-
-/// Waits until the gateway stops, or is gone.
-async fn stopping(phase: &mut watch::Receiver<Phase>) {
-    let _gone = phase.wait_for(|phase| *phase == Phase::Stopping).await;
 }
 
 fn builder() -> auto::Builder<LocalExecutor> {

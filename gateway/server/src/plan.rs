@@ -4,7 +4,6 @@
 //! never do.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use portcullis_core::route::{Match, Request};
 use portcullis_vm::{Engine, EngineError, EngineOptions, LoadError, Module, RootSpec, Shared, VmSpec, Vms};
 
 use crate::config::snapshot::{FilterIndex, Plugin, PluginIndex, Snapshot, TenantIndex, UpstreamIndex};
+use crate::supervisor::Options;
 
 /// Why a snapshot cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +55,12 @@ struct VmKey {
 
 impl Plan {
     /// Compiles what is used and lays it out. Takes as long as compiling takes: keep it off the workers.
-    pub(crate) fn new(snapshot: Arc<Snapshot>, cache: Option<PathBuf>) -> Result<Self, PlanError> {
-        let max_memory = snapshot.plugins.iter().map(|plugin| plugin.limits.memory).max().unwrap_or(0);
-        let engine = Engine::new(EngineOptions { cache, max_memory, ..EngineOptions::default() })?;
+    pub(crate) fn new(snapshot: Arc<Snapshot>, options: Options) -> Result<Self, PlanError> {
+        let defaults = EngineOptions::default();
+        let memory = snapshot.plugins.iter().map(|plugin| plugin.limits.memory);
+        let max_memory = memory.max().unwrap_or(defaults.max_memory);
+        let max_vms = options.max_vms.unwrap_or(defaults.max_vms);
+        let engine = Engine::new(EngineOptions { cache: options.cache, max_vms, max_memory })?;
         let mut modules: HashMap<PluginIndex, Arc<Module>> = HashMap::new();
         let mut places: HashMap<VmKey, usize> = HashMap::new();
         let mut vms: Vec<VmSpec> = Vec::new();
@@ -154,7 +157,8 @@ fn fresh(text: &str) -> Arc<str> {
 }
 
 fn spec(snapshot: &Snapshot, plugin: &Plugin, tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
-    let upstreams = snapshot.visible_upstreams(tenant).map(|(name, index)| (Box::from(name), upstream_id(index))).collect();
+    let upstreams =
+        snapshot.visible_upstreams(tenant).map(|(name, index)| (Box::from(name), upstream_id(index))).collect();
     VmSpec {
         tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
         name: plugin.name.clone(),
@@ -204,9 +208,7 @@ impl Table {
         let request = Request { host, path: path.path(), query: path.query(), method, headers };
         match self.snapshot.router.find(&request) {
             Match::Route(route) => match (self.routes.get(route.0), self.snapshot.routes.get(route.0)) {
-                (Some(spot), Some(route)) => {
-                    (spot, Ok(upstream_id(route.upstream)))
-                }
+                (Some(spot), Some(route)) => (spot, Ok(upstream_id(route.upstream))),
                 _ => (&self.nowhere, Err(Failure::NoRoute)),
             },
             Match::NoRoute(owner) => {

@@ -25,7 +25,7 @@ use portcullis_core::reply::Failure;
 use crate::listener::Connection;
 use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source};
 use crate::request_id;
-use crate::upstream::{Answer, SendError};
+use crate::upstream::{Answer, Lease, SendError};
 use crate::worker::{Described, Ticket, Worker};
 
 /// A request that has been looked at and given a place.
@@ -51,40 +51,29 @@ pub(crate) async fn serve(
     if let Err(failure @ Failure::BadRequest) = target {
         worker.feed(id, Event::UpstreamFailed(failure));
     }
-    let ready = head(&worker, id, Direction::Request, &mut source).await;
-    let (mut answer_body, mut lease) = (None, None);
-    let ready = match ready {
-        Ready::Upstream(headers, end) => {
-            let body = request_body(&worker, id, source.take(), end);
-            match answer(&worker, id, target, headers, body).await {
-                Some(answer) => {
-                    let (fields, body, leased) = take_in(&worker, id, answer);
-                    lease = Some(leased);
-                    answer_body = (!body.is_end_stream()).then(|| Source::new(body));
-                    let end = End::from_bool(answer_body.is_none());
-                    worker.feed(id, Event::Response(Part::Head(fields, end)));
-                }
-                None => lease = None,
-            }
-            head(&worker, id, Direction::Response, &mut answer_body).await
+    let mut answered = Answered::default();
+    let mut ready = head(&worker, id, Direction::Request, &mut source).await;
+    if let Ready::Upstream(headers, end) = ready {
+        let body = request_body(&worker, id, source.take(), end);
+        // Boxed: hyper moves the whole future about, and this is most of it.
+        if let Some(answer) = Box::pin(answer(&worker, id, target, headers, body)).await {
+            answered = take_in(&worker, id, answer);
         }
-        other => other,
-    };
-    let (headers, end) = match ready {
-        Ready::Client(headers, end) => (headers, end),
-        Ready::Upstream(..) => return Err(fail(&mut ticket, Failure::UpstreamReset)),
-        Ready::Broken(failure) => return Err(fail(&mut ticket, failure)),
-    };
-    let source = match answer_body {
-        _ if worker.is_local_reply(id) => {
-            lease = None;
-            ResponseSource::Exchange
-        }
-        None => ResponseSource::Exchange,
-        Some(source) if worker.watches_body(id, Direction::Response) => ResponseSource::Fed(source),
-        Some(source) => source.into_body().map_or(ResponseSource::Exchange, ResponseSource::Passing),
-    };
-    Ok(response(ticket, headers, end, source, lease))
+        ready = head(&worker, id, Direction::Response, &mut answered.source).await;
+    }
+    match ready {
+        Ready::Client(headers, end) => Ok(response(ticket, headers, end, answered)),
+        Ready::Upstream(..) => Err(fail(&mut ticket, Failure::UpstreamReset)),
+        Ready::Broken(failure) => Err(fail(&mut ticket, failure)),
+    }
+}
+
+/// What is left of an upstream's answer once its head has been taken in.
+#[derive(Default)]
+struct Answered {
+    /// Its body, if it has one.
+    source: Option<Source>,
+    lease: Option<Lease>,
 }
 
 fn fail(ticket: &mut Ticket, failure: Failure) -> Broken {
@@ -92,13 +81,15 @@ fn fail(ticket: &mut Ticket, failure: Failure) -> Broken {
     Broken(failure)
 }
 
-fn response(
-    mut ticket: Ticket,
-    headers: Headers,
-    end: End,
-    source: ResponseSource,
-    lease: Option<crate::upstream::Lease>,
-) -> Response<ResponseBody> {
+fn response(mut ticket: Ticket, headers: Headers, end: End, answered: Answered) -> Response<ResponseBody> {
+    let (worker, id) = ticket.parts();
+    // Where a reply took over, the upstream's body is of no more use, nor is its connection.
+    let Answered { source, lease } = if worker.is_local_reply(id) { Answered::default() } else { answered };
+    let source = match source {
+        None => ResponseSource::Exchange,
+        Some(source) if worker.watches_body(id, Direction::Response) => ResponseSource::Fed(source),
+        Some(source) => source.into_body().map_or(ResponseSource::Exchange, ResponseSource::Passing),
+    };
     let (start, fields) = headers.into_parts();
     let status = match start {
         StartLine::Response { status } => status,
@@ -124,8 +115,9 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let peer = if connection.trusts_peer { Peer::Trusted } else { Peer::Stranger };
     let scheme = Scheme::Http;
-    let (client, request_id) =
-        forward::prepare_request(&mut head.headers, connection.peer.ip(), peer, scheme, || request_id::fresh(&worker.clock));
+    let (client, request_id) = forward::prepare_request(&mut head.headers, connection.peer.ip(), peer, scheme, || {
+        request_id::fresh(&worker.clock)
+    });
     let (spot, target) = match refused {
         Some(failure) => (worker.table.nowhere(), Err(failure)),
         None => worker.table.route(&head.method, &path, &head.headers),
@@ -188,9 +180,9 @@ async fn head(worker: &Rc<Worker>, id: ExchangeId, direction: Direction, source:
             }
             worker.wait(id, Direction::Response, cx);
             worker.wait(id, Direction::Request, cx);
-            let reads = source.as_mut().filter(|_| {
-                worker.watches_body(id, direction) && worker.wants(id, direction) == Wants::More
-            });
+            let reads = source
+                .as_mut()
+                .filter(|_| worker.watches_body(id, direction) && worker.wants(id, direction) == Wants::More);
             let Some(source) = reads else { return Poll::Pending };
             match source.poll_part(cx) {
                 Poll::Ready(Some(Ok(part))) => worker.feed(id, part_event(direction, part)),
@@ -234,9 +226,9 @@ fn request_body(worker: &Rc<Worker>, id: ExchangeId, source: Option<Source>, end
         return RequestBody::Empty;
     }
     match source {
-        Some(source) if !worker.watches_body(id, Direction::Request) => source
-            .into_body()
-            .map_or(RequestBody::Empty, |body| RequestBody::Passing(worker.clone(), id, body)),
+        Some(source) if !worker.watches_body(id, Direction::Request) => {
+            source.into_body().map_or(RequestBody::Empty, |body| RequestBody::Passing(worker.clone(), id, body))
+        }
         Some(source) => RequestBody::Fed(worker.clone(), id, source),
         None => RequestBody::Empty,
     }
@@ -274,22 +266,22 @@ async fn answer(
     match answered {
         Ok(answer) => return Some(answer),
         Err(SendError::Connect) => worker.feed(id, Event::UpstreamFailed(Failure::UpstreamConnect)),
-        Err(SendError::Reset) => worker.feed(id, Event::UpstreamFailed(worker.blamed(id).unwrap_or(Failure::UpstreamReset))),
+        Err(SendError::Reset) => {
+            worker.feed(id, Event::UpstreamFailed(worker.blamed(id).unwrap_or(Failure::UpstreamReset)))
+        }
         Err(SendError::BadRequest) => worker.feed(id, Event::UpstreamFailed(Failure::BadRequest)),
     }
     None
 }
 
 /// Takes in the head of an upstream's answer.
-fn take_in(worker: &Worker, id: ExchangeId, answer: Answer) -> (Headers, Incoming, crate::upstream::Lease) {
+fn take_in(worker: &Rc<Worker>, id: ExchangeId, answer: Answer) -> Answered {
     let (mut head, body) = answer.response.into_parts();
     strip_hop_by_hop(&mut head.headers);
     if let Some(address) = answer.lease.address {
         worker.went_to(id, address);
     }
-    (Headers::response(head.status, head.headers), body, answer.lease)
+    let end = End::from_bool(body.is_end_stream());
+    worker.feed(id, Event::Response(Part::Head(Headers::response(head.status, head.headers), end)));
+    Answered { source: (!end.is_end()).then(|| Source::new(body)), lease: Some(answer.lease) }
 }
-#[cfg(test)]
-mod sizes { use super::*; #[test] fn sizes() { 
- eprintln!("Headers {} Effect {} Part {} ResponseBody {} RequestBody {} Req {} Resp {} Ticket {} Answer {} Described {} Incoming {} Facts {} HeaderMap {}", size_of::<Headers>(), size_of::<Effect>(), size_of::<Part>(), size_of::<ResponseBody>(), size_of::<RequestBody>(), size_of::<Request<RequestBody>>(), size_of::<Response<ResponseBody>>(), size_of::<Ticket>(), size_of::<Answer>(), size_of::<Described>(), size_of::<Incoming>(), size_of::<Facts>(), size_of::<HeaderMap>());
- fn fs<A,B,C,F:Future>(_: fn(A,B,C)->F)->usize{ size_of::<F>() } eprintln!("serve fut {}", fs(serve)); } }

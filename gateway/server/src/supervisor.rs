@@ -58,6 +58,8 @@ pub enum RunError {
 pub struct Options {
     /// Where compiled modules are kept; nowhere if absent.
     pub cache: Option<PathBuf>,
+    /// How many VMs there may be over all workers; the engine's default if absent.
+    pub max_vms: Option<u32>,
 }
 
 /// A running gateway. Dropping it stops it.
@@ -119,7 +121,7 @@ pub fn start(snapshot: Snapshot, options: Options) -> Result<Gateway, RunError> 
         AccessLog::Off => AccessLogTarget::Off,
     };
     let telemetry = Telemetry::new(target);
-    let plan = Arc::new(Plan::new(snapshot.clone(), options.cache)?);
+    let plan = Arc::new(Plan::new(snapshot.clone(), options)?);
     let (phase, watched) = watch::channel(Phase::Starting);
     let mut gateway = Gateway { listeners: Vec::new(), admin: None, phase, threads: Vec::new() };
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();

@@ -155,9 +155,9 @@ impl Worker {
         let State { exchanges, vms } = &mut *state;
         exchanges.now = self.clock.now();
         chain::feed(exchanges, vms, id, event);
-        let concerns_other = exchanges
-            .get(id)
-            .is_none_or(|exchange| exchange.has_effects(other) || exchange.wants(other, &exchanges.limits) == Wants::Closed);
+        let concerns_other = exchanges.get(id).is_none_or(|exchange| {
+            exchange.has_effects(other) || exchange.wants(other, &exchanges.limits) == Wants::Closed
+        });
         if concerns_other {
             self.wake(id, other);
         }
@@ -190,7 +190,9 @@ impl Worker {
     }
 
     fn wake(&self, id: ExchangeId, direction: Direction) {
-        if let Some(waker) = self.waiting.borrow_mut().get_mut(id.index()).and_then(|waiting| waiting.side(direction).take()) {
+        if let Some(waker) =
+            self.waiting.borrow_mut().get_mut(id.index()).and_then(|waiting| waiting.side(direction).take())
+        {
             waker.wake();
         }
     }

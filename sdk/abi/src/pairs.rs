@@ -114,9 +114,8 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    const EXAMPLE: &[u8] = &[
-        2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, b'a', 0, b'1', 0, b'b', 0, b'2', b'2', 0,
-    ];
+    const EXAMPLE: &[u8] =
+        &[2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, b'a', 0, b'1', 0, b'b', 0, b'2', b'2', 0];
 
     #[test]
     fn the_reference_example_is_written_byte_for_byte() {

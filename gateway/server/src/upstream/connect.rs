@@ -36,7 +36,11 @@ impl<F: Future + 'static> Executor<F> for LocalExecutor {
 }
 
 /// Connects, and starts the task that drives the connection; it ends with the connection.
-pub(super) async fn connect(endpoint: &Endpoint, protocol: Protocol, limit: Duration) -> Result<Connection, ConnectError> {
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    limit: Duration,
+) -> Result<Connection, ConnectError> {
     tokio::time::timeout(limit, open(endpoint, protocol)).await.map_err(|_| ConnectError::TimedOut(limit))?
 }
 
