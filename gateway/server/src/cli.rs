@@ -44,6 +44,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Print which functions of the Proxy-Wasm ABI and of WASI guests may import
+    Abi,
     /// Serve two tenants with all built-in policies, and say what to try
     Demo,
 }
@@ -58,6 +60,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Check { files } => Ok(check(&files, &mut out)?),
         Command::Schema => {
             schema(&mut out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Abi => {
+            out.write_all(abi().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Run { files, cache, max_vms } => {
@@ -160,4 +166,31 @@ pub fn print(diagnostics: &[Diagnostic], out: &mut impl Write) -> io::Result<()>
 /// When `out` cannot be written to.
 pub fn schema(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{:#}", config::schema())
+}
+
+/// `portcullis abi`: what guests may import, as the README shows it.
+#[must_use]
+pub fn abi() -> String {
+    let list = |implemented: bool| {
+        let rows = portcullis_vm::coverage().filter(|(_, is_implemented)| *is_implemented == implemented);
+        rows.map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
+    format!("Implemented: {}.\n\nImportable, but not implemented: {}.\n", list(true), list(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_shows_the_abi_as_it_is() {
+        let readme = include_str!("../../../README.md");
+        assert!(readme.contains(&abi()), "the README needs:\n{}", abi());
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
 }
