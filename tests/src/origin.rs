@@ -83,7 +83,9 @@ impl Answer {
     /// With another field.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.extend(fields(&[(name, value)]));
+        for (name, value) in &fields(&[(name, value)]) {
+            self.headers.append(name, value.clone());
+        }
         self
     }
 

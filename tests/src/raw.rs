@@ -1,14 +1,15 @@
 //! An origin that sends bytes: for answers no HTTP library would give, and for looking at every byte that arrives.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crate::wire::Wire;
 
-/// A running origin: each connection is handed to the test's closure, on a thread of its own, with its number from 1.
+/// A running origin: each connection is handed to the test's closure, on a thread of its own, with its number from 1, and closed
+/// when the closure returns. Dropped, it closes them all.
 pub struct RawOrigin {
     /// Where it listens.
     pub address: SocketAddr,
@@ -37,7 +38,6 @@ impl RawOrigin {
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let (counted, stopped, opened, serve) = (connections.clone(), stop.clone(), open.clone(), Arc::new(serve));
         let thread = thread::spawn(move || {
-            let mut serving = Vec::new();
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(Ordering::SeqCst) {
                     break;
@@ -45,10 +45,12 @@ impl RawOrigin {
                 let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
                 opened.lock().unwrap().extend(stream.try_clone().ok());
                 let serve = serve.clone();
-                serving.push(thread::spawn(move || serve(&mut Wire::new(stream), number)));
-            }
-            for serving in serving {
-                let _panicked = serving.join();
+                thread::spawn(move || {
+                    let mut wire = Wire::new(stream);
+                    serve(&mut wire, number);
+                    // The connection is also in `open`, so dropping the wire would not close it.
+                    let _already_gone = wire.stream().shutdown(Shutdown::Both);
+                });
             }
         });
         Self { address, connections, stop, open, thread: Some(thread) }
@@ -78,7 +80,7 @@ impl Drop for RawOrigin {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         for stream in self.open.lock().unwrap().drain(..) {
-            let _already_gone = stream.shutdown(std::net::Shutdown::Both);
+            let _already_gone = stream.shutdown(Shutdown::Both);
         }
         // Wakes the thread that accepts.
         let _woken = TcpStream::connect(self.address);

@@ -366,7 +366,7 @@ impl Exchange {
 #[derive(Debug, Default)]
 pub struct Exchanges {
     /// The limits they live under.
-    pub limits: Limits,
+    pub limits: Box<Limits>,
     /// The present. The worker sets it before it feeds an event.
     pub now: Time,
     /// Callouts guests have started; the worker takes them.
@@ -394,8 +394,8 @@ impl Exchanges {
         exchange.facts = Some(facts);
         exchange.chain = chain;
         exchange.stand = Stand::Requesting;
-        exchange.request.reset(filters);
-        exchange.response.reset(filters);
+        exchange.request.open(filters);
+        exchange.response.open(filters);
         exchange.slots.clear();
         exchange.slots.resize(filters, Slot::Idle);
         exchange.properties.clear();

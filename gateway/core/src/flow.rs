@@ -130,10 +130,15 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    /// Makes a flow that was reset ready for `filters` filters.
+    pub(crate) fn open(&mut self, filters: usize) {
+        self.stations.resize_with(filters, Station::default);
+    }
+
     /// Back to the beginning, for `filters` filters, keeping the memory.
     pub(crate) fn reset(&mut self, filters: usize) {
         self.stations.clear();
-        self.stations.resize_with(filters, Station::default);
+        self.open(filters);
         self.out.clear();
         self.stage = Stage::Waiting;
         (self.headers, self.trailers, self.new_trailers) = (None, None, None);
@@ -152,10 +157,15 @@ impl Flow {
         self.stations.get_mut(index)
     }
 
+    /// Whether no filter is there to change anything: the wire library has checked what the peer declared.
+    fn is_untouched(&self) -> bool {
+        self.stations.is_empty()
+    }
+
     /// Takes in a head.
     pub(crate) fn begin(&mut self, headers: Headers, end: End) {
         self.headers_end = end.is_end() || self.bodiless || !may_have_body(&headers);
-        self.announced = headers.content_length();
+        self.announced = if self.is_untouched() { None } else { headers.content_length() };
         self.headers = Some(headers);
     }
 
@@ -185,7 +195,8 @@ impl Flow {
 
     /// Sends the head, or parks it while a filter may still change how long the body is.
     pub(crate) fn send_head(&mut self, park: bool, keep: bool) {
-        let Some(headers) = self.headers.as_mut() else { return };
+        let untouched = self.is_untouched();
+        let Some(headers) = self.headers.as_mut().filter(|_| !untouched) else { return self.send_head_now(keep) };
         let length = headers.content_length();
         if length.is_some() && !self.headers_end && may_have_body(headers) {
             if park {
@@ -201,12 +212,13 @@ impl Flow {
     }
 
     fn send_head_now(&mut self, keep: bool) {
+        let untouched = self.is_untouched();
         let Some(headers) = self.headers.as_mut() else { return };
         let status = headers.status();
         let end = self.headers_end || !may_have_body(headers);
         if status == Some(StatusCode::NO_CONTENT) {
             headers.fields_mut().remove(header::CONTENT_LENGTH);
-        } else if end && !self.bodiless && status != Some(StatusCode::NOT_MODIFIED) {
+        } else if end && !untouched && !self.bodiless && status != Some(StatusCode::NOT_MODIFIED) {
             // The receiver would wait for what a filter declared, or a status that was 304 did.
             if headers.content_length().is_some_and(|length| length > 0) {
                 headers.fields_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
@@ -214,7 +226,7 @@ impl Flow {
         }
         let headers = if keep { self.headers.clone() } else { self.headers.take() };
         let Some(headers) = headers else { return };
-        self.declared = if end { None } else { headers.content_length() };
+        self.declared = if end || untouched { None } else { headers.content_length() };
         self.stage = if end { Stage::Done } else { Stage::Sent };
         self.out.push_back(Effect::Send(Part::Head(headers, End::from_bool(end))));
     }

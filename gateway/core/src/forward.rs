@@ -17,11 +17,29 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Whether the peer's own claims about where a request came from count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub enum Trust {
     /// One of the listener's `trusted_proxies`.
     Trusted,
     /// Anyone else.
     Stranger,
+}
+
+/// The other end of a client's connection; made once for all its requests.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    address: IpAddr,
+    /// The address as it is written in fields.
+    text: HeaderValue,
+    trust: Trust,
+}
+
+impl Peer {
+    /// A peer at this address.
+    #[must_use]
+    pub fn new(address: IpAddr, trust: Trust) -> Self {
+        let text = HeaderValue::from_str(&address.to_string());
+        Self { address, text: text.unwrap_or_else(|_| HeaderValue::from_static("unknown")), trust }
+    }
 }
 
 /// Rewrites a request's fields for the upstream and says who the client is.
@@ -30,36 +48,31 @@ pub enum Peer {
 /// id is kept if it is short and printable, since callers correlate by it, and otherwise replaced by `fresh_id`.
 pub fn prepare_request(
     fields: &mut HeaderMap,
-    peer_address: IpAddr,
-    peer: Peer,
+    peer: &Peer,
     scheme: Scheme,
     fresh_id: impl FnOnce() -> HeaderValue,
 ) -> (IpAddr, HeaderValue) {
     strip_hop_by_hop(fields);
-    fields.remove(header::EXPECT);
-    let client = match peer {
-        Peer::Trusted => forwarded_client(fields).unwrap_or(peer_address),
-        Peer::Stranger => peer_address,
-    };
-    if peer == Peer::Stranger {
-        fields.remove(header::FORWARDED);
-        fields.remove(FORWARDED_HOST);
-    }
-    let trail = match fields.get(FORWARDED_FOR).filter(|_| peer == Peer::Trusted) {
-        Some(earlier) => {
-            let mut trail = earlier.as_bytes().to_vec();
-            trail.extend_from_slice(format!(", {peer_address}").as_bytes());
-            HeaderValue::from_bytes(&trail).ok()
+    let mut client = peer.address;
+    let mut trail = peer.text.clone();
+    let mut proto = HeaderValue::from_static(scheme.as_str());
+    // One pass over the few names there are, since most requests make no claims.
+    if fields.keys().any(makes_claims) {
+        fields.remove(header::EXPECT);
+        match peer.trust {
+            Trust::Stranger => {
+                fields.remove(header::FORWARDED);
+                fields.remove(FORWARDED_HOST);
+            }
+            Trust::Trusted => {
+                client = forwarded_client(fields).unwrap_or(client);
+                trail = fields.get(FORWARDED_FOR).and_then(|earlier| longer_trail(earlier, &trail)).unwrap_or(trail);
+                proto = fields.get(FORWARDED_PROTO).cloned().unwrap_or(proto);
+            }
         }
-        None => None,
-    };
-    let trail = trail.or_else(|| address_value(peer_address));
-    if let Some(trail) = trail {
-        fields.insert(FORWARDED_FOR, trail);
     }
-    if peer == Peer::Stranger || !fields.contains_key(FORWARDED_PROTO) {
-        fields.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
-    }
+    fields.insert(FORWARDED_FOR, trail);
+    fields.insert(FORWARDED_PROTO, proto);
     let id = fields.get(REQUEST_ID).filter(|id| is_request_id(id.as_bytes())).cloned();
     let id = id.unwrap_or_else(|| {
         let id = fresh_id();
@@ -69,13 +82,13 @@ pub fn prepare_request(
     (client, id)
 }
 
-fn address_value(address: IpAddr) -> Option<HeaderValue> {
-    use std::io::Write as _;
-    let mut text = [0_u8; 46];
-    let mut rest = &mut text[..];
-    write!(rest, "{address}").ok()?;
-    let left = rest.len();
-    HeaderValue::from_bytes(text.get(..46 - left)?).ok()
+/// Whether a field says something that only a trusted proxy may say, or that ends here.
+fn makes_claims(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "expect" | "forwarded" | "x-forwarded-host" | "x-forwarded-for" | "x-forwarded-proto")
+}
+
+fn longer_trail(earlier: &HeaderValue, peer: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(&[earlier.as_bytes(), b", ", peer.as_bytes()].concat()).ok()
 }
 
 fn is_request_id(id: &[u8]) -> bool {
@@ -92,14 +105,14 @@ fn forwarded_client(fields: &HeaderMap) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn prepared(peer: Peer, given: &[(&'static str, &'static str)]) -> (String, String) {
+    fn prepared(trust: Trust, given: &[(&'static str, &'static str)]) -> (String, String) {
         let mut fields = HeaderMap::new();
         for (name, value) in given {
             fields.append(*name, HeaderValue::from_static(value));
         }
         let address = "192.0.2.7".parse().unwrap();
-        let (client, _) =
-            prepare_request(&mut fields, address, peer, Scheme::Http, || HeaderValue::from_static("fresh"));
+        let peer = Peer::new(address, trust);
+        let (client, _) = prepare_request(&mut fields, &peer, Scheme::Http, || HeaderValue::from_static("fresh"));
         let mut shown: Vec<_> = fields.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
         shown.sort_unstable();
         (client.to_string(), shown.join(" "))
@@ -113,7 +126,7 @@ mod tests {
             ("x-forwarded-host", "evil"),
             ("forwarded", "for=10.0.0.1"),
         ];
-        let (client, fields) = prepared(Peer::Stranger, &given);
+        let (client, fields) = prepared(Trust::Stranger, &given);
         assert_eq!(client, "192.0.2.7");
         assert_eq!(fields, "x-forwarded-for=192.0.2.7 x-forwarded-proto=http x-request-id=fresh");
     }
@@ -122,14 +135,14 @@ mod tests {
     fn a_trusted_proxys_claims_are_kept_and_added_to() {
         let given =
             [("x-forwarded-for", "203.0.113.9, 10.0.0.1"), ("x-forwarded-proto", "https"), ("x-request-id", "a")];
-        let (client, fields) = prepared(Peer::Trusted, &given);
+        let (client, fields) = prepared(Trust::Trusted, &given);
         assert_eq!(client, "10.0.0.1");
         assert_eq!(fields, "x-forwarded-for=203.0.113.9, 10.0.0.1, 192.0.2.7 x-forwarded-proto=https x-request-id=a");
     }
 
     #[test]
     fn a_request_id_that_cannot_be_logged_safely_is_replaced() {
-        let (_, fields) = prepared(Peer::Stranger, &[("x-request-id", "a b")]);
+        let (_, fields) = prepared(Trust::Stranger, &[("x-request-id", "a b")]);
         assert!(fields.ends_with("x-request-id=fresh"));
     }
 }

@@ -75,22 +75,29 @@ pub enum Refused {
     Full,
 }
 
-/// Fields that describe a connection rather than the message (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+/// Whether a field describes a connection rather than the message (RFC 9110 §7.6.1).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
+}
 
 /// Removes the headers that describe one connection rather than the message.
 ///
 /// Also those named in `Connection` (RFC 9110 §7.6.1). Keeps `TE: trailers`, which gRPC upstreams require, and drops every other
 /// `TE`. Runs before the first filter, so guests never see these headers.
 pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
+    // One pass over the few names there are, since most messages have none of these.
+    if !fields.keys().any(|name| is_hop_by_hop(name) || *name == header::TE) {
+        return;
+    }
     if let Some(named) = fields.remove(header::CONNECTION) {
         let named = named.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         for name in named.filter_map(|name| HeaderName::from_bytes(name).ok()) {
@@ -100,9 +107,8 @@ pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
             }
         }
     }
-    for name in HOP_BY_HOP.iter().skip(1) {
-        fields.remove(name);
-    }
+    let doomed: Vec<HeaderName> = fields.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    doomed.iter().for_each(|name| _ = fields.remove(name));
     if fields.get(header::TE).is_some_and(|te| te.as_bytes() != b"trailers") {
         fields.remove(header::TE);
     }
@@ -312,7 +318,7 @@ impl Headers {
             return self.put_pseudo(name, value);
         }
         let name = HeaderName::from_bytes(name).map_err(|_| Refused::Name)?;
-        if HOP_BY_HOP.contains(&name) {
+        if is_hop_by_hop(&name) {
             return Err(Refused::Framing);
         }
         let value = HeaderValue::from_bytes(value).map_err(|_| Refused::Value)?;

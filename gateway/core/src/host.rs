@@ -387,7 +387,7 @@ impl Host<'_> {
         pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>,
         trailers: impl Iterator<Item = (&'p [u8], &'p [u8])>,
     ) -> Result<u32, Status> {
-        let limits = self.exchanges.limits;
+        let limits = *self.exchanges.limits;
         if callout.timeout_ms >= 1 << 31 {
             return Err(Status::BadArgument);
         }

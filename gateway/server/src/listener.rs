@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
+use portcullis_core::forward::{Peer, Trust};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -36,10 +37,9 @@ const MAX_STREAMS: u32 = 100;
 /// A client's connection.
 pub(crate) struct Connection {
     pub(crate) id: u64,
-    pub(crate) peer: SocketAddr,
+    pub(crate) address: SocketAddr,
     pub(crate) local: SocketAddr,
-    /// The peer is one of the listener's trusted proxies.
-    pub(crate) trusts_peer: bool,
+    pub(crate) peer: Peer,
 }
 
 /// Binds one socket per worker to an address.
@@ -122,11 +122,11 @@ pub(crate) async fn run(
             _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, address)) => {
                 next_id += 1;
                 let Ok(local) = stream.local_addr() else { continue };
-                let trusts_peer = is_trusted(&trusted, peer.ip());
-                let connection = Rc::new(Connection { id: next_id, peer, local, trusts_peer });
+                let peer = Peer::new(address.ip(), trust(&trusted, address.ip()));
+                let connection = Rc::new(Connection { id: next_id, address, local, peer });
                 spawn_local(serve_connection(worker.clone(), open.clone(), stream, connection));
             }
             Err(error) => {
@@ -143,7 +143,7 @@ pub(crate) async fn run(
 async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream, connection: Rc<Connection>) {
     // Small answers must not wait for the client's acknowledgement of the ones before.
     let _best_effort = stream.set_nodelay(true);
-    let (id, peer) = (connection.id, connection.peer);
+    let (id, peer) = (connection.id, connection.address);
     let _member = Member::join(open.clone(), id).await;
     let _counted = worker.telemetry.connection();
     let service = service_fn(move |request| serve(worker.clone(), connection.clone(), request));
@@ -168,7 +168,7 @@ fn builder() -> auto::Builder<LocalExecutor> {
     builder
 }
 
-fn is_trusted(trusted: &[IpNet], peer: IpAddr) -> bool {
+fn trust(trusted: &[IpNet], peer: IpAddr) -> Trust {
     let peer = peer.to_canonical();
-    trusted.iter().any(|net| net.contains(&peer))
+    if trusted.iter().any(|net| net.contains(&peer)) { Trust::Trusted } else { Trust::Stranger }
 }

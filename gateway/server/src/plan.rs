@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use portcullis_core::context::UpstreamId;
 use portcullis_core::exchange::Place;
 use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, VmIndex};
@@ -201,10 +201,11 @@ impl Table {
     pub(crate) fn route(
         &self,
         method: &Method,
+        host: Option<&HeaderValue>,
         path: &PathAndQuery,
         headers: &HeaderMap,
     ) -> (&Spot, Result<UpstreamId, Failure>) {
-        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         let request = Request { host, path: path.path(), query: path.query(), method, headers };
         match self.snapshot.router.find(&request) {
             Match::Route(route) => match (self.routes.get(route.0), self.snapshot.routes.get(route.0)) {

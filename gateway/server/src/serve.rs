@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use portcullis_core::context::UpstreamId;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Facts, Wants};
-use portcullis_core::forward::{self, Peer};
+use portcullis_core::forward;
 use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
 
@@ -105,54 +105,71 @@ fn response(mut ticket: Ticket, headers: Headers, end: End, answered: Answered) 
 /// Looks at a request: what it is, where it came from, where it goes. Opens its exchange.
 fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming>) -> Admitted {
     let (mut head, body) = request.into_parts();
-    let refused = refusal(&head).err();
+    let noted = Noted::of(&head.headers);
+    let refused = refusal(&head, &noted).err();
+    let (mut host, user_agent) = (noted.host.cloned(), noted.user_agent.cloned());
     if let Some(authority) = head.uri.authority() {
         // An absolute target overrides `Host` (RFC 9112 §3.2.2); HTTP/2 has no `Host` to begin with.
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            head.headers.insert(header::HOST, host);
+        if let Ok(authority) = HeaderValue::from_str(authority.as_str()) {
+            head.headers.insert(header::HOST, authority.clone());
+            host = Some(authority);
         }
     }
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let peer = if connection.trusts_peer { Peer::Trusted } else { Peer::Stranger };
     let scheme = Scheme::Http;
-    let (client, request_id) = forward::prepare_request(&mut head.headers, connection.peer.ip(), peer, scheme, || {
-        request_id::fresh(&worker.clock)
-    });
+    let fresh_id = || request_id::fresh(&worker.clock);
+    let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, fresh_id);
     let (spot, target) = match refused {
         Some(failure) => (worker.table.nowhere(), Err(failure)),
-        None => worker.table.route(&head.method, &path, &head.headers),
+        None => worker.table.route(&head.method, host.as_ref(), &path, &head.headers),
     };
     let facts = Facts {
         // The port is the peer's own only while the peer is the client.
-        source: SocketAddr::new(client, if client == connection.peer.ip() { connection.peer.port() } else { 0 }),
+        source: SocketAddr::new(client, if client == connection.address.ip() { connection.address.port() } else { 0 }),
         destination: connection.local,
         protocol: protocol(head.version),
         connection_id: connection.id,
         request_id,
         place: spot.place.clone(),
     };
-    let described = Described {
-        method: head.method.clone(),
-        path: path.clone(),
-        host: head.headers.get(header::HOST).cloned(),
-        user_agent: head.headers.get(header::USER_AGENT).cloned(),
-    };
+    let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent };
     let ticket = worker.open(spot.chain.clone(), facts, described);
     Admitted { ticket, headers: Headers::request(head.method, scheme, path, head.headers), body, target }
 }
 
-/// Refuses what could be read in two ways, or asks for what is not served.
-fn refusal(head: &http::request::Parts) -> Result<(), Failure> {
-    let hosts = head.headers.get_all(header::HOST).iter().count();
-    let needs_host = head.version == Version::HTTP_11 && head.uri.authority().is_none();
-    let two_framings = has_both_framings(&head.headers);
-    let no_path = head.uri.path_and_query().is_none() || head.method == http::Method::CONNECT;
-    let bad_host = hosts > 1 || (needs_host && hosts == 0);
-    if bad_host || two_framings || no_path { Err(Failure::BadRequest) } else { Ok(()) }
+/// The fields of a request that the gateway itself looks at, found in one pass.
+#[derive(Default)]
+struct Noted<'a> {
+    hosts: usize,
+    host: Option<&'a HeaderValue>,
+    user_agent: Option<&'a HeaderValue>,
+    length: bool,
+    coding: bool,
 }
 
-fn has_both_framings(fields: &HeaderMap) -> bool {
-    fields.contains_key(header::TRANSFER_ENCODING) && fields.contains_key(header::CONTENT_LENGTH)
+impl<'a> Noted<'a> {
+    fn of(fields: &'a HeaderMap) -> Self {
+        let mut noted = Self::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                "host" => (noted.hosts, noted.host) = (noted.hosts + 1, Some(value)),
+                "user-agent" => noted.user_agent = Some(value),
+                "content-length" => noted.length = true,
+                "transfer-encoding" => noted.coding = true,
+                _ => {}
+            }
+        }
+        noted
+    }
+}
+
+/// Refuses what could be read in two ways, or asks for what is not served.
+fn refusal(head: &http::request::Parts, noted: &Noted<'_>) -> Result<(), Failure> {
+    let needs_host = head.version == Version::HTTP_11 && head.uri.authority().is_none();
+    let two_framings = noted.length && noted.coding;
+    let no_path = head.uri.path_and_query().is_none() || head.method == http::Method::CONNECT;
+    let bad_host = noted.hosts > 1 || (needs_host && noted.hosts == 0);
+    if bad_host || two_framings || no_path { Err(Failure::BadRequest) } else { Ok(()) }
 }
 
 fn protocol(version: Version) -> &'static str {
