@@ -2,10 +2,20 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "what cannot go on in a test panics; the lints exempt only test functions"
+    clippy::too_many_lines,
+    reason = "what cannot go on in a test panics, and a test is as long as its table; the lints exempt only test functions"
 )]
 
+mod admin;
 mod bodies;
+mod callouts;
+mod clients;
+mod config;
+mod failures;
+mod filters;
+mod foreign;
+mod plugins;
 mod proxy;
 mod refusals;
+mod tenants;
 mod upstreams;

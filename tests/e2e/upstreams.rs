@@ -111,11 +111,18 @@ fn a_body_that_breaks_off_looks_broken_off() {
             let answer = gateway.h2().ask("GET", "/", &[], []);
             assert!(answer.is_err() || !answer.unwrap().complete, "{filters} {head} over HTTP/2");
         }
-        let origin = Origin::always(Answer::status(200).data("abc").broken());
+        let gate = Gate::default();
+        let origin = Origin::always(Answer::status(200).data("abc").wait(&gate).broken());
         let gateway = Gateway::in_front_of(&origin, filters);
-        let answer = gateway.h2().ask("GET", "/h2/", &[], []).unwrap();
-        assert!(!answer.complete, "{filters}: HTTP/2 on both sides");
-        assert!(!gateway.get("/h2/").complete, "{filters}: HTTP/2 above only");
+        let mut client = gateway.client();
+        client.send("GET /h2/ HTTP/1.1\r\nhost: test\r\n\r\n");
+        let head = client.0.head().unwrap();
+        let h2 = gateway.h2();
+        let mut body = h2.begin("/h2/").into_body();
+        gate.open();
+        assert!(!client.0.body(head).complete, "{filters}: HTTP/2 above only");
+        assert_eq!(h2.data(&mut body).unwrap().as_deref(), Some(&b"abc"[..]));
+        assert!(h2.data(&mut body).is_err(), "{filters}: HTTP/2 on both sides");
     }
 }
 

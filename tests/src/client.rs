@@ -1,6 +1,5 @@
 //! Clients: HTTP/1.1 as bytes, and HTTP/2 with prior knowledge.
 
-use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
@@ -191,11 +190,15 @@ impl H2 {
 
     /// The next piece of a body; nothing at its end.
     ///
+    /// # Errors
+    /// When the stream is reset.
+    ///
     /// # Panics
-    /// When there is none in time, or the stream is reset.
-    pub fn data(&self, body: &mut Incoming) -> Option<Bytes> {
+    /// When there is none in time.
+    pub fn data(&self, body: &mut Incoming) -> hyper::Result<Option<Bytes>> {
         let frame = async { tokio::time::timeout(PATIENCE, body.frame()).await.unwrap() };
-        self.runtime.block_on(frame).map(|frame| frame.unwrap().into_data().unwrap_or_default())
+        let frame = self.runtime.block_on(frame).transpose()?;
+        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
     }
 }
 
@@ -229,10 +232,4 @@ async fn whole(mut sender: SendRequest<Pieces>, request: Request<Pieces>) -> hyp
         }
     }
     Ok(H2Answer { status: head.status.as_u16(), headers: head.headers, body: body.into(), trailers, complete })
-}
-
-/// Whether an error means that the other side has gone, not that it was too slow.
-#[must_use]
-pub fn is_gone(error: &io::Error) -> bool {
-    !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }

@@ -98,13 +98,13 @@ pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
     if !fields.keys().any(|name| is_hop_by_hop(name) || *name == header::TE) {
         return;
     }
-    if let Some(named) = fields.remove(header::CONNECTION) {
-        let named = named.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        for name in named.filter_map(|name| HeaderName::from_bytes(name).ok()) {
-            // A client must not use `Connection` to take away what the gateway and its filters rely on.
-            if name != header::HOST && name != header::TE && name != header::CONTENT_LENGTH {
-                fields.remove(name);
-            }
+    let lists = fields.get_all(header::CONNECTION).iter();
+    let named = lists.flat_map(|list| list.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let named: Vec<_> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    for name in named {
+        // A client must not use `Connection` to take away what the gateway and its filters rely on.
+        if name != header::HOST && name != header::TE && name != header::CONTENT_LENGTH {
+            fields.remove(name);
         }
     }
     let doomed: Vec<HeaderName> = fields.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();

@@ -163,7 +163,8 @@ async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream,
 
 fn builder() -> auto::Builder<LocalExecutor> {
     let mut builder = auto::Builder::new(LocalExecutor);
-    builder.http1().half_close(false).keep_alive(true).pipeline_flush(true);
+    // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
+    builder.http1().half_close(false).keep_alive(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
     builder
 }

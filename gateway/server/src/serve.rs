@@ -43,6 +43,7 @@ pub(crate) async fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Broken> {
+    let version = request.version();
     let Admitted { mut ticket, headers, body, target } = admit(&worker, &connection, request);
     let id = ticket.parts().1;
     let end = End::from_bool(body.is_end_stream());
@@ -62,7 +63,13 @@ pub(crate) async fn serve(
         ready = head(&worker, id, Direction::Response, &mut answered.source).await;
     }
     match ready {
-        Ready::Client(headers, end) => Ok(response(ticket, headers, end, answered)),
+        Ready::Client(mut headers, end) => {
+            if version < Version::HTTP_2 && target == Err(Failure::BadRequest) {
+                // Whoever sent this may mean something else by what follows it.
+                headers.fields_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response(ticket, headers, end, answered))
+        }
         Ready::Upstream(..) => Err(fail(&mut ticket, Failure::UpstreamReset)),
         Ready::Broken(failure) => Err(fail(&mut ticket, failure)),
     }

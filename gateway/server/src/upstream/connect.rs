@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use super::pool::{Connection, Sender};
+use super::pool::{Connection, Driver, Sender};
 use crate::config::snapshot::{Endpoint, Protocol};
 
 /// Why there is no connection.
@@ -49,14 +49,14 @@ async fn open(endpoint: &Endpoint, protocol: Protocol) -> Result<Connection, Con
     stream.set_nodelay(true)?;
     let address = stream.peer_addr()?;
     let io = TokioIo::new(stream);
-    let sender = match protocol {
+    let (sender, driver) = match protocol {
         Protocol::Http1 => {
             let (sender, connection) = http1::handshake(io).await?;
-            spawn_local(async move {
+            let task = spawn_local(async move {
                 // How it ended is the exchange's news, told where it is waited for.
                 let _ended = connection.await;
             });
-            Sender::Http1(sender)
+            (Sender::Http1(sender), Some(Driver::new(task.abort_handle())))
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
@@ -65,8 +65,8 @@ async fn open(endpoint: &Endpoint, protocol: Protocol) -> Result<Connection, Con
             spawn_local(async move {
                 let _ended = connection.await;
             });
-            Sender::Http2(sender)
+            (Sender::Http2(sender), None)
         }
     };
-    Ok(Connection::new(sender, address))
+    Ok(Connection::new(sender, address, driver))
 }

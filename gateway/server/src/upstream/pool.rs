@@ -8,6 +8,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use portcullis_core::time::Time;
+use tokio::task::AbortHandle;
 
 use crate::message::RequestBody;
 
@@ -20,15 +21,32 @@ pub(super) enum Sender {
     Http2(http2::SendRequest<RequestBody>),
 }
 
+/// The task that drives a connection which only one exchange at a time uses. It ends with that use: left alone, a task that is
+/// stuck writing to an endpoint that does not read would hold the client's body, and with it the client's connection.
+pub(super) struct Driver(AbortHandle);
+
+impl Driver {
+    pub(super) fn new(task: AbortHandle) -> Self {
+        Self(task)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// An open connection.
 pub(super) struct Connection {
     sender: Sender,
     address: SocketAddr,
+    _driver: Option<Driver>,
 }
 
 impl Connection {
-    pub(super) fn new(sender: Sender, address: SocketAddr) -> Self {
-        Self { sender, address }
+    pub(super) fn new(sender: Sender, address: SocketAddr, driver: Option<Driver>) -> Self {
+        Self { sender, address, _driver: driver }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -39,7 +57,7 @@ impl Connection {
     pub(super) fn shared(&self) -> Option<Self> {
         match &self.sender {
             Sender::Http1(_) => None,
-            Sender::Http2(sender) => Some(Self { sender: Sender::Http2(sender.clone()), address: self.address }),
+            Sender::Http2(sender) => Some(Self::new(Sender::Http2(sender.clone()), self.address, None)),
         }
     }
 

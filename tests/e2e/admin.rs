@@ -1,0 +1,120 @@
+//! The gateway's own pages, its end, and its access log.
+
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+
+use portcullis_tests::client::Client;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::origin::{Answer, Origin};
+use portcullis_tests::pieces::Gate;
+use portcullis_tests::{eventually, guests};
+use serde_json::Value;
+
+#[test]
+fn the_pages_are_there_and_tell_the_truth() {
+    let origin = Origin::plain();
+    let gateway = Gateway::probed(&origin, "");
+    for (path, want) in [("/live", "live\n"), ("/ready", "ready\n")] {
+        let page = gateway.page(path);
+        assert_eq!((page.status(), page.text().as_str()), (200, want));
+    }
+    assert_eq!(gateway.page("/nothing").status(), 404);
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/").status(), 200);
+    }
+    let count = "http_server_request_duration_seconds_count";
+    eventually("the requests are counted", || gateway.metric(count, &["\"200\"", "http_route=\"/*\""]) == 3.0);
+    assert!(gateway.metric("portcullis_filter_calls_total", &["probe"]) >= 3.0);
+    assert_eq!(gateway.metric("portcullis_filter_instances", &["probe"]), 1.0);
+    let config: Value = serde_json::from_slice(&gateway.page("/config").body).unwrap();
+    assert!(config.to_string().contains(&origin.address.to_string()), "{config}");
+}
+
+#[test]
+fn secrets_are_not_on_the_pages() {
+    // The path of every test's own program is in the environment of no other.
+    let Ok(secret) = std::env::var("PATH") else { return };
+    let origin = Origin::plain();
+    let gateway = Gateway::start(
+        r#"
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins: { banner: {guest:banner} }
+filters: [{ plugin: banner, config: { header: x-banner, value: "${env:PATH}" } }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+        &[("origin", &origin)],
+    );
+    assert_eq!(gateway.get("/").get("x-banner"), Some(secret.as_str()));
+    for path in ["/config", "/metrics"] {
+        assert!(!gateway.page(path).text().contains(&secret), "{path}");
+    }
+}
+
+#[test]
+fn a_gateway_that_stops_finishes_what_it_has_begun() {
+    let gate = Gate::default();
+    let origin = Origin::always(Answer::status(200).data("begun").wait(&gate).data(" and done"));
+    let gateway = Gateway::in_front_of(&origin, "[]");
+    let address = gateway.address();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    let head = client.0.head().unwrap();
+    let idle = gateway.client();
+    let stopping = std::thread::spawn(move || gateway.into_inner().stop());
+    eventually("nobody accepts any more", || std::net::TcpStream::connect(address).is_err());
+    gate.open();
+    let answer = client.0.body(head);
+    assert_eq!((answer.text().as_str(), answer.complete), ("begun and done", true));
+    stopping.join().unwrap();
+    drop(idle);
+}
+
+/// The binary of the gateway, if cargo has built it beside the tests.
+fn binary() -> Option<std::path::PathBuf> {
+    let profile = std::env::current_exe().unwrap().ancestors().nth(2)?.to_owned();
+    Some(profile.join("portcullis")).filter(|path| path.is_file())
+}
+
+#[test]
+fn the_binary_writes_a_line_for_each_request_unless_it_is_told_not_to() {
+    let Some(binary) = binary() else {
+        eprintln!("SKIPPED: there is no portcullis binary beside the tests; `cargo build` makes it");
+        return;
+    };
+    for access_log in ["stdout", "off"] {
+        let origin = Origin::plain();
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = folder.path().join("portcullis.yaml");
+        let text = format!(
+            "version: 1\naccess_log: {access_log}\nlisteners: {{ main: {{ bind: \"{port}\" }} }}\n\
+             upstreams: {{ origin: {{ endpoints: [\"{origin}\"] }} }}\n\
+             routes: [{{ name: all, match: {{ path: \"/*\" }}, upstream: origin }}]\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let cache = guests::target().join("tmp").join("test-modules");
+        let mut process = Command::new(&binary)
+            .args(["run".as_ref(), config.as_os_str(), "--cache".as_ref(), cache.as_os_str()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("it listens", || std::net::TcpStream::connect(port).is_ok());
+        let answer = Client::connect(port).ask("GET", "/logged?a=b", &[("x-request-id", "id-7")], "");
+        assert_eq!(answer.status(), 200);
+        let ended = Command::new("kill").arg(process.id().to_string()).status().unwrap();
+        assert!(ended.success());
+        assert!(process.wait().unwrap().success(), "SIGTERM is a clean end");
+        let mut out = String::new();
+        process.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        if access_log == "off" {
+            assert_eq!(out, "");
+            continue;
+        }
+        let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 1, "{out}");
+        for told in ["id-7", "/logged", "via_upstream", "200"] {
+            assert!(out.contains(told), "{told}: {out}");
+        }
+    }
+}
