@@ -79,7 +79,7 @@ fn take_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::try_from(u32::from_le_bytes(*head)).ok()?, rest))
 }
 
-/// The bytes that [`write`] needs for these pairs.
+/// The bytes that [`write()`] needs for these pairs.
 pub fn size<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> usize {
     4 + pairs.map(|(key, value)| 8 + key.len() + 1 + value.len() + 1).sum::<usize>()
 }
