@@ -69,18 +69,8 @@ fn a_gateway_that_stops_finishes_what_it_has_begun() {
     drop(idle);
 }
 
-/// The binary of the gateway, if cargo has built it beside the tests.
-fn binary() -> Option<std::path::PathBuf> {
-    let profile = std::env::current_exe().unwrap().ancestors().nth(2)?.to_owned();
-    Some(profile.join("portcullis")).filter(|path| path.is_file())
-}
-
 #[test]
-fn the_binary_writes_a_line_for_each_request_unless_it_is_told_not_to() {
-    let Some(binary) = binary() else {
-        eprintln!("SKIPPED: there is no portcullis binary beside the tests; `cargo build` makes it");
-        return;
-    };
+fn the_command_writes_a_line_for_each_request_unless_it_is_told_not_to() {
     for access_log in ["stdout", "off"] {
         let origin = Origin::plain();
         let folder = tempfile::tempdir().unwrap();
@@ -93,7 +83,7 @@ fn the_binary_writes_a_line_for_each_request_unless_it_is_told_not_to() {
         );
         std::fs::write(&config, text).unwrap();
         let cache = guests::target().join("tmp").join("test-modules");
-        let mut process = Command::new(&binary)
+        let mut process = Command::new(env!("CARGO_BIN_EXE_gateway"))
             .args(["run".as_ref(), config.as_os_str(), "--cache".as_ref(), cache.as_os_str()])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

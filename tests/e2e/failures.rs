@@ -42,8 +42,9 @@ fn is_served_again(gateway: &Gateway) {
 fn a_failing_guest_costs_its_own_request_a_503() {
     let origin = Origin::plain();
     for (way, cause) in WAYS {
-        let gateway = failing(&origin, "closed");
-        for (number, place) in (1_u32..).zip(PLACES) {
+        for place in PLACES {
+            // One gateway each: a guest that keeps failing is left alone for longer and longer.
+            let gateway = failing(&origin, "closed");
             let answer = gateway.ask("POST", "/", &[("x-probe", &format!("{way}@{place}"))], "body");
             if place == "response_body" && answer.status() == 200 {
                 assert!(!answer.complete, "{way}@{place}: the head had gone out, the body must not look whole");
@@ -51,13 +52,17 @@ fn a_failing_guest_costs_its_own_request_a_503() {
                 let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
                 assert_eq!((answer.status(), &problem["code"]), (503, &Value::from("filter_failed")), "{way}@{place}");
             }
-            is_served_again(&gateway);
-            let traps = gateway.metric("portcullis_filter_traps_total", &[&format!("\"{cause}\""), "bad"]);
-            assert_eq!(traps, f64::from(number), "{way}@{place}: {}", gateway.page("/metrics").text());
+            assert_eq!(
+                gateway.ask("POST", "/", &[], "body").status(),
+                200,
+                "{way}@{place}: the next request is served"
+            );
+            let good = gateway.ask("GET", "/", &[("host", "good.test")], "");
+            assert_eq!((good.status(), good.get("x-probe-response")), (200, Some("seen")));
+            let traps = |with: &[&str]| gateway.metric("portcullis_filter_traps_total", with);
+            assert_eq!(traps(&[&format!("\"{cause}\""), "\"bad\""]), 1.0, "{way}@{place}");
+            assert_eq!(traps(&[]), 1.0, "{way}@{place}");
         }
-        let good = gateway.ask("GET", "/", &[("host", "good.test")], "");
-        assert_eq!((good.status(), good.get("x-probe-response")), (200, Some("seen")));
-        assert_eq!(gateway.metric("portcullis_filter_traps_total", &["good"]), 0.0);
     }
 }
 

@@ -164,6 +164,9 @@ fn headers_of_one_connection_stay_on_it() {
     let sent = [
         ("connection", "x-secret, keep-alive, te"),
         ("x-secret", "1"),
+        // A second line of the same field counts like the first.
+        ("connection", "x-hidden"),
+        ("x-hidden", "1"),
         ("keep-alive", "300"),
         ("proxy-connection", "keep-alive"),
         ("te", "trailers"),
@@ -172,7 +175,8 @@ fn headers_of_one_connection_stay_on_it() {
     ];
     let answer = gateway.ask("GET", "/", &sent, "");
     let seen = origin.last();
-    for name in ["x-secret", "keep-alive", "proxy-connection", "upgrade", "connection", "transfer-encoding"] {
+    for name in ["x-secret", "x-hidden", "keep-alive", "proxy-connection", "upgrade", "connection", "transfer-encoding"]
+    {
         assert_eq!(seen.get(name), None, "{name} reached the origin");
     }
     assert_eq!((seen.get("x-kept"), seen.get("te")), (Some("1"), Some("trailers")));

@@ -1,7 +1,8 @@
 //! How much memory an idle VM takes: starts many in one process and asks the system.
 //!
-//! `density [VMS [MODULE.wasm]]`: 500 of the benches' own guest unless told otherwise. Page tables are counted apart, since they
-//! are nobody's resident memory and still must be paid for; each VM's memory lies in address space of its own.
+//! `density [VMS [MODULE.wasm]]`: 500 of the benches' own guest unless told otherwise. That guest never touches its memory, so its
+//! figure is what the host keeps for a VM; a plugin's adds the pages that it writes to while it starts. Page tables are counted
+//! apart: they are nobody's resident memory and still must be paid for, since each VM's memory has address space of its own.
 
 use std::sync::Arc;
 use std::time::Instant;
