@@ -120,6 +120,5 @@ fn a_reply_is_sent_once_the_callout_is_back() {
     let origin = Origin::plain();
     let gateway = with_helper(&origin, &origin);
     let answer = gateway.ask("GET", "/", &[("x-probe", "callout=helper reply=401@callout")], "");
-    assert!([200, 401].contains(&answer.status()), "{answer:?}");
-    assert_eq!(answer.get("x-probe-reply"), Some("callout"));
+    assert_eq!((answer.status(), answer.get("x-probe-reply")), (401, Some("callout")));
 }

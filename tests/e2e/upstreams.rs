@@ -228,15 +228,31 @@ fn an_endpoint_that_is_down_is_passed_over() {
 
 #[test]
 fn a_kept_connection_that_has_died_costs_no_request() {
-    // Every connection serves one request, promises more, and closes.
-    let origin = RawOrigin::start(|wire, _| {
+    // Every connection serves one request, promises more, closes, and says that it has.
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let origin = RawOrigin::start(move |wire, _| {
         let _request = wire.message();
         let _gone = wire.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        let _closed = wire.stream().shutdown(std::net::Shutdown::Both);
+        let _test_is_over = tell.lock().unwrap().send(());
     });
-    let gateway = Gateway::in_front_of(&origin, "[]");
+    let other = Origin::plain();
+    let gateway = Gateway::start(
+        r#"
+upstreams: { origin: { endpoints: ["{origin}"] }, other: { endpoints: ["{other}"] } }
+routes:
+  - { name: all, match: { path: "/*" }, upstream: origin }
+  - { name: other, match: { path: /other }, upstream: other }
+"#,
+        &[("origin", &origin), ("other", &other)],
+    );
     let mut client = gateway.client();
     for count in 1..=20 {
         assert_eq!(client.get("/").status(), 200, "request {count}");
+        told.recv_timeout(portcullis_tests::PATIENCE).unwrap();
+        // While the worker serves this, it learns of the end. What is written before it has cannot be sent again.
+        assert_eq!(client.get("/other").status(), 200);
     }
     assert_eq!(origin.connections(), 20);
 }

@@ -53,7 +53,8 @@ impl HttpContext for Filter {
         let token = self.get_http_request_header("x-token").unwrap_or_default();
         self.set_http_request_header("x-greeting", Some(&self.greeting));
         self.set_http_request_header("content-length", None);
-        let headers = vec![(":method", "GET"), (":path", "/authorize"), (":authority", "authorizer"), ("x-token", &token)];
+        let headers =
+            vec![(":method", "GET"), (":path", "/authorize"), (":authority", "authorizer"), ("x-token", &token)];
         match self.dispatch_http_call("origin", headers, None, vec![], Duration::from_secs(5)) {
             Ok(_) => Action::Pause,
             Err(_) => Action::Continue,
