@@ -213,7 +213,8 @@ impl Headers {
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         match name.first() {
             Some(b':') => self.pseudo().find(|(pseudo, _)| *pseudo == name).map(|(_, value)| value),
-            _ => self.fields.get(HeaderName::from_bytes(name).ok()?).map(HeaderValue::as_bytes),
+            // By its text: building a name would allocate for every one that is not a standard one.
+            _ => self.fields.get(str::from_utf8(name).ok()?).map(HeaderValue::as_bytes),
         }
     }
 
@@ -223,7 +224,7 @@ impl Headers {
         if name.first() == Some(&b':') {
             return self.get(name).map(<[u8]>::to_vec);
         }
-        let mut values = self.fields.get_all(HeaderName::from_bytes(name).ok()?).iter().map(HeaderValue::as_bytes);
+        let mut values = self.fields.get_all(str::from_utf8(name).ok()?).iter().map(HeaderValue::as_bytes);
         let mut joined = values.next()?.to_vec();
         for value in values {
             joined.push(b',');
@@ -297,7 +298,7 @@ impl Headers {
             (b":path", StartLine::Request { path, .. }) => *path = None,
             (b":authority", StartLine::Request { .. }) => _ = self.fields.remove(header::HOST),
             _ => {
-                if let Ok(name) = HeaderName::from_bytes(name) {
+                if let Ok(name) = str::from_utf8(name) {
                     self.fields.remove(name);
                 }
             }
