@@ -393,29 +393,17 @@ impl<F: Filters> Walk<'_, F> {
         if head_is_here && gate != Gate::Open {
             self.walk_head(direction, step);
         }
-        let has_body = ended || !data.is_empty();
-        let body = Part::Body(data, End::from_bool(ended && !trailers));
-        let trailing = Part::Trailers(http::HeaderMap::new());
-        match gate {
-            Gate::Open => {}
-            Gate::StopAll(_) => {
-                // The filter has seen none of this yet.
-                let own_step = step.saturating_sub(1);
-                if has_body && !self.is_interrupted() {
-                    self.walk(direction, own_step, body);
-                }
-                if trailers && !self.is_interrupted() {
-                    self.walk(direction, own_step, trailing);
-                }
-            }
-            Gate::HoldHead | Gate::StopBody | Gate::StopTrailers => {
-                if has_body && !self.is_interrupted() {
-                    self.walk(direction, step, body);
-                }
-                if trailers && !self.is_interrupted() {
-                    self.walk(direction, step, trailing);
-                }
-            }
+        let step = match gate {
+            Gate::Open => return,
+            // The filter has seen none of this yet.
+            Gate::StopAll(_) => step.saturating_sub(1),
+            Gate::HoldHead | Gate::StopBody | Gate::StopTrailers => step,
+        };
+        if (ended || !data.is_empty()) && !self.is_interrupted() {
+            self.walk(direction, step, Part::Body(data, End::from_bool(ended && !trailers)));
+        }
+        if trailers && !self.is_interrupted() {
+            self.walk(direction, step, Part::Trailers(http::HeaderMap::new()));
         }
     }
 

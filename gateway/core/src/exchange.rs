@@ -235,22 +235,6 @@ impl Exchange {
         }
     }
 
-    /// Whether more of this direction's message should be read now. Not reading is how back-pressure works: what was read before
-    /// is still here, or a filter has stopped the direction.
-    #[must_use]
-    pub fn wants_more(&self, direction: Direction, limits: &Limits) -> bool {
-        match direction {
-            Direction::Request => self.request.wants_more(limits.held_bytes),
-            Direction::Response => self.response.wants_more(limits.held_bytes),
-        }
-    }
-
-    /// Whether the response no longer comes from the upstream, or nothing more is to be sent there.
-    #[must_use]
-    pub fn request_is_closed(&self) -> bool {
-        self.request.stage == Stage::Closed
-    }
-
     /// Whether the body of this direction must be fed through, because some filter looks at it.
     #[must_use]
     pub fn watches_body(&self, direction: Direction) -> bool {

@@ -190,7 +190,7 @@ impl Flow {
     /// Whether more of this direction's message should be read: not while what was read is still here.
     pub(crate) fn wants_more(&self, held_limit: usize) -> bool {
         let stopped = self.stations.iter().any(|station| matches!(station.gate, Gate::StopAll(WhenFull::BackPressure)));
-        self.out.is_empty() && !stopped && (self.held() <= held_limit) && self.stage != Stage::Done
+        self.out.is_empty() && !stopped && self.held() <= held_limit
     }
 
     /// Sends the head, or parks it while a filter may still change how long the body is.
