@@ -302,7 +302,7 @@ async fn answer(
 fn take_in(worker: &Rc<Worker>, id: ExchangeId, answer: Answer) -> Answered {
     let (mut head, body) = answer.response.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    if let Some(address) = answer.lease.address {
+    if let Some(address) = answer.lease.address() {
         worker.went_to(id, address);
     }
     let end = End::from_bool(body.is_end_stream());

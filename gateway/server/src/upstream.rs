@@ -51,10 +51,14 @@ pub(crate) struct Lease {
     upstream: Rc<Upstream>,
     endpoint: EndpointIndex,
     connection: Option<Connection>,
-    pub(crate) address: Option<SocketAddr>,
 }
 
 impl Lease {
+    /// The endpoint's address.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.connection.as_ref().map(Connection::address)
+    }
+
     /// The response has been read to its end: the connection may be used again.
     pub(crate) fn done(mut self, clock: &Clock) {
         if let Some(connection) = self.connection.take() {
@@ -85,9 +89,8 @@ impl Upstream {
     async fn lease(self: &Rc<Self>, clock: &Clock) -> Result<(Lease, Origin), SendError> {
         let endpoint = self.balancer.borrow_mut().choose(clock.now()).ok_or(SendError::Connect)?;
         self.balancer.borrow_mut().started(endpoint);
-        let mut lease = Lease { upstream: self.clone(), endpoint, connection: None, address: None };
+        let mut lease = Lease { upstream: self.clone(), endpoint, connection: None };
         if let Some(connection) = self.pool(endpoint, Pool::take).flatten() {
-            lease.address = Some(connection.address());
             lease.connection = Some(connection);
             return Ok((lease, Origin::KeptAlive));
         }
@@ -95,7 +98,6 @@ impl Upstream {
         // Boxed, since it is rare and large, and every exchange would carry its state.
         match Box::pin(connect::connect(target, self.spec.protocol, self.spec.timeouts.connect)).await {
             Ok(connection) => {
-                lease.address = Some(connection.address());
                 if let Some(shared) = connection.shared() {
                     // One HTTP/2 connection carries many exchanges at once: others may use it from now on.
                     self.pool(endpoint, |pool| pool.put(shared, clock.now()));

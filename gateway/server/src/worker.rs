@@ -4,7 +4,7 @@
 //! this thread. What that leads to elsewhere (another exchange resumed, a callout started, a timer set) is seen to before
 //! `feed` returns, so no event is ever left lying.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -104,9 +104,8 @@ impl Worker {
                 Some(wait) => _ = tokio::time::timeout(wait, changed).await,
                 None => changed.await,
             }
-            let mut state = self.state.borrow_mut();
+            let mut state = self.present();
             let State { exchanges, vms } = &mut *state;
-            exchanges.now = self.clock.now();
             vms.tick(exchanges);
             self.see_to_rest(&mut state);
         }
@@ -119,13 +118,11 @@ impl Worker {
             every.tick().await;
             self.upstreams.sweep(&self.clock);
             self.telemetry.flush();
-            let mut state = self.state.borrow_mut();
-            state.exchanges.now = self.clock.now();
+            let mut state = self.present();
             for (id, failure) in state.exchanges.expired() {
                 let State { exchanges, vms } = &mut *state;
                 chain::feed(exchanges, vms, id, Event::Deadline(failure));
-                self.wake(id, Direction::Request);
-                self.wake(id, Direction::Response);
+                self.wake_both(id);
             }
             self.see_to_rest(&mut state);
         }
@@ -133,8 +130,7 @@ impl Worker {
 
     /// Opens an exchange. It lives until its ticket is finished or dropped.
     pub(crate) fn open(self: &Rc<Self>, chain: Arc<Chain>, facts: Facts, request: Described) -> Ticket {
-        let mut state = self.state.borrow_mut();
-        state.exchanges.now = self.clock.now();
+        let mut state = self.present();
         let id = state.exchanges.open(chain, facts);
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() <= id.index() {
@@ -151,9 +147,8 @@ impl Worker {
             Event::Request(_) => Direction::Response,
             Event::Response(_) | Event::UpstreamFailed(_) | Event::Deadline(_) | Event::Woken => Direction::Request,
         };
-        let mut state = self.state.borrow_mut();
+        let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
-        exchanges.now = self.clock.now();
         chain::feed(exchanges, vms, id, event);
         let concerns_other = exchanges.get(id).is_none_or(|exchange| {
             exchange.has_effects(other) || exchange.wants(other, &exchanges.limits) == Wants::Closed
@@ -166,9 +161,8 @@ impl Worker {
 
     /// Hands a callout's outcome to the guest that asked.
     pub(crate) fn deliver(self: &Rc<Self>, root: ContextRef, token: u32, response: CalloutResponse) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
-        exchanges.now = self.clock.now();
         vms.deliver(exchanges, root, token, response);
         self.see_to_rest(&mut state);
     }
@@ -178,8 +172,7 @@ impl Worker {
         let State { exchanges, vms } = state;
         while let Some(id) = exchanges.next_woken() {
             chain::feed(exchanges, vms, id, Event::Woken);
-            self.wake(id, Direction::Request);
-            self.wake(id, Direction::Response);
+            self.wake_both(id);
         }
         for callout in exchanges.callouts.drain(..) {
             spawn_local(callout::run(self.clone(), callout));
@@ -187,6 +180,18 @@ impl Worker {
         if std::mem::take(&mut exchanges.timers_changed) {
             self.timers.notify_one();
         }
+    }
+
+    /// The state, with its time set to now.
+    fn present(&self) -> RefMut<'_, State> {
+        let mut state = self.state.borrow_mut();
+        state.exchanges.now = self.clock.now();
+        state
+    }
+
+    fn wake_both(&self, id: ExchangeId) {
+        self.wake(id, Direction::Request);
+        self.wake(id, Direction::Response);
     }
 
     fn wake(&self, id: ExchangeId, direction: Direction) {
@@ -265,9 +270,8 @@ impl Worker {
     }
 
     fn end(self: &Rc<Self>, ticket: &Ticket, failure: Option<Failure>) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
-        exchanges.now = self.clock.now();
         let now = exchanges.now;
         chain::end(exchanges, vms, ticket.id, failure, |exchange| {
             let Some(facts) = exchange.facts() else { return };

@@ -229,20 +229,8 @@ impl Snapshot {
         self.tenants.get(index.0).expect("an index is used with its own snapshot")
     }
 
-    /// The chain of requests that no route takes.
-    #[must_use]
-    pub fn chain_without_route(&self, tenant: Option<TenantIndex>) -> &[FilterIndex] {
-        tenant.map_or(&self.chain, |tenant| &self.tenant(tenant).chain)
-    }
-
-    /// The upstream that a filter of this tenant may call by this name: the tenant's own, or else a shared one.
-    #[must_use]
-    pub fn visible_upstream(&self, tenant: Option<TenantIndex>, name: &str) -> Option<UpstreamIndex> {
-        let own = tenant.and_then(|tenant| self.tenant(tenant).own.get(name));
-        own.or_else(|| self.shared.get(name)).copied()
-    }
-
-    /// Every upstream that filters of this tenant may call, by the name they know it by.
+    /// Every upstream that filters of this tenant may call, by the name they know it by: the tenant's own, and the shared ones that it
+    /// does not hide by a name of its own.
     pub fn visible_upstreams(&self, tenant: Option<TenantIndex>) -> impl Iterator<Item = (&str, UpstreamIndex)> {
         let own = tenant.map(|tenant| &self.tenant(tenant).own);
         let hidden = move |name: &Arc<str>| own.is_some_and(|own| own.contains_key(name));

@@ -152,7 +152,10 @@ fn a_tenant_sees_its_own_upstreams_before_the_shared_ones_and_no_others() {
     let snapshot = tenants();
     let acme = Some(TenantIndex(0));
     let host = |tenant, name: &str| {
-        snapshot.visible_upstream(tenant, name).map(|index| snapshot.upstream(index).endpoints[0].host.clone())
+        let mut visible = snapshot.visible_upstreams(tenant).filter(|(known, _)| *known == name);
+        let found = visible.next().map(|(_, index)| snapshot.upstream(index).endpoints[0].host.clone());
+        assert!(visible.next().is_none(), "`{name}` is one upstream");
+        found
     };
     assert_eq!(host(acme, "origin").as_deref(), Some("shadow"));
     assert_eq!(host(acme, "own").as_deref(), Some("own"));
