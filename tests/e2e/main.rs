@@ -16,6 +16,7 @@ mod filters;
 mod foreign;
 mod plugins;
 mod proxy;
+mod readme;
 mod refusals;
 mod tenants;
 mod upstreams;

@@ -1,13 +1,16 @@
-//! Guests: the plugins of this repository as `cargo xtask plugins` left them, and small ones in text format.
+//! Guests: the plugins of this repository as `cargo xtask plugins` left them, small ones in text format, and crates built as a
+//! stranger would build them.
 
 use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Generous: tests run on busy machines. A test of the limit itself names its own.
 const LIMITS: &str = "{ cpu: 5s }";
 
-/// The target directory: the nearest above this program that cargo has marked as one.
+/// The target directory: the nearest above this program that cargo has marked as one, or, since cargo does not mark one that it
+/// did not make itself, the one above the profile's directory.
 ///
 /// # Panics
 /// When this program is not in one.
@@ -15,7 +18,9 @@ const LIMITS: &str = "{ cpu: 5s }";
 pub fn target() -> PathBuf {
     let program = env::current_exe().unwrap();
     let marked = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    marked.expect("the tests run from cargo's target directory").to_owned()
+    let profile = || program.ancestors().find(|folder| folder.join("deps").is_dir());
+    let target = marked.or_else(|| profile()?.parent());
+    target.expect("the tests run from cargo's target directory").to_owned()
 }
 
 /// The module of a plugin.
@@ -33,6 +38,37 @@ pub fn module(name: &str) -> PathBuf {
 #[must_use]
 pub fn entry(path: &Path) -> String {
     format!("{{ module: \"file:{}\", limits: {LIMITS} }}", path.display())
+}
+
+/// Builds a crate of its own with plain cargo, for the target plugins are built for; `None`, and loudly, where the toolchain or
+/// the crates it needs are missing.
+///
+/// # Panics
+/// When it does not compile.
+#[must_use]
+pub fn built(manifest: &Path, name: &str) -> Option<PathBuf> {
+    let output = target().join("tmp").join(format!("{name}-guest"));
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--target", "wasm32-wasip1", "--manifest-path"]).arg(manifest);
+    // From Rust 1.96 on, the linker no longer takes it for granted that the host has what a guest imports.
+    command.env("CARGO_TARGET_DIR", &output).env("RUSTFLAGS", "-C link-arg=--allow-undefined");
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let built = command.output().unwrap();
+    if built.status.success() {
+        return Some(output.join("wasm32-wasip1/release").join(format!("{name}.wasm")));
+    }
+    let said = String::from_utf8_lossy(&built.stderr);
+    let absent = [
+        "target may not be installed",
+        "can't find crate for `core`",
+        "can't find crate for `std`",
+        "failed to download",
+        "failed to get",
+    ];
+    assert!(absent.iter().any(|reason| said.contains(reason)), "{said}");
+    eprintln!("SKIPPED: the guest `{name}` cannot be built here: {said}");
+    None
 }
 
 /// A guest in a file of its own, for as long as this lives. Shown, it is its entry in a configuration.
