@@ -1,0 +1,113 @@
+//! What every benchmark over sockets stands on: an origin, a load generator, and gateways started one at a time.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::peer::{Filters, Peer, Place, release_binary};
+use super::process::{LOAD_CORE, Process, pinned};
+use super::wrk::{self, Load};
+use crate::{target_dir, tools};
+
+/// Ample for Envoy to compile a module on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What all subjects share.
+pub(super) struct Rig {
+    wrk: PathBuf,
+    /// Where results and logs go.
+    pub(super) output: PathBuf,
+    origin: SocketAddr,
+    /// Kept for its end.
+    _origin: Process,
+}
+
+impl Rig {
+    /// Finds what is needed and starts the origin.
+    pub(super) fn prepare() -> Result<Self> {
+        let cores = thread::available_parallelism()?;
+        ensure!(cores.get() > LOAD_CORE, "a core for the gateway and one for the load are needed; there is {cores}");
+        for program in ["taskset", "setpriv"] {
+            tools::require(program, "util-linux")?;
+        }
+        let wrk = tools::require("wrk", "wrk")?;
+        let output = target_dir().join("bench");
+        fs::create_dir_all(&output)?;
+        let program = release_binary("portcullis-benches", "origin")?;
+        let mut command = pinned(LOAD_CORE, &program);
+        command.arg("127.0.0.1:0");
+        let mut process = Process::start(command, &output.join("origin.log"))?;
+        let origin = wait_for("the origin prints its address", || {
+            process.still_running()?;
+            Ok(process.printed().trim().parse().ok())
+        })?;
+        Ok(Self { wrk, output, origin, _origin: process })
+    }
+
+    /// Starts a gateway and waits until a request came back from the origin.
+    pub(super) fn start(&self, peer: Peer, program: &Path, filters: Filters) -> Result<Gateway> {
+        let dir = self.output.join(peer.name());
+        fs::create_dir_all(&dir)?;
+        let place = Place { listen: free_address()?, origin: self.origin, dir: &dir };
+        let log = dir.join("output.log");
+        let mut process = Process::start(peer.command(program, filters, &place)?, &log)?;
+        wait_for("it answers", || {
+            process.still_running()?;
+            Ok(answers(place.listen).then_some(()))
+        })
+        .with_context(|| format!("see {}", log.display()))?;
+        Ok(Gateway { process, address: place.listen })
+    }
+
+    /// Sends requests to a gateway for so many seconds.
+    pub(super) fn load(&self, gateway: &mut Gateway, seconds: u32) -> Result<Load> {
+        let load = wrk::load(&self.wrk, gateway.address, seconds)?;
+        gateway.process.still_running()?;
+        Ok(load)
+    }
+}
+
+/// A gateway that answers; it ends with this.
+pub(super) struct Gateway {
+    pub(super) process: Process,
+    address: SocketAddr,
+}
+
+/// Asks until there is an answer.
+fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let began = Instant::now();
+    while began.elapsed() < START_DEADLINE {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        thread::sleep(POLL);
+    }
+    bail!("waited {START_DEADLINE:?} until {what}")
+}
+
+/// Whether a request gets the origin's reply. Not being there yet is no error.
+fn answers(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(format!("GET / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let mut reply = Vec::new();
+        match stream.read_to_end(&mut reply) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        Ok(reply)
+    };
+    ask().is_ok_and(|reply: Vec<u8>| reply.starts_with(b"HTTP/1.1 200"))
+}
+
+/// An address nobody listens on. Somebody may take it before the gateway does, which then says so and is left out.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
