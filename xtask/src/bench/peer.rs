@@ -102,7 +102,7 @@ impl Peer {
         match self {
             Self::Nginx => tools::require("nginx", "nginx-light"),
             Self::Haproxy => tools::require("haproxy", "haproxy"),
-            Self::BareHyper => release_binary("portcullis-benches", "bare_proxy"),
+            Self::BareHyper => release_binary("portcullis-peers", "bare_proxy"),
             Self::Envoy => tools::envoy(),
             Self::Portcullis => release_binary("portcullis", "portcullis"),
         }

@@ -39,7 +39,7 @@ impl Rig {
         let wrk = tools::require("wrk", "wrk")?;
         let output = target_dir().join("bench");
         fs::create_dir_all(&output)?;
-        let program = release_binary("portcullis-benches", "origin")?;
+        let program = release_binary("portcullis-peers", "origin")?;
         let mut command = pinned(LOAD_CORE, &program);
         command.arg("127.0.0.1:0");
         let mut process = Process::start(command, &output.join("origin.log"))?;
