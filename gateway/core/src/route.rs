@@ -34,6 +34,8 @@ pub use conditions::Conditions;
 pub use host::{HostPattern, HostPatternError};
 pub use path::{PathPattern, PathPatternError};
 
+use std::cell::LazyCell;
+
 use host::{HostName, HostTable};
 use http::{HeaderMap, Method};
 use tree::Node;
@@ -117,7 +119,7 @@ struct Choice<T> {
 impl<O: Copy, T: Copy> Router<O, T> {
     /// Finds the most specific rule that matches.
     pub fn find(&self, request: &Request<'_>) -> Match<O, T> {
-        let host = HostName::read(request.host);
+        let host = LazyCell::new(|| HostName::read(request.host));
         let owner = self.owners.levels(&host).next().and_then(|index| self.owned.get(*index));
         let Some(owner) = owner else { return Match::UnknownHost };
         let mut first_met = |leaf: &[usize]| owner.first_met(leaf, request);

@@ -8,6 +8,7 @@
 use core::net::Ipv6Addr;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
 
 /// Longest name in text form without its trailing dot (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
@@ -197,10 +198,12 @@ impl<V> HostTable<V> {
         }
     }
 
-    /// The values of all patterns that match a host, most specific first.
-    pub(super) fn levels<'v>(&'v self, host: &HostName) -> impl Iterator<Item = &'v V> {
-        let host = host.as_bytes();
-        self.exact.get(host).into_iter().chain(self.above(host)).chain(&self.any)
+    /// The values of all patterns that match a host, most specific first. The name is not read where no pattern has one.
+    pub(super) fn levels<'v>(&'v self, host: &'v impl Deref<Target = HostName>) -> impl Iterator<Item = &'v V> {
+        let has_names = !self.exact.is_empty() || !self.below.is_empty();
+        let host = has_names.then(|| host.as_bytes());
+        let exact = host.and_then(|host| self.exact.get(host));
+        exact.into_iter().chain(host.into_iter().flat_map(|host| self.above(host))).chain(&self.any)
     }
 
     /// The value of the most specific pattern that matches every host the given one does.
@@ -224,6 +227,7 @@ impl<V> HostTable<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::LazyCell;
 
     #[test]
     fn patterns_are_read_in_one_form_or_refused_with_the_reason() {
@@ -285,7 +289,7 @@ mod tests {
         let exact = format!("{}a", "a.".repeat(126));
         table.slot(&HostPattern::parse(&exact).unwrap(), || "exact");
         table.slot(&HostPattern::parse("*.a.a").unwrap(), || "below");
-        let first = |host: &str| table.levels(&HostName::read(host)).next().copied();
+        let first = |host: &str| table.levels(&LazyCell::new(|| HostName::read(host))).next().copied();
         assert_eq!(first(&exact), Some("exact"));
         assert_eq!(first(&format!("a.{exact}")), Some("below"));
         assert_eq!(first(&format!("{}{exact}", "a.".repeat(500))), Some("below"));
