@@ -103,10 +103,9 @@ impl Exchange {
         self.details = Some(reply.details.clone());
         self.stand = Stand::Replying;
         self.request.close();
-        let filters = self.chain.len();
-        self.response.reset(filters);
+        self.response.reset();
         if matches!(reply.details, Details::Gateway(failure) if failure.is_upstream()) {
-            self.entered = filters;
+            self.entered = self.chain.len();
         }
         let (headers, body) = reply.compose(&self.asker);
         self.response.bodiless = self.asker.head;
