@@ -32,6 +32,9 @@ impl Buffer {
 
     /// Moves everything of `other` behind what is here.
     pub fn append(&mut self, other: &mut Self) {
+        if self.chunks.is_empty() {
+            return std::mem::swap(self, other);
+        }
         self.len += other.len;
         self.chunks.append(&mut other.chunks);
         other.len = 0;

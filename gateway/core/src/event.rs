@@ -69,7 +69,7 @@ pub enum Event {
     Response(Part),
     /// The upstream will give no (further) response.
     UpstreamFailed(Failure),
-    /// A deadline of this exchange has passed; see [`crate::exchange::Exchanges::expired`].
+    /// A deadline of this exchange has passed; see [`crate::exchange::Live::expired`].
     Deadline(Failure),
     /// Another context touched this exchange: it resumed it, replied for it, or died with its VM.
     Woken,

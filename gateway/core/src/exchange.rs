@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -346,11 +347,29 @@ impl Exchange {
     }
 }
 
-/// The exchanges of one worker.
+/// The exchanges of one worker. One pointer wide, since they are lent to a guest for every callback.
 #[derive(Debug, Default)]
-pub struct Exchanges {
+pub struct Exchanges(Box<Live>);
+
+impl Deref for Exchanges {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.0
+    }
+}
+
+impl DerefMut for Exchanges {
+    fn deref_mut(&mut self) -> &mut Live {
+        &mut self.0
+    }
+}
+
+/// What [`Exchanges`] points to.
+#[derive(Debug, Default)]
+pub struct Live {
     /// The limits they live under.
-    pub limits: Box<Limits>,
+    pub limits: Limits,
     /// The present. The worker sets it before it feeds an event.
     pub now: Time,
     /// Callouts guests have started; the worker takes them.
@@ -364,7 +383,7 @@ pub struct Exchanges {
     empty: Arc<Chain>,
 }
 
-impl Exchanges {
+impl Live {
     /// A new exchange for this chain. Its first event is the request's head.
     pub fn open(&mut self, chain: Arc<Chain>, facts: Facts) -> ExchangeId {
         let index = self.free.pop().unwrap_or_else(|| {
@@ -410,8 +429,8 @@ impl Exchanges {
             exchange.live = false;
             exchange.life = exchange.life.wrapping_add(1);
             exchange.facts = None;
-            exchange.request.reset(0);
-            exchange.response.reset(0);
+            exchange.request.reset();
+            exchange.response.reset();
             exchange.asked = None;
             exchange.properties.clear();
             // An old revision's chain must not live on in a place that nobody uses.

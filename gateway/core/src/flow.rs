@@ -15,6 +15,7 @@ use crate::buffer::Buffer;
 use crate::event::{Effect, End, Part};
 use crate::filter::FilterIndex;
 use crate::headers::Headers;
+use crate::kept::Kept;
 use crate::reply::Failure;
 
 /// What a station lets through.
@@ -84,6 +85,14 @@ impl Station {
         self.earlier.append(&mut self.visible);
         self.earlier.take()
     }
+
+    /// Back to the beginning, keeping the memory.
+    fn reset(&mut self) {
+        (self.gate, self.hold) = (Gate::Open, Hold::Nothing);
+        (self.ended, self.trailers, self.resume) = (false, false, false);
+        self.visible.clear();
+        self.earlier.clear();
+    }
 }
 
 /// How far a direction has come.
@@ -108,8 +117,10 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     pub(crate) stage: Stage,
-    /// The head, until it is sent, and afterwards if a filter may look back.
+    /// The head, until it is sent.
     pub(crate) headers: Option<Headers>,
+    /// The head that was sent, if a filter may look back.
+    kept: Kept,
     /// Whether nothing follows the head.
     pub(crate) headers_end: bool,
     pub(crate) trailers: Option<Headers>,
@@ -135,13 +146,13 @@ impl Flow {
         self.stations.resize_with(filters, Station::default);
     }
 
-    /// Back to the beginning, for `filters` filters, keeping the memory.
-    pub(crate) fn reset(&mut self, filters: usize) {
-        self.stations.clear();
-        self.open(filters);
+    /// Back to the beginning, keeping the memory.
+    pub(crate) fn reset(&mut self) {
+        self.stations.iter_mut().for_each(Station::reset);
         self.out.clear();
         self.stage = Stage::Waiting;
         (self.headers, self.trailers, self.new_trailers) = (None, None, None);
+        self.kept.clear();
         (self.headers_end, self.modified, self.bodiless) = (false, false, false);
         (self.received, self.sent, self.announced, self.declared) = (0, 0, None, None);
     }
@@ -150,7 +161,7 @@ impl Flow {
     pub(crate) fn close(&mut self) {
         self.stage = Stage::Closed;
         self.out.clear();
-        self.stations.iter_mut().for_each(|station| *station = Station::default());
+        self.stations.iter_mut().for_each(Station::reset);
     }
 
     pub(crate) fn station(&mut self, index: FilterIndex) -> Option<&mut Station> {
@@ -167,6 +178,11 @@ impl Flow {
         self.headers_end = end.is_end() || self.bodiless || !may_have_body(&headers);
         self.announced = if self.is_untouched() { None } else { headers.content_length() };
         self.headers = Some(headers);
+    }
+
+    /// The head, whether it was sent or not.
+    pub(crate) fn head(&self) -> Option<&Headers> {
+        self.headers.as_ref().or_else(|| self.kept.head())
     }
 
     /// Bytes held by all stations together.
@@ -224,8 +240,10 @@ impl Flow {
                 headers.fields_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
             }
         }
-        let headers = if keep { self.headers.clone() } else { self.headers.take() };
-        let Some(headers) = headers else { return };
+        let Some(headers) = self.headers.take() else { return };
+        if keep {
+            self.kept.keep(&headers);
+        }
         self.declared = if end || untouched { None } else { headers.content_length() };
         self.stage = if end { Stage::Done } else { Stage::Sent };
         self.out.push_back(Effect::Send(Part::Head(headers, End::from_bool(end))));

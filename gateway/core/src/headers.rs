@@ -133,6 +133,14 @@ impl Headers {
         Self { start: StartLine::Trailers, fields }
     }
 
+    pub(crate) fn new(start: StartLine, fields: HeaderMap) -> Self {
+        Self { start, fields }
+    }
+
+    pub(crate) fn start(&self) -> &StartLine {
+        &self.start
+    }
+
     /// The start line and the fields, to be written.
     #[must_use]
     pub fn into_parts(self) -> (StartLine, HeaderMap) {

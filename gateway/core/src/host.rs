@@ -118,7 +118,7 @@ impl Host<'_> {
                         flow.new_trailers.as_ref().filter(|_| exchange.running(filter, direction_of(map)).is_some());
                     made.or(flow.trailers.as_ref().filter(|_| here || ending))
                 } else {
-                    flow.headers.as_ref().filter(|_| ending || flow.stage == Stage::HeadAt(filter))
+                    (ending || flow.stage == Stage::HeadAt(filter)).then(|| flow.head()).flatten()
                 }
             }
         }
@@ -387,7 +387,7 @@ impl Host<'_> {
         pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>,
         trailers: impl Iterator<Item = (&'p [u8], &'p [u8])>,
     ) -> Result<u32, Status> {
-        let limits = *self.exchanges.limits;
+        let limits = self.exchanges.limits;
         if callout.timeout_ms >= 1 << 31 {
             return Err(Status::BadArgument);
         }

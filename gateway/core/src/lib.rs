@@ -15,6 +15,7 @@ pub mod flow;
 pub mod forward;
 pub mod headers;
 pub mod host;
+mod kept;
 pub mod limits;
 pub mod property;
 pub mod reply;

@@ -98,7 +98,7 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
 }
 
 fn request(exchange: &Exchange, now: Time, name: &[u8], rest: Option<&[u8]>) -> Value {
-    let headers = exchange.request.headers.as_ref();
+    let headers = exchange.request.head();
     let path = headers.and_then(Headers::path);
     let (received, _) = exchange.body_bytes(Direction::Request);
     let header_bytes = headers.map(Headers::byte_size);
@@ -126,7 +126,7 @@ fn request(exchange: &Exchange, now: Time, name: &[u8], rest: Option<&[u8]>) -> 
 }
 
 fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
-    let headers = exchange.response.headers.as_ref();
+    let headers = exchange.response.head();
     let (_, sent) = exchange.body_bytes(Direction::Response);
     let ending = exchange.stand == Stand::Ending;
     let header_bytes = headers.map_or(0, Headers::byte_size) as u64;
@@ -159,7 +159,7 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
 /// A gRPC response says how it went in its trailers, or, when it has no body, in its head.
 fn grpc_status(exchange: &Exchange) -> Option<&[u8]> {
     let flow = &exchange.response;
-    [&flow.trailers, &flow.headers].into_iter().flatten().find_map(|headers| headers.get(b"grpc-status"))
+    [flow.trailers.as_ref(), flow.head()].into_iter().flatten().find_map(|headers| headers.get(b"grpc-status"))
 }
 
 fn connection(exchange: &Exchange, name: &[u8]) -> Value {

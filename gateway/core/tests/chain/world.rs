@@ -207,7 +207,7 @@ impl World {
     }
 
     fn wants(&mut self, id: ExchangeId) {
-        let limits = *self.exchanges.limits;
+        let limits = self.exchanges.limits;
         let exchange = self.exchanges.get(id).expect("it lives");
         let [request, response] = [Direction::Request, Direction::Response].map(|d| exchange.wants(d, &limits));
         self.fakes.lines.push(format!("    request: {request:?}, response: {response:?}"));
