@@ -5,13 +5,15 @@
 //! on the wall, which costs nothing, and only a callback that is still running then has its thread's processor time measured.
 //!
 //! **Invariant:** a callback that uses less than half its budget is never ended, one that uses all of it always is, give or take
-//! two ticks. Time spent in hostcalls counts.
+//! two ticks, or a nap of the ticker's if it is long. Time spent in hostcalls counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::UpdateDeadline;
 
-use crate::engine::{TICK, thread_time};
+use crate::engine::thread_time;
+use crate::ticker::{TICK, Ticker};
 
 /// One callback's budget.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(crate) struct Budget {
     /// The same in ticks, rounded up.
     half_ticks: u64,
     stage: Stage,
+    ticker: Arc<Ticker>,
 }
 
 #[derive(Debug)]
@@ -32,13 +35,14 @@ enum Stage {
 
 impl Budget {
     /// A budget per callback.
-    pub(crate) fn new(cpu: Duration) -> Self {
-        Self { half: cpu / 2, half_ticks: ticks(cpu / 2), stage: Stage::Fresh }
+    pub(crate) fn new(cpu: Duration, ticker: Arc<Ticker>) -> Self {
+        Self { half: cpu / 2, half_ticks: ticks(cpu / 2), stage: Stage::Fresh, ticker }
     }
 
     /// Starts a callback; in how many ticks to ask [`Self::expired`].
     pub(crate) fn start(&mut self) -> u64 {
         self.stage = Stage::Fresh;
+        self.ticker.callback();
         // The tick that is under way is partial.
         self.half_ticks + 1
     }
@@ -77,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_did_not_run_has_used_nothing() {
-        let mut budget = Budget::new(Duration::from_secs(2));
+        let mut budget = Budget::new(Duration::from_secs(2), Arc::default());
         assert_eq!(budget.start(), 1001);
         assert!(matches!(budget.expired(), UpdateDeadline::Continue(1000)));
         assert!(matches!(budget.expired(), UpdateDeadline::Continue(_)));

@@ -13,10 +13,9 @@ use wasmtime::{Config, InstanceAllocationStrategy, Linker, PoolingAllocationConf
 use crate::cache::Cache;
 use crate::guest::{Guest, TABLE_ELEMENTS};
 use crate::module::{LoadError, Module};
+use crate::ticker::Ticker;
 use crate::{hostcalls, wasi};
 
-/// How often running guests look at the time.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// How deep a guest may recurse, in bytes. A worker's stack must be larger.
 const STACK_BYTES: usize = 512 << 10;
 /// The largest memory a 32-bit guest can have.
@@ -82,6 +81,7 @@ pub struct Engine {
     cache: Option<Cache>,
     max_vms: u32,
     max_memory: u64,
+    ticker: Arc<Ticker>,
 }
 
 impl Engine {
@@ -101,7 +101,7 @@ impl Engine {
         let engine =
             wasmtime::Engine::new(&config(max_vms, max_memory)).map_err(|error| refused(&error.root_cause()))?;
         let linker = linker(&engine).map_err(|error| refused(&error))?;
-        tick(&engine).map_err(|error| refused(&error))?;
+        let ticker = Ticker::start(&engine).map_err(|error| refused(&error))?;
         let cache = cache.and_then(|directory| {
             let opened = Cache::open(&directory, engine.precompile_compatibility_hash());
             opened
@@ -110,7 +110,11 @@ impl Engine {
                 })
                 .ok()
         });
-        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory }))
+        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory, ticker }))
+    }
+
+    pub(crate) fn ticker(&self) -> Arc<Ticker> {
+        self.ticker.clone()
     }
 
     /// Takes a module in: checks that it is a Proxy-Wasm guest, and compiles it unless the cache has it.
@@ -193,19 +197,6 @@ fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     hostcalls::link(&mut linker, "env")?;
     wasi::MODULES.iter().try_for_each(|module| wasi::link(&mut linker, module))?;
     Ok(linker)
-}
-
-/// Starts the thread that makes running guests look at the time. It outlives the engine by a tick.
-fn tick(engine: &wasmtime::Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
-    let run = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    };
-    std::thread::Builder::new().name("wasm-ticks".to_owned()).spawn(run).map(|_detached| ())
 }
 
 /// Makes a module of machine code that the cache has kept.

@@ -67,7 +67,7 @@ impl Instance {
         let mut instance = Self::instantiate(engine, spec, birth)?;
         match instance.configure(spec, exchanges) {
             Ok(()) => {
-                instance.store.data_mut().budget = Budget::new(spec.cpu);
+                instance.store.data_mut().budget = Budget::new(spec.cpu, engine.ticker());
                 Ok(instance)
             }
             Err(failure) => Err((failure, instance.last_words())),
@@ -262,7 +262,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         memory: None,
         allocator: None,
         limits: MemoryLimits { memory: spec.memory.min(engine.max_memory()), refused: false, cells: cells.clone() },
-        budget: Budget::new(spec.cpu.max(START_TIME)),
+        budget: Budget::new(spec.cpu.max(START_TIME), engine.ticker()),
         voice: Voice::new(cells),
         metrics: crate::metrics::Metrics::default(),
         space,

@@ -23,6 +23,7 @@ mod module;
 mod plugin;
 mod shared;
 mod signature;
+mod ticker;
 mod vms;
 mod wasi;
 
