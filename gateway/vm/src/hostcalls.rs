@@ -194,7 +194,7 @@ hostcalls! {
         Ok(host.set_effective_context(id)?)
     }
 
-    /// No root is ever asked whether it is done: a VM is dropped when nothing needs it. So none is pending.
+    /// A root that says it is not done yet is not waited for, so none is pending.
     free fn proxy_done(_guest;) {
         Err(Status::NotFound.into())
     }

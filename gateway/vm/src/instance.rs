@@ -228,6 +228,16 @@ impl Instance {
         Ok(())
     }
 
+    /// Tells every root that its end has come (ABI reference §7.2).
+    pub(crate) fn end(&mut self, exchanges: &mut Exchanges) -> Result<(), Died> {
+        let roots: Vec<ContextId> = self.contexts().roots.iter().map(|root| root.id).collect();
+        for id in roots {
+            self.call(exchanges, id, Callback::Done)?;
+            self.call(exchanges, id, Callback::Delete)?;
+        }
+        Ok(())
+    }
+
     /// When the first timer fires, if that may have changed since this was last asked.
     pub(crate) fn changed_tick(&mut self) -> Option<Option<Time>> {
         let changed = std::mem::take(&mut self.store.data_mut().timers_changed);

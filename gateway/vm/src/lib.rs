@@ -33,7 +33,7 @@ pub use failure::{Cause, Fault, StartError, StartFailure};
 pub use module::{LoadError, Module};
 pub use plugin::{RootSpec, VmSpec};
 pub use shared::{SPACE_BYTES, Shared};
-pub use vms::Vms;
+pub use vms::{Newborn, Retired, Vms};
 
 /// Every import a guest may have, in the order of the ABI's text and then WASI's, and whether it is implemented.
 pub fn coverage() -> impl Iterator<Item = (&'static str, bool)> {

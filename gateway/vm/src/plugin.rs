@@ -30,8 +30,24 @@ pub struct VmSpec {
     pub upstreams: Arc<HashMap<Box<str>, UpstreamId>>,
 }
 
+impl VmSpec {
+    /// Whether a VM of this kind is as good as one of the other: a revision of the configuration may take it over running.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { tenant, name, module, memory, cpu, configuration, roots, upstreams } = self;
+        *tenant == other.tenant
+            && *name == other.name
+            && module.digest() == other.module.digest()
+            && *memory == other.memory
+            && *cpu == other.cpu
+            && *configuration == other.configuration
+            && *roots == other.roots
+            && *upstreams == other.upstreams
+    }
+}
+
 /// A plugin's configuration, for a root context.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootSpec {
     /// What guests read as `plugin_name` and `plugin_root_id`.
     pub name: Arc<str>,

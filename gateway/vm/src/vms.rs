@@ -3,13 +3,17 @@
 //! A VM that fails is replaced at its next use. One whose lives keep being short is left alone for a second, then for two, up to
 //! a minute; what would use it fails meanwhile, and nobody else notices.
 //!
+//! A place is held by every revision of the configuration that uses it, and given up with the last: a VM that a new revision
+//! uses unchanged simply goes on. New ones are started elsewhere ([`Newborn`]), so that no request waits for them.
+//!
 //! **Invariant:** a life that has ended is never mistaken for its successor: its exchanges are told, and references to it fail.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
+use portcullis_core::context::{Callout, CalloutResponse, ContextRef, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
 use portcullis_core::time::Time;
@@ -31,18 +35,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The VMs of one worker.
 pub struct Vms {
     engine: Arc<Engine>,
-    specs: Arc<[VmSpec]>,
-    slots: Vec<Slot>,
+    shared: Arc<Shared>,
+    slots: Vec<Option<Slot>>,
     /// Which VM's timer fires next.
     timers: BTreeSet<(Time, VmIndex)>,
 }
 
 /// One VM's place.
 struct Slot {
+    spec: Arc<VmSpec>,
+    /// How many revisions use it.
+    holders: u32,
     cells: Arc<VmCells>,
     space: Arc<Space>,
     state: State,
-    /// Counts its lives.
+    /// Which life it is in, or was in last.
     life: u32,
     started: Time,
     /// Lives in a row that ended early.
@@ -58,21 +65,133 @@ enum State {
     Live(Box<Instance>),
 }
 
+/// A number that no other life in this process has: a place that is given to another VM knows none of the old one's contexts.
+fn next_life() -> u32 {
+    static LIVES: AtomicU32 = AtomicU32::new(1);
+    LIVES.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A VM that was started away from the worker that will have it.
+pub struct Newborn {
+    slot: Slot,
+    callouts: Vec<Callout>,
+}
+
+impl Newborn {
+    /// Starts a VM for the place `vm`, on the thread this is called on.
+    ///
+    /// # Errors
+    /// When it does not start: whose it is and why.
+    pub fn start(
+        engine: &Engine,
+        shared: &Shared,
+        vm: VmIndex,
+        spec: Arc<VmSpec>,
+        now: Time,
+    ) -> Result<Self, StartError> {
+        let mut exchanges = Exchanges::default();
+        exchanges.now = now;
+        let mut slot = Slot::new(spec, shared);
+        slot.start(engine, vm, &mut exchanges)?;
+        Ok(Self { slot, callouts: exchanges.callouts })
+    }
+
+    /// What is counted about it.
+    #[must_use]
+    pub fn cells(&self) -> Arc<VmCells> {
+        self.slot.cells.clone()
+    }
+}
+
+/// A VM that no revision uses any more. Its end takes a guest's time: let it come on another thread than the worker's.
+pub struct Retired(Slot);
+
+impl Retired {
+    /// Tells the guest's roots, and ends the VM.
+    ///
+    /// What a root answers is not looked at: nothing that it could wait for happens any more.
+    pub fn end(mut self, now: Time) {
+        let mut exchanges = Exchanges::default();
+        exchanges.now = now;
+        if let State::Live(instance) = &mut self.0.state
+            && let Err(Died { function, fault }) = instance.end(&mut exchanges)
+        {
+            let VmCells { tenant, plugin, .. } = &*self.0.cells;
+            tracing::warn!(
+                tenant = tenant.as_deref().unwrap_or_default(),
+                plugin = &**plugin,
+                callback = function,
+                cause = fault.cause.as_str(),
+                "a plugin failed at its end: {}",
+                fault.message
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Retired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Retired").field("plugin", &self.0.spec.name).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Newborn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Newborn").field("plugin", &self.slot.spec.name).finish_non_exhaustive()
+    }
+}
+
 impl Vms {
     /// A worker's VMs, none of them started. A [`VmIndex`] is a place in `specs`.
     #[must_use]
     pub fn new(engine: Arc<Engine>, specs: Arc<[VmSpec]>, shared: Arc<Shared>) -> Self {
-        let slot = |spec: &VmSpec| Slot {
-            cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone())),
-            space: shared.space(spec.tenant.as_ref()),
-            state: State::Down { until: Time::default() },
-            life: 0,
-            started: Time::default(),
-            failures: 0,
-            timer: None,
+        let slots = specs.iter().map(|spec| Some(Slot::new(Arc::new(spec.clone()), &shared))).collect();
+        Self { engine, shared, slots, timers: BTreeSet::new() }
+    }
+
+    /// Notes one more user of the place `vm`. If it had none, a VM of this kind will be there, started when it is needed.
+    pub fn hold(&mut self, vm: VmIndex, spec: &Arc<VmSpec>) {
+        let index = vm.0 as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(index) {
+            place.get_or_insert_with(|| Slot::new(spec.clone(), &self.shared)).holders += 1;
+        }
+    }
+
+    /// Puts a VM into the place `vm`, which it was started for and which somebody holds. What its guest asked for at its start
+    /// is now for the worker to see to.
+    pub fn settle(&mut self, exchanges: &mut Exchanges, vm: VmIndex, newborn: Newborn) {
+        let Newborn { slot: mut new, callouts } = newborn;
+        let timer = match &mut new.state {
+            State::Live(instance) => instance.changed_tick().flatten(),
+            State::Down { .. } => None,
         };
-        let slots = specs.iter().map(slot).collect();
-        Self { engine, specs, slots, timers: BTreeSet::new() }
+        let Some(slot) = self.slot(vm) else { return };
+        new.holders = slot.holders;
+        *slot = new;
+        self.set_timer(vm, timer);
+        exchanges.timers_changed = true;
+        exchanges.callouts.extend(callouts);
+    }
+
+    /// Notes one user less of the place `vm`. With the last, the place is free, and the VM that was there is returned.
+    pub fn release(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Option<Retired> {
+        let slot = self.slot(vm)?;
+        slot.holders = slot.holders.saturating_sub(1);
+        if slot.holders > 0 {
+            return None;
+        }
+        self.set_timer(vm, None);
+        let slot = self.slots.get_mut(vm.0 as usize)?.take()?;
+        if let State::Live(instance) = &slot.state {
+            // Revisions are kept until their last exchange has ended; this is for exchanges that were cut off.
+            for owner in instance.contexts().owners() {
+                exchanges.orphan(owner.exchange, owner.filter);
+            }
+        }
+        Some(Retired(slot))
     }
 
     /// Starts every VM, so that no exchange waits for one.
@@ -89,10 +208,10 @@ impl Vms {
         Ok(())
     }
 
-    /// What is counted about each VM, in the order of the specs.
+    /// What is counted about each VM, in the order of their places.
     #[must_use]
     pub fn cells(&self) -> Vec<Arc<VmCells>> {
-        self.slots.iter().map(|slot| slot.cells.clone()).collect()
+        self.slots.iter().flatten().map(|slot| slot.cells.clone()).collect()
     }
 
     /// When [`Self::tick`] has something to do.
@@ -119,7 +238,7 @@ impl Vms {
     }
 
     fn slot(&mut self, vm: VmIndex) -> Option<&mut Slot> {
-        self.slots.get_mut(vm.0 as usize)
+        self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut)
     }
 
     /// Runs something in a live VM, in a given one of its lives if that matters.
@@ -130,7 +249,7 @@ impl Vms {
         life: Option<u32>,
         call: impl FnOnce(&mut Instance, &mut Exchanges) -> Result<R, Died>,
     ) -> Result<R, Failed> {
-        let slot = self.slots.get_mut(vm.0 as usize).ok_or(Failed)?;
+        let slot = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut).ok_or(Failed)?;
         if life.is_some_and(|life| life != slot.life) {
             return Err(Failed);
         }
@@ -151,7 +270,7 @@ impl Vms {
     }
 
     fn set_timer(&mut self, vm: VmIndex, timer: Option<Time>) {
-        let Some(slot) = self.slots.get_mut(vm.0 as usize) else { return };
+        let Some(slot) = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut) else { return };
         if slot.timer != timer {
             if let Some(old) = slot.timer {
                 self.timers.remove(&(old, vm));
@@ -188,27 +307,12 @@ impl Vms {
 
     /// Begins a new life.
     fn start(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Result<(), StartError> {
-        let index = vm.0 as usize;
-        let (Some(spec), Some(slot)) = (self.specs.get(index), self.slots.get_mut(index)) else { return Ok(()) };
-        slot.life = slot.life.wrapping_add(1);
-        slot.started = exchanges.now;
-        let birth = Birth { vm, life: slot.life, cells: slot.cells.clone(), space: slot.space.clone() };
-        match Instance::start(&self.engine, spec, birth, exchanges) {
-            Ok(mut instance) => {
-                slot.cells.starts.add(1);
-                slot.cells.live.set(1);
-                let timer = instance.changed_tick();
-                slot.state = State::Live(Box::new(instance));
-                self.set_timer(vm, timer.flatten());
-                Ok(())
-            }
-            Err((failure, said)) => {
-                slot.cells.start_failures.add(1);
-                slot.cells.memory.set(0);
-                slot.state = State::Down { until: slot.failed(exchanges.now) };
-                Err(StartError { tenant: spec.tenant.clone(), plugin: spec.name.clone(), failure, said })
-            }
-        }
+        let Some(slot) = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut) else { return Ok(()) };
+        slot.start(&self.engine, vm, exchanges)?;
+        let State::Live(instance) = &mut slot.state else { return Ok(()) };
+        let timer = instance.changed_tick();
+        self.set_timer(vm, timer.flatten());
+        Ok(())
     }
 
     /// Makes sure that a VM is live, unless it is to be left alone.
@@ -229,6 +333,42 @@ impl Vms {
 }
 
 impl Slot {
+    fn new(spec: Arc<VmSpec>, shared: &Shared) -> Self {
+        Self {
+            holders: 0,
+            cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone())),
+            space: shared.space(spec.tenant.as_ref()),
+            state: State::Down { until: Time::default() },
+            life: 0,
+            started: Time::default(),
+            failures: 0,
+            timer: None,
+            spec,
+        }
+    }
+
+    /// Begins a new life. Its timer is not set yet.
+    fn start(&mut self, engine: &Engine, vm: VmIndex, exchanges: &mut Exchanges) -> Result<(), StartError> {
+        self.life = next_life();
+        self.started = exchanges.now;
+        let birth = Birth { vm, life: self.life, cells: self.cells.clone(), space: self.space.clone() };
+        match Instance::start(engine, &self.spec, birth, exchanges) {
+            Ok(instance) => {
+                self.cells.starts.add(1);
+                self.cells.live.set(1);
+                self.state = State::Live(Box::new(instance));
+                Ok(())
+            }
+            Err((failure, said)) => {
+                self.cells.start_failures.add(1);
+                self.cells.memory.set(0);
+                self.state = State::Down { until: self.failed(exchanges.now) };
+                let VmSpec { tenant, name, .. } = &*self.spec;
+                Err(StartError { tenant: tenant.clone(), plugin: name.clone(), failure, said })
+            }
+        }
+    }
+
     /// Counts a failure; until when the VM is to be left alone.
     fn failed(&mut self, now: Time) -> Time {
         let good = now.saturating_since(self.started) >= GOOD_LIFE;
@@ -266,13 +406,11 @@ impl Filters for Vms {
     }
 }
 
-impl Drop for Vms {
-    /// Whoever still reads the cells must not count these VMs as live.
+impl Drop for Slot {
+    /// Whoever still reads the cells must not count this VM as live.
     fn drop(&mut self) {
-        for slot in &self.slots {
-            slot.cells.live.set(0);
-            slot.cells.memory.set(0);
-        }
+        self.cells.live.set(0);
+        self.cells.memory.set(0);
     }
 }
 
