@@ -26,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 
 use access_log::AccessLog;
 use exposition::{Exposition, Seconds};
+use filters::Past;
 use log_writer::LogWriter;
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
 
@@ -98,7 +99,19 @@ pub struct Telemetry {
 #[derive(Debug, Default)]
 struct Told {
     vms: Vec<Arc<VmCells>>,
+    /// What VMs that are gone have come to.
+    past: Past,
     revision: Option<Box<str>>,
+}
+
+impl Told {
+    /// Adds up what VMs counted that are gone: nobody else has their cells any more, and counters must not go back.
+    fn forget_vms(&mut self) {
+        for cells in self.vms.extract_if(.., |cells| Arc::strong_count(cells) == 1) {
+            self.past.add(&cells);
+        }
+        self.past.keep_only(&self.vms);
+    }
 }
 
 impl Telemetry {
@@ -128,7 +141,9 @@ impl Telemetry {
 
     /// Also shows what is counted of these VMs.
     pub fn add_filter_cells(&self, vms: Vec<Arc<VmCells>>) {
-        self.told().vms.extend(vms);
+        let mut told = self.told();
+        told.forget_vms();
+        told.vms.extend(vms);
     }
 
     /// The configuration's revision that is now served.
@@ -145,11 +160,12 @@ impl Telemetry {
     pub fn render(&self) -> String {
         let mut text = Exposition::default();
         self.metrics.render(&mut text);
-        let (vms, revision) = {
-            let told = self.told();
-            (told.vms.clone(), told.revision.clone())
+        let (vms, past, revision) = {
+            let mut told = self.told();
+            told.forget_vms();
+            (told.vms.clone(), told.past.clone(), told.revision.clone())
         };
-        filters::render(&mut text, &vms);
+        filters::render(&mut text, &vms, past);
         text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         text.sample("portcullis_access_log_dropped_total", &[], dropped);

@@ -1,6 +1,6 @@
 //! Metrics about guests: what `portcullis_vm` counts for each VM, added up over workers by plugin and tenant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use portcullis_vm::{Cause, VmCells};
@@ -8,7 +8,7 @@ use portcullis_vm::{Cause, VmCells};
 use super::exposition::Exposition;
 
 /// The sums over the VMs of one plugin and tenant.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sums {
     calls: u64,
     starts: u64,
@@ -33,10 +33,29 @@ impl Sums {
     }
 }
 
-pub(super) fn render(text: &mut Exposition, vms: &[Arc<VmCells>]) {
-    let mut all = BTreeMap::<(&str, &str), Sums>::new();
+/// What VMs that are gone have counted, by plugin and tenant.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Past(BTreeMap<(Arc<str>, Arc<str>), Sums>);
+
+impl Past {
+    pub(super) fn add(&mut self, cells: &VmCells) {
+        let tenant = cells.tenant.clone().unwrap_or_default();
+        self.0.entry((cells.plugin.clone(), tenant)).or_default().add(cells);
+    }
+
+    /// Forgets plugins that the configuration no longer has.
+    pub(super) fn keep_only(&mut self, vms: &[Arc<VmCells>]) {
+        let names = |cells: &Arc<VmCells>| (cells.plugin.clone(), cells.tenant.clone().unwrap_or_default());
+        let there: BTreeSet<_> = vms.iter().map(names).collect();
+        self.0.retain(|key, _| there.contains(key));
+    }
+}
+
+pub(super) fn render(text: &mut Exposition, vms: &[Arc<VmCells>], past: Past) {
+    let mut all = past.0;
     for cells in vms {
-        all.entry((&cells.plugin, cells.tenant.as_deref().unwrap_or_default())).or_default().add(cells);
+        let tenant = cells.tenant.clone().unwrap_or_default();
+        all.entry((cells.plugin.clone(), tenant)).or_default().add(cells);
     }
     let mut metric = |name: &str, kind: &str, help: &str, more: Option<(&str, &str)>, of: fn(&Sums) -> u64| {
         text.family(name, kind, help);
