@@ -18,5 +18,6 @@ mod plugins;
 mod proxy;
 mod readme;
 mod refusals;
+mod revisions;
 mod tenants;
 mod upstreams;

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use portcullis::config::snapshot::Snapshot;
 use portcullis::supervisor::{self, Options};
 use portcullis::{cli, config};
 
@@ -71,18 +72,18 @@ impl Gateway {
     /// # Errors
     /// The diagnostics of the configuration, or why it cannot run.
     pub fn try_start(text: &str, places: &[(&str, &dyn Display)]) -> Result<Self, String> {
-        let text = filled_in(text, places);
-        let snapshot = match config::from_text(Path::new("portcullis.yaml"), &text) {
-            Ok((snapshot, _)) => snapshot,
-            Err(problems) => {
-                let mut out = Vec::new();
-                cli::print(&problems, &mut out).map_err(|error| error.to_string())?;
-                return Err(String::from_utf8_lossy(&out).into_owned());
-            }
-        };
+        let snapshot = snapshot(text, places)?;
         let cache = guests::target().join("tmp").join("test-modules");
-        let started = supervisor::start(snapshot, Options { cache: Some(cache), ..Options::default() });
+        let started = supervisor::start(snapshot, &Options { cache: Some(cache), ..Options::default() });
         started.map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Puts another configuration into use, or says as an operator would read it why not.
+    ///
+    /// # Errors
+    /// The diagnostics of the configuration, or why it cannot run.
+    pub fn apply(&self, text: &str, places: &[(&str, &dyn Display)]) -> Result<u64, String> {
+        self.0.apply(snapshot(text, places)?).map_err(|error| error.to_string())
     }
 
     /// The gateway itself.
@@ -143,6 +144,17 @@ impl Gateway {
         };
         let page = self.page("/metrics").text();
         page.lines().filter(fits).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+fn snapshot(text: &str, places: &[(&str, &dyn Display)]) -> Result<Snapshot, String> {
+    match config::from_text(Path::new("portcullis.yaml"), &filled_in(text, places)) {
+        Ok((snapshot, _)) => Ok(snapshot),
+        Err(problems) => {
+            let mut out = Vec::new();
+            cli::print(&problems, &mut out).map_err(|error| error.to_string())?;
+            Err(String::from_utf8_lossy(&out).into_owned())
+        }
     }
 }
 

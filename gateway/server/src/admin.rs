@@ -21,7 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_local;
 
 use crate::telemetry::Telemetry;
@@ -89,7 +89,7 @@ impl Readiness {
 pub struct AdminState {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
-    config: Bytes,
+    config: watch::Receiver<Bytes>,
     bind: IpAddr,
 }
 
@@ -99,10 +99,9 @@ impl AdminState {
     pub fn new(
         telemetry: Arc<Telemetry>,
         readiness: Arc<Readiness>,
-        config: serde_json::Value,
+        config: watch::Receiver<Bytes>,
         bind: SocketAddr,
     ) -> Self {
-        let config = format!("{config:#}\n").into();
         Self { telemetry, readiness, config, bind: bind.ip() }
     }
 }
@@ -161,7 +160,7 @@ fn answer<B>(request: &Request<B>, state: &AdminState, local: IpAddr) -> Respons
             Phase::Draining => problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is draining"),
         },
         "/metrics" => response(StatusCode::OK, METRICS, state.telemetry.render()),
-        "/config" => response(StatusCode::OK, JSON, state.config.clone()),
+        "/config" => response(StatusCode::OK, JSON, state.config.borrow().clone()),
         _ => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
     }
 }
@@ -222,7 +221,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let readiness = Arc::<Readiness>::default();
-            let config = serde_json::json!({ "version": 1 });
+            let (_shown, config) = watch::channel(Bytes::from_static(b"{\n  \"version\": 1\n}\n"));
             let telemetry = Telemetry::new(AccessLogTarget::Off);
             let state = AdminState::new(telemetry, readiness.clone(), config, address);
             tokio::select! {

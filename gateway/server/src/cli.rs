@@ -101,7 +101,7 @@ fn serve(files: &[PathBuf], options: Options, started: impl FnOnce(&Gateway)) ->
             return Ok(ExitCode::FAILURE);
         }
     };
-    let gateway = start(snapshot, options)?;
+    let gateway = start(snapshot, &options)?;
     started(&gateway);
     wait_for_signal()?;
     tracing::info!("stopping");
@@ -109,7 +109,7 @@ fn serve(files: &[PathBuf], options: Options, started: impl FnOnce(&Gateway)) ->
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(snapshot: Snapshot, options: Options) -> anyhow::Result<Gateway> {
+fn start(snapshot: Snapshot, options: &Options) -> anyhow::Result<Gateway> {
     supervisor::start(snapshot, options).context("the gateway cannot start")
 }
 

@@ -5,32 +5,33 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use http::Version;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
 use portcullis_core::forward::{Peer, Trust};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+use crate::config::snapshot::Listener;
 use crate::serve::serve;
-use crate::supervisor::Phase;
+use crate::sockets::Key;
 use crate::upstream::LocalExecutor;
 use crate::worker::Worker;
 
-/// Connections waiting to be accepted, per socket.
-const BACKLOG: i32 = 1024;
 /// How long to wait when the process has run out of file descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+/// How long a connection that shall end may stay idle. A client that is about to send a request does so within this time.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// HTTP/2 streams a client may have open at once on one connection.
 const MAX_STREAMS: u32 = 100;
 
@@ -40,46 +41,117 @@ pub(crate) struct Connection {
     pub(crate) address: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) peer: Peer,
+    open: Rc<Open>,
+    is_http2: Cell<bool>,
 }
 
-/// Binds one socket per worker to an address.
-///
-/// The kernel would let a second gateway share the address in silence; so the address is first bound alone, which fails when
-/// somebody has it.
-pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-    let alone = std::net::TcpListener::bind(address)?;
-    let address = alone.local_addr()?;
-    drop(alone);
-    let sockets = (0..workers).map(|_| bind_shared(address)).collect::<io::Result<Vec<_>>>()?;
-    Ok((address, sockets))
+impl Connection {
+    /// Notes a request's version; whether the connection ends with its response.
+    pub(crate) fn ends_with(&self, version: Version) -> bool {
+        if version == Version::HTTP_2 {
+            self.is_http2.set(true);
+            return false;
+        }
+        self.open.lasts.get() != Lasts::On
+    }
 }
 
-fn bind_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+/// One of a worker's listeners: a socket that is accepted on, under settings that a revision of the configuration may change.
+pub(crate) struct Listening {
+    pub(crate) key: Key,
+    /// The connections accepted under the settings that hold now.
+    open: RefCell<Rc<Open>>,
+    /// Those of earlier settings.
+    former: RefCell<Vec<Rc<Open>>>,
+    closed: Notify,
 }
 
-/// The open connections of one worker's socket, to be told when the gateway stops.
+impl Listening {
+    pub(crate) fn new(settings: &Arc<Listener>) -> Rc<Self> {
+        let open = RefCell::new(Open::new(settings.clone()));
+        Rc::new(Self { key: Key::of(settings), open, former: RefCell::default(), closed: Notify::new() })
+    }
+
+    /// Accepts the next connections under these settings; those that are open finish what they are at and end.
+    pub(crate) fn change(&self, settings: &Arc<Listener>) {
+        if self.open.borrow().settings == *settings {
+            return;
+        }
+        let before = self.open.replace(Open::new(settings.clone()));
+        before.clone().finish();
+        let mut former = self.former.borrow_mut();
+        former.retain(|open| !open.is_empty());
+        former.push(before);
+    }
+
+    /// Accepts no more connections than those that wait already; all finish what they are at and end.
+    pub(crate) fn close(&self) {
+        self.open.borrow().clone().finish();
+        self.closed.notify_one();
+    }
+
+    /// Whether no connection is left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.open.borrow().is_empty() && self.former.borrow().iter().all(|open| open.is_empty())
+    }
+
+    /// Waits until every connection has ended.
+    pub(crate) async fn ended(&self) {
+        let mut all = self.former.take();
+        all.push(self.open.borrow().clone());
+        for open in all {
+            open.ended().await;
+        }
+    }
+}
+
+/// How long a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// As long as its client likes.
+    On,
+    /// To the end of the exchange that is under way, or else of the next: whoever is about to send a request is not cut off.
+    ForOneMore,
+    /// To the end of the exchange that is under way.
+    ForThis,
+}
+
+/// Open connections that were accepted under the same settings, to be told when they shall end.
 ///
 /// They look at a flag when they are woken, rather than wait for a signal: a request must not pay for that.
-#[derive(Default)]
-struct Open {
-    stopping: Cell<bool>,
+pub(crate) struct Open {
+    settings: Arc<Listener>,
+    lasts: Cell<Lasts>,
     tasks: RefCell<HashMap<u64, Waker>>,
     closed: Notify,
 }
 
 impl Open {
-    /// Lets every connection finish what it is at, and waits for that.
-    async fn stop(&self) {
-        self.stopping.set(true);
+    fn new(settings: Arc<Listener>) -> Rc<Self> {
+        let (lasts, tasks, closed) = (Cell::new(Lasts::On), RefCell::default(), Notify::new());
+        Rc::new(Self { settings, lasts, tasks, closed })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tasks.borrow().is_empty()
+    }
+
+    fn tell(&self, lasts: Lasts) {
+        self.lasts.set(lasts);
         self.tasks.borrow().values().for_each(Waker::wake_by_ref);
-        while !self.tasks.borrow().is_empty() {
+    }
+
+    /// Lets every connection finish what it is at.
+    fn finish(self: Rc<Self>) {
+        self.tell(Lasts::ForOneMore);
+        spawn_local(async move {
+            tokio::time::sleep(IDLE_GRACE).await;
+            self.tell(Lasts::ForThis);
+        });
+    }
+
+    async fn ended(&self) {
+        while !self.is_empty() {
             self.closed.notified().await;
         }
     }
@@ -106,38 +178,40 @@ impl Drop for Member {
     }
 }
 
-/// Accepts and serves connections until the gateway stops, then lets those open finish what they are at.
-pub(crate) async fn run(
-    worker: Rc<Worker>,
-    listener: std::net::TcpListener,
-    trusted: Rc<[IpNet]>,
-    mut phase: watch::Receiver<Phase>,
-) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    let open = Rc::new(Open::default());
+/// Accepts and serves connections until the listener is closed.
+pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<Listening>) {
     let mut next_id = 0;
+    let mut serve = |stream: TcpStream, address: SocketAddr| {
+        next_id += 1;
+        let Ok(local) = stream.local_addr() else { return };
+        let open = listening.open.borrow().clone();
+        let peer = Peer::new(address.ip(), trust(&open.settings.trusted_proxies, address.ip()));
+        let connection =
+            Rc::new(Connection { id: next_id, address, local, peer, open: open.clone(), is_http2: Cell::new(false) });
+        spawn_local(serve_connection(worker.clone(), open, stream, connection));
+    };
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
+            accepted = socket.accept() => accepted,
+            () = listening.closed.notified() => break,
         };
         match accepted {
-            Ok((stream, address)) => {
-                next_id += 1;
-                let Ok(local) = stream.local_addr() else { continue };
-                let peer = Peer::new(address.ip(), trust(&trusted, address.ip()));
-                let connection = Rc::new(Connection { id: next_id, address, local, peer });
-                spawn_local(serve_connection(worker.clone(), open.clone(), stream, connection));
-            }
+            Ok((stream, address)) => serve(stream, address),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(EXHAUSTED).await;
             }
         }
     }
-    drop(listener);
-    open.stop().await;
-    Ok(())
+    // Clients whose connections wait here believe that they are served: the socket must not close on them.
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, address)) = socket.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            serve(stream, address);
+        }
+    }
 }
 
 async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream, connection: Rc<Connection>) {
@@ -146,12 +220,19 @@ async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream,
     let (id, peer) = (connection.id, connection.address);
     let _member = Member::join(open.clone(), id).await;
     let _counted = worker.telemetry.connection();
-    let service = service_fn(move |request| serve(worker.clone(), connection.clone(), request));
+    let asked = connection.clone();
+    let service = service_fn(move |request| serve(worker.clone(), asked.clone(), request));
     let builder = builder();
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut told = false;
     let ended = poll_fn(|cx| {
-        if open.stopping.get() && !std::mem::replace(&mut told, true) {
+        let ends = match open.lasts.get() {
+            Lasts::On => false,
+            // GOAWAY names the last stream that is served, so it cuts nobody off. HTTP/1.1 says it with a response.
+            Lasts::ForOneMore => connection.is_http2.get(),
+            Lasts::ForThis => true,
+        };
+        if ends && !std::mem::replace(&mut told, true) {
             served.as_mut().graceful_shutdown();
         }
         served.as_mut().poll(cx)

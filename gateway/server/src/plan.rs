@@ -1,7 +1,9 @@
 //! A snapshot made ready to run: modules compiled, VMs laid out, a chain for every route.
 //!
 //! Filters of one tenant that use the same module under the same limits share a VM, as root contexts; filters of two tenants
-//! never do.
+//! never do. A plan that follows another keeps what the two have in common, and says what is new.
+
+mod places;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,9 +16,13 @@ use portcullis_core::exchange::Place;
 use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, VmIndex};
 use portcullis_core::reply::Failure;
 use portcullis_core::route::{Match, Request};
-use portcullis_vm::{Engine, EngineError, EngineOptions, LoadError, Module, RootSpec, Shared, VmSpec, Vms};
+use portcullis_core::time::Time;
+use portcullis_vm::{
+    Engine, EngineError, EngineOptions, LoadError, Module, Newborn, RootSpec, Shared, StartError, VmSpec, Vms,
+};
 
-use crate::config::snapshot::{FilterIndex, Plugin, PluginIndex, Snapshot, TenantIndex, UpstreamIndex};
+use self::places::{Placed, Places};
+use crate::config::snapshot::{Filter, FilterIndex, Plugin, Snapshot, TenantIndex, Upstream, UpstreamIndex};
 use crate::supervisor::Options;
 
 /// Why a snapshot cannot run.
@@ -35,78 +41,84 @@ pub enum PlanError {
     },
 }
 
-/// What all workers run.
-pub(crate) struct Plan {
-    snapshot: Arc<Snapshot>,
+/// What every plan of this process stands on.
+struct Ground {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
-    vms: Arc<[VmSpec]>,
+    vm_places: Places,
+    upstream_places: Places,
+}
+
+/// What all workers run: one revision of the configuration.
+pub(crate) struct Plan {
+    snapshot: Arc<Snapshot>,
+    ground: Arc<Ground>,
+    modules: HashMap<[u8; 32], Arc<Module>>,
+    vms: Vec<Placed<VmSpec>>,
+    /// Which of the VMs the plan before this one did not have.
+    new_vms: Vec<usize>,
+    upstreams: Vec<Placed<Upstream>>,
     filters: Vec<ChainFilter>,
 }
 
-/// What makes filters share a VM.
-#[derive(PartialEq, Eq, Hash)]
+/// What makes filters share a VM. The tenant goes by its name, which means the same in every revision.
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct VmKey {
-    tenant: Option<TenantIndex>,
+    tenant: Option<Arc<str>>,
     digest: [u8; 32],
     memory: u64,
     cpu: std::time::Duration,
 }
 
+impl VmKey {
+    fn of(spec: &VmSpec) -> Self {
+        Self { tenant: spec.tenant.clone(), digest: *spec.module.digest(), memory: spec.memory, cpu: spec.cpu }
+    }
+}
+
 impl Plan {
     /// Compiles what is used and lays it out. Takes as long as compiling takes: keep it off the workers.
-    pub(crate) fn new(snapshot: Arc<Snapshot>, options: Options) -> Result<Self, PlanError> {
-        let defaults = EngineOptions::default();
-        let memory = snapshot.plugins.iter().map(|plugin| plugin.limits.memory);
-        let max_memory = memory.max().unwrap_or(defaults.max_memory);
-        let max_vms = options.max_vms.unwrap_or(defaults.max_vms);
-        let engine = Engine::new(EngineOptions { cache: options.cache, max_vms, max_memory })?;
-        let mut modules: HashMap<PluginIndex, Arc<Module>> = HashMap::new();
-        let mut places: HashMap<VmKey, usize> = HashMap::new();
-        let mut vms: Vec<VmSpec> = Vec::new();
-        let mut filters = Vec::new();
-        for filter in &snapshot.filters {
-            let plugin = snapshot.plugin(filter.plugin);
-            let module = match modules.get(&filter.plugin) {
-                Some(module) => module.clone(),
-                None => {
-                    let module = load(&engine, plugin)?;
-                    modules.insert(filter.plugin, module.clone());
-                    module
-                }
-            };
-            let limits = &plugin.limits;
-            let key = VmKey { tenant: filter.tenant, digest: *module.digest(), memory: limits.memory, cpu: limits.cpu };
-            let vm = *places.entry(key).or_insert_with(|| {
-                vms.push(spec(&snapshot, plugin, filter.tenant, module.clone()));
-                vms.len() - 1
-            });
-            let Some(spec) = vms.get_mut(vm) else { continue };
-            let configuration = Bytes::copy_from_slice(&filter.config);
-            let known = |root: &RootSpec| root.configuration == configuration && root.name == plugin.name;
-            let root = spec.roots.iter().position(known).unwrap_or_else(|| {
-                spec.roots.push(RootSpec { name: plugin.name.clone(), configuration: configuration.clone() });
-                spec.roots.len() - 1
-            });
-            filters.push(ChainFilter {
-                name: plugin.name.clone(),
-                vm: VmIndex(u32::try_from(vm).unwrap_or(u32::MAX)),
-                root,
-                exports: module.exports(),
-                on_failure: plugin.on_failure,
-                headers_pause: HeadersPause::StopsAll,
-            });
-        }
-        Ok(Self { snapshot, engine, shared: Arc::default(), vms: vms.into(), filters })
+    pub(crate) fn new(snapshot: Arc<Snapshot>, options: &Options) -> Result<Self, PlanError> {
+        let max_vms = options.max_vms.unwrap_or(EngineOptions::default().max_vms);
+        let engine = Engine::new(EngineOptions { cache: options.cache.clone(), max_vms, ..EngineOptions::default() })?;
+        let ground =
+            Ground { engine, shared: Arc::default(), vm_places: Places::default(), upstream_places: Places::default() };
+        Draft::new(snapshot, Arc::new(ground), None).finish()
+    }
+
+    /// A plan to follow this one. What it has in common with this one keeps its place, and goes on running.
+    pub(crate) fn next(&self, snapshot: Arc<Snapshot>) -> Result<Self, PlanError> {
+        Draft::new(snapshot, self.ground.clone(), Some(self)).finish()
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 
-    /// A worker's own VMs, not yet started.
-    pub(crate) fn vms(&self) -> Vms {
-        Vms::new(self.engine.clone(), self.vms.clone(), self.shared.clone())
+    /// A worker's own VMs, as yet without any.
+    pub(crate) fn no_vms(&self) -> Vms {
+        Vms::new(self.ground.engine.clone(), [].into(), self.ground.shared.clone())
+    }
+
+    /// The places of this plan's VMs, and what is there.
+    pub(crate) fn vms(&self) -> impl Iterator<Item = (VmIndex, &Arc<VmSpec>)> {
+        self.vms.iter().map(|vm| (VmIndex(vm.number()), &vm.what))
+    }
+
+    /// The places of this plan's upstreams, and what is there.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = (UpstreamId, &Arc<Upstream>)> {
+        self.upstreams.iter().map(|upstream| (UpstreamId(upstream.number()), &upstream.what))
+    }
+
+    /// Starts those of one worker's VMs that no earlier plan has, on the thread this is called on.
+    pub(crate) fn start_vms(&self, now: Time) -> Result<Vec<(VmIndex, Newborn)>, StartError> {
+        let Ground { engine, shared, .. } = &*self.ground;
+        let new = self.new_vms.iter().filter_map(|index| self.vms.get(*index));
+        new.map(|vm| {
+            let place = VmIndex(vm.number());
+            Ok((place, Newborn::start(engine, shared, place, vm.what.clone(), now)?))
+        })
+        .collect()
     }
 
     fn chain(&self, filters: &[FilterIndex]) -> Arc<Chain> {
@@ -117,6 +129,7 @@ impl Plan {
     pub(crate) fn table(&self) -> Table {
         let snapshot = &self.snapshot;
         let fallback = |tenant: Option<TenantIndex>, filters: &[FilterIndex]| Spot {
+            target: Err(Failure::NoRoute),
             chain: self.chain(filters),
             place: Arc::new(Place {
                 route: Arc::from(""),
@@ -127,6 +140,7 @@ impl Plan {
             }),
         };
         let routes = snapshot.routes.iter().map(|route| Spot {
+            target: self.upstream_id(route.upstream).ok_or(Failure::NoRoute),
             chain: self.chain(&route.filters),
             place: Arc::new(Place {
                 route: fresh(&route.name),
@@ -145,30 +159,143 @@ impl Plan {
             snapshot: self.snapshot.clone(),
         }
     }
+
+    fn upstream_id(&self, index: UpstreamIndex) -> Option<UpstreamId> {
+        self.upstreams.get(index.0).map(|upstream| UpstreamId(upstream.number()))
+    }
 }
 
-fn upstream_id(index: UpstreamIndex) -> UpstreamId {
-    UpstreamId(u32::try_from(index.0).unwrap_or(u32::MAX))
+/// A plan that is being made.
+struct Draft<'e> {
+    plan: Plan,
+    earlier: Option<&'e Plan>,
+    specs: Vec<VmSpec>,
+    places: HashMap<VmKey, usize>,
+}
+
+impl<'e> Draft<'e> {
+    fn new(snapshot: Arc<Snapshot>, ground: Arc<Ground>, earlier: Option<&'e Plan>) -> Self {
+        let upstreams = place_upstreams(&snapshot, &ground.upstream_places, earlier);
+        let (modules, vms, new_vms, filters) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
+        let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters };
+        Self { plan, earlier, specs: Vec::new(), places: HashMap::new() }
+    }
+
+    fn finish(mut self) -> Result<Plan, PlanError> {
+        let snapshot = self.plan.snapshot.clone();
+        for filter in &snapshot.filters {
+            let filter = self.filter(&snapshot, filter)?;
+            self.plan.filters.push(filter);
+        }
+        self.place_vms();
+        Ok(self.plan)
+    }
+
+    /// Gives a filter its root context in the VM it shares. `vm` is then the VM's place in this draft.
+    fn filter(&mut self, snapshot: &Snapshot, filter: &Filter) -> Result<ChainFilter, PlanError> {
+        let plugin = snapshot.plugin(filter.plugin);
+        let module = self.module(plugin)?;
+        let tenant = filter.tenant.map(|tenant| snapshot.tenant(tenant).name.clone());
+        let limits = &plugin.limits;
+        let key = VmKey { tenant, digest: *module.digest(), memory: limits.memory, cpu: limits.cpu };
+        let vm = match self.places.get(&key) {
+            Some(vm) => *vm,
+            None => {
+                self.specs.push(self.spec(plugin, filter.tenant, module.clone()));
+                self.places.insert(key, self.specs.len() - 1);
+                self.specs.len() - 1
+            }
+        };
+        let root = self.specs.get_mut(vm).map_or(0, |spec| root(spec, plugin, &filter.config));
+        Ok(ChainFilter {
+            name: plugin.name.clone(),
+            vm: VmIndex(u32::try_from(vm).unwrap_or(u32::MAX)),
+            root,
+            exports: module.exports(),
+            on_failure: plugin.on_failure,
+            headers_pause: HeadersPause::StopsAll,
+        })
+    }
+
+    /// A plugin's module: what an earlier plan has compiled is not compiled again.
+    fn module(&mut self, plugin: &Plugin) -> Result<Arc<Module>, PlanError> {
+        let known = self.plan.modules.get(&plugin.digest);
+        let earlier = || self.earlier.and_then(|earlier| earlier.modules.get(&plugin.digest));
+        let module = match known.or_else(earlier) {
+            Some(module) => module.clone(),
+            None => load(&self.plan.ground.engine, plugin)?,
+        };
+        self.plan.modules.insert(plugin.digest, module.clone());
+        Ok(module)
+    }
+
+    fn spec(&self, plugin: &Plugin, tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
+        let snapshot = &self.plan.snapshot;
+        let id = |(name, index): (&str, _)| Some((Box::from(name), self.plan.upstream_id(index)?));
+        VmSpec {
+            tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
+            name: plugin.name.clone(),
+            module,
+            memory: plugin.limits.memory,
+            cpu: plugin.limits.cpu,
+            configuration: Bytes::new(),
+            roots: Vec::new(),
+            upstreams: Arc::new(snapshot.visible_upstreams(tenant).filter_map(id).collect()),
+        }
+    }
+
+    /// Gives every VM its place among all workers' VMs, and tells the filters.
+    fn place_vms(&mut self) {
+        let plan = &mut self.plan;
+        let earlier: HashMap<VmKey, &Placed<VmSpec>> =
+            self.earlier.iter().flat_map(|plan| &plan.vms).map(|vm| (VmKey::of(&vm.what), vm)).collect();
+        for spec in self.specs.drain(..) {
+            let known = earlier.get(&VmKey::of(&spec)).copied();
+            let placed = Placed::kept_or_new(&plan.ground.vm_places, spec, known, VmSpec::is_same);
+            if known.is_none_or(|known| known.number() != placed.number()) {
+                plan.new_vms.push(plan.vms.len());
+            }
+            plan.vms.push(placed);
+        }
+        for filter in &mut plan.filters {
+            if let Some(vm) = plan.vms.get(filter.vm.0 as usize) {
+                filter.vm = VmIndex(vm.number());
+            }
+        }
+    }
+}
+
+/// The place of a plugin's configuration among the VM's roots. Equal ones are one.
+fn root(spec: &mut VmSpec, plugin: &Plugin, configuration: &[u8]) -> usize {
+    let known = |root: &RootSpec| root.configuration == configuration && root.name == plugin.name;
+    spec.roots.iter().position(known).unwrap_or_else(|| {
+        let configuration = Bytes::copy_from_slice(configuration);
+        spec.roots.push(RootSpec { name: plugin.name.clone(), configuration });
+        spec.roots.len() - 1
+    })
+}
+
+/// Gives every upstream its place, in the order of the snapshot.
+fn place_upstreams(snapshot: &Snapshot, places: &Places, earlier: Option<&Plan>) -> Vec<Placed<Upstream>> {
+    let earlier: HashMap<_, &Placed<Upstream>> = earlier
+        .iter()
+        .flat_map(|plan| plan.upstreams.iter().map(|upstream| (owned_name(&plan.snapshot, &upstream.what), upstream)))
+        .collect();
+    let place = |upstream: &Upstream| {
+        let known = earlier.get(&owned_name(snapshot, upstream)).copied();
+        Placed::kept_or_new(places, upstream.clone(), known, Upstream::is_same)
+    };
+    snapshot.upstreams.iter().map(place).collect()
+}
+
+/// What an upstream is called in every revision: its tenant's name and its own.
+fn owned_name<'s>(snapshot: &'s Snapshot, upstream: &'s Upstream) -> (Option<&'s str>, &'s str) {
+    (upstream.tenant.map(|tenant| &*snapshot.tenant(tenant).name), &upstream.name)
 }
 
 /// A string of one's own, sharing its count with no other worker.
 fn fresh(text: &str) -> Arc<str> {
     Arc::from(text)
-}
-
-fn spec(snapshot: &Snapshot, plugin: &Plugin, tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
-    let upstreams =
-        snapshot.visible_upstreams(tenant).map(|(name, index)| (Box::from(name), upstream_id(index))).collect();
-    VmSpec {
-        tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
-        name: plugin.name.clone(),
-        module,
-        memory: plugin.limits.memory,
-        cpu: plugin.limits.cpu,
-        configuration: Bytes::new(),
-        roots: Vec::new(),
-        upstreams: Arc::new(upstreams),
-    }
 }
 
 fn load(engine: &Engine, plugin: &Plugin) -> Result<Arc<Module>, PlanError> {
@@ -178,6 +305,8 @@ fn load(engine: &Engine, plugin: &Plugin) -> Result<Arc<Module>, PlanError> {
 
 /// Where a request goes: what is known of the place, and the filters on the way.
 pub(crate) struct Spot {
+    /// The upstream, or why there is none.
+    target: Result<UpstreamId, Failure>,
     pub(crate) place: Arc<Place>,
     pub(crate) chain: Arc<Chain>,
 }
@@ -208,10 +337,10 @@ impl Table {
         let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         let request = Request { host, path: path.path(), query: path.query(), method, headers };
         match self.snapshot.router.find(&request) {
-            Match::Route(route) => match (self.routes.get(route.0), self.snapshot.routes.get(route.0)) {
-                (Some(spot), Some(route)) => (spot, Ok(upstream_id(route.upstream))),
-                _ => (&self.nowhere, Err(Failure::NoRoute)),
-            },
+            Match::Route(route) => {
+                let spot = self.routes.get(route.0).unwrap_or(&self.nowhere);
+                (spot, spot.target)
+            }
             Match::NoRoute(owner) => {
                 let spot = owner.and_then(|tenant: TenantIndex| self.tenants.get(tenant.0)).unwrap_or(&self.outside);
                 (spot, Err(Failure::NoRoute))

@@ -64,8 +64,9 @@ pub(crate) async fn serve(
     }
     match ready {
         Ready::Client(mut headers, end) => {
-            if version < Version::HTTP_2 && target == Err(Failure::BadRequest) {
-                // Whoever sent this may mean something else by what follows it.
+            // Whoever sent a bad request may mean something else by what follows it.
+            let is_bad = version < Version::HTTP_2 && target == Err(Failure::BadRequest);
+            if connection.ends_with(version) || is_bad {
                 headers.fields_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response(ticket, headers, end, answered))
@@ -126,9 +127,10 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
     let scheme = Scheme::Http;
     let fresh_id = || request_id::fresh(&worker.clock);
     let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, fresh_id);
+    let revision = worker.revision();
     let (spot, target) = match refused {
-        Some(failure) => (worker.table.nowhere(), Err(failure)),
-        None => worker.table.route(&head.method, host.as_ref(), &path, &head.headers),
+        Some(failure) => (revision.table.nowhere(), Err(failure)),
+        None => revision.table.route(&head.method, host.as_ref(), &path, &head.headers),
     };
     let facts = Facts {
         // The port is the peer's own only while the peer is the client.
@@ -140,7 +142,8 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
         place: spot.place.clone(),
     };
     let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent };
-    let ticket = worker.open(spot.chain.clone(), facts, described);
+    let chain = spot.chain.clone();
+    let ticket = worker.open(revision, chain, facts, described);
     Admitted { ticket, headers: Headers::request(head.method, scheme, path, head.headers), body, target }
 }
 

@@ -3,30 +3,31 @@
 //! Nothing is served before every module is compiled and every guest started and configured on every worker: what would fail
 //! later fails here, with its reason.
 
+mod control;
+mod crew;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use portcullis_vm::StartError;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 
+use self::control::{Control, bind, for_worker};
+use self::crew::Post;
 use crate::admin::{self, AdminState, Readiness};
 use crate::config::snapshot::{AccessLog, Snapshot};
-use crate::listener;
 use crate::plan::{Plan, PlanError};
-use crate::telemetry::{AccessLogTarget, Telemetry, WorkerTelemetry};
-use crate::worker::Worker;
+use crate::revision;
+use crate::telemetry::{AccessLogTarget, Telemetry};
 
-/// How long open exchanges may go on after the gateway was told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-
-/// Why the gateway did not start.
+/// Why the gateway did not start, or a revision of its configuration was not put into use.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A module could not be loaded.
@@ -51,6 +52,9 @@ pub enum RunError {
     /// A worker ended before it had said whether it started.
     #[error("a worker ended while it was starting")]
     Lost,
+    /// A worker did not answer.
+    #[error("a worker did not answer within {0:?}")]
+    Stuck(Duration),
 }
 
 /// What is not in the configuration.
@@ -65,26 +69,44 @@ pub struct Options {
 /// A running gateway. Dropping it stops it.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Each listener's name and the address it has.
+    /// Each listener's name and the address it has, as it was started.
     pub listeners: Vec<(String, SocketAddr)>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
     phase: watch::Sender<Phase>,
-    threads: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Threads that go on until the workers have ended.
+    others: Vec<JoinHandle<()>>,
+    #[allow(clippy::disallowed_types, reason = "taken for a change of revision, which no request waits for")]
+    control: std::sync::Mutex<Control>,
 }
 
 impl Gateway {
+    /// Puts another configuration into use, and returns the number of its revision.
+    ///
+    /// Modules are compiled, guests started and addresses bound first. What is being served goes on as it is until every worker
+    /// has all of it ready, and exchanges under way stay with the revision they began with. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When a module cannot be loaded, a guest not started, or an address not bound; nothing has changed then.
+    pub fn apply(&self, snapshot: Snapshot) -> Result<u64, RunError> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).apply(Arc::new(snapshot))
+    }
+
     /// Tells the gateway to stop, and waits until open exchanges have ended or their time is up.
     pub fn stop(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        self.phase.send_replace(Phase::Stopping);
-        for thread in self.threads.drain(..) {
-            // A worker that panicked has said so on stderr.
-            let _ended = thread.join();
-        }
+        let control = self.control.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Connections that wait in a queue are lost with its last handle: workers look there before they close theirs.
+        control.sockets.clear();
+        self.phase.send_replace(Phase::Closing);
+        // A thread that panicked has said so on stderr.
+        self.workers.drain(..).for_each(|thread| _ = thread.join());
+        self.phase.send_replace(Phase::Ended);
+        self.others.drain(..).for_each(|thread| _ = thread.join());
     }
 }
 
@@ -95,24 +117,25 @@ impl Drop for Gateway {
 }
 
 /// What the gateway is at; all threads watch it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Guests are being started; connections wait.
     Starting,
     /// Requests are served.
     Serving,
+    /// They still are, but others are asked not to send any more.
+    Draining,
     /// No new connections; open exchanges finish.
-    Stopping,
+    Closing,
+    /// Nothing is served any more.
+    Ended,
 }
-
-/// A worker's sockets, with the proxies each of them trusts.
-type Sockets = Vec<(std::net::TcpListener, Vec<ipnet::IpNet>)>;
 
 /// Starts the gateway.
 ///
 /// # Errors
 /// When a module cannot be loaded, a guest not started, or an address not bound; nothing is left running then.
-pub fn start(snapshot: Snapshot, options: Options) -> Result<Gateway, RunError> {
+pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError> {
     let snapshot = Arc::new(snapshot);
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let workers = snapshot.workers.map_or_else(processors, usize::from);
@@ -122,104 +145,78 @@ pub fn start(snapshot: Snapshot, options: Options) -> Result<Gateway, RunError> 
     };
     let telemetry = Telemetry::new(target);
     let plan = Arc::new(Plan::new(snapshot.clone(), options)?);
-    let (phase, watched) = watch::channel(Phase::Starting);
-    let mut gateway = Gateway { listeners: Vec::new(), admin: None, phase, threads: Vec::new() };
-    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();
-    for listener in &snapshot.listeners {
-        let (address, bound) = listener::bind(listener.bind, workers).map_err(|source| RunError::Bind {
-            what: format!("listener `{}`", listener.name),
-            address: listener.bind,
-            source,
-        })?;
-        gateway.listeners.push((listener.name.to_string(), address));
-        for (socket, of_worker) in bound.into_iter().zip(&mut sockets) {
-            of_worker.push((socket, listener.trusted_proxies.clone()));
-        }
+    let sockets = snapshot.listeners.iter().map(|listener| bind(listener, workers)).collect::<Result<Vec<_>, _>>()?;
+    let names = snapshot.listeners.iter().map(|listener| listener.name.to_string());
+    let listeners = names.zip(sockets.iter().map(|bound| bound.address)).collect();
+    let readiness = Arc::<Readiness>::default();
+    let (shown, showing) = watch::channel(Bytes::new());
+    let (phase, _) = watch::channel(Phase::Starting);
+    let (telemetry_shown, admin) = (telemetry.clone(), snapshot.admin);
+    let control = Control { plan, revision: 1, sockets, workers: Vec::new(), telemetry, shown };
+    control.show();
+    let mut gateway =
+        Gateway { listeners, admin: None, phase, workers: Vec::new(), others: Vec::new(), control: control.into() };
+    if let Some(admin) = admin {
+        let state = AdminState::new(telemetry_shown, readiness.clone(), showing, admin.bind);
+        gateway.start_admin(admin.bind, state)?;
     }
-    let readiness = Arc::new(Readiness::default());
-    if let Some(admin) = &snapshot.admin {
-        let state = AdminState::new(telemetry.clone(), readiness.clone(), snapshot.dump().clone(), admin.bind);
-        let (address, thread) = start_admin(admin.bind, state, watched.clone())?;
-        gateway.admin = Some(address);
-        gateway.threads.push(thread);
-    }
-    let (started, starting) = mpsc::channel();
-    for (number, sockets) in (0_u64..).zip(sockets) {
-        let (plan, telemetry, started, watched) = (plan.clone(), telemetry.clone(), started.clone(), watched.clone());
-        let body = move || run_worker(&plan, number, telemetry.worker(), sockets, &started, watched);
-        gateway.threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(body)?);
-    }
-    drop(started);
-    for _ in 0..workers {
-        starting.recv().map_err(|_| RunError::Lost)??;
-    }
+    gateway.start_workers(workers)?;
     gateway.phase.send_replace(Phase::Serving);
     readiness.set_ready();
     Ok(gateway)
 }
 
+impl Gateway {
+    /// Starts the workers, and waits until every one of them could serve.
+    fn start_workers(&mut self, count: usize) -> Result<(), RunError> {
+        let control = self.control.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (remains, to_take_apart) = mpsc::channel();
+        let take_apart = thread::Builder::new().name("take-apart".to_owned());
+        self.others.push(take_apart.spawn(move || revision::take_apart(to_take_apart))?);
+        let (started, starting) = mpsc::channel();
+        for number in 0..count {
+            let (orders, ordered) = unbounded_channel();
+            control.workers.push(orders);
+            let post = Post {
+                number,
+                plan: control.plan.clone(),
+                sockets: for_worker(&control.sockets, number)?,
+                telemetry: control.telemetry.clone(),
+                remains: remains.clone(),
+                started: started.clone(),
+                orders: ordered,
+                phase: self.phase.subscribe(),
+            };
+            self.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || post.man())?);
+        }
+        drop(started);
+        for _ in 0..count {
+            starting.recv().map_err(|_| RunError::Lost)??;
+        }
+        Ok(())
+    }
+
+    fn start_admin(&mut self, address: SocketAddr, state: AdminState) -> Result<(), RunError> {
+        let bind = |source| RunError::Bind { what: "the admin listener".to_owned(), address, source };
+        let socket = std::net::TcpListener::bind(address).map_err(bind)?;
+        socket.set_nonblocking(true).map_err(bind)?;
+        self.admin = Some(socket.local_addr().map_err(bind)?);
+        let mut phase = self.phase.subscribe();
+        let serve = move || {
+            let Ok(runtime) = runtime() else { return };
+            runtime.block_on(async {
+                let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
+                tokio::select! {
+                    () = admin::serve(listener, state) => {}
+                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
+                }
+            });
+        };
+        self.others.push(thread::Builder::new().name("admin".to_owned()).spawn(serve)?);
+        Ok(())
+    }
+}
+
 fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
-}
-
-fn run_worker(
-    plan: &Plan,
-    number: u64,
-    telemetry: WorkerTelemetry,
-    sockets: Sockets,
-    started: &mpsc::Sender<Result<(), RunError>>,
-    mut phase: watch::Receiver<Phase>,
-) {
-    let ready = || -> Result<_, RunError> { Ok((runtime()?, Worker::start(plan, number, telemetry)?)) };
-    let (runtime, worker) = match ready() {
-        Ok(ready) => ready,
-        Err(error) => {
-            // Nobody listens any more only when another worker has failed before.
-            let _ = started.send(Err(error));
-            return;
-        }
-    };
-    let _ = started.send(Ok(()));
-    runtime.block_on(async {
-        // The sender lives as long as the gateway: an error means that it is gone, and so is the reason to serve.
-        if phase.wait_for(|phase| *phase != Phase::Starting).await.is_err() {
-            return;
-        }
-        worker.run();
-        let mut listeners = Vec::new();
-        for (socket, trusted) in sockets {
-            let serving = listener::run(worker.clone(), socket, Rc::from(trusted), phase.clone());
-            listeners.push(tokio::task::spawn_local(serving));
-        }
-        let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
-        let _timed_out = tokio::time::timeout(DRAIN, async {
-            for listener in listeners {
-                let _ended = listener.await;
-            }
-        })
-        .await;
-    });
-    worker.telemetry.flush();
-}
-
-fn start_admin(
-    address: SocketAddr,
-    state: AdminState,
-    mut phase: watch::Receiver<Phase>,
-) -> Result<(SocketAddr, JoinHandle<()>), RunError> {
-    let bind = |source| RunError::Bind { what: "the admin listener".to_owned(), address, source };
-    let socket = std::net::TcpListener::bind(address).map_err(bind)?;
-    socket.set_nonblocking(true).map_err(bind)?;
-    let bound = socket.local_addr().map_err(bind)?;
-    let serve = move || {
-        let Ok(runtime) = runtime() else { return };
-        runtime.block_on(async {
-            let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
-            tokio::select! {
-                () = admin::serve(listener, state) => {}
-                _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
-            }
-        });
-    };
-    Ok((bound, thread::Builder::new().name("admin".to_owned()).spawn(serve)?))
 }

@@ -9,6 +9,7 @@ mod pool;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -75,7 +76,7 @@ impl Drop for Lease {
 
 /// A named group of equal endpoints.
 struct Upstream {
-    spec: snapshot::Upstream,
+    spec: Arc<snapshot::Upstream>,
     balancer: RefCell<Balancer>,
     pools: Vec<RefCell<Pool>>,
 }
@@ -120,22 +121,58 @@ enum Origin {
     New,
 }
 
-/// All upstreams of one worker.
+impl Upstream {
+    /// Nothing connected yet. `seed` keeps workers from choosing in step.
+    fn new(spec: Arc<snapshot::Upstream>, seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            balancer: RefCell::new(Balancer::new(spec.balance, spec.endpoints.len(), seed)),
+            pools: spec.endpoints.iter().map(|_| RefCell::default()).collect(),
+            spec,
+        })
+    }
+}
+
+/// An upstream at its place, and how many revisions of the configuration use it.
+struct Held {
+    upstream: Rc<Upstream>,
+    holders: u32,
+}
+
+/// All upstreams of one worker, those of earlier revisions that still have exchanges included.
 pub(crate) struct Upstreams {
-    all: Vec<Rc<Upstream>>,
+    all: RefCell<Vec<Option<Held>>>,
+    seed: u64,
 }
 
 impl Upstreams {
-    /// Nothing connected yet. `seed` keeps workers from choosing in step.
-    pub(crate) fn new(specs: &[snapshot::Upstream], seed: u64) -> Self {
-        let upstream = |spec: &snapshot::Upstream| {
-            Rc::new(Upstream {
-                balancer: RefCell::new(Balancer::new(spec.balance, spec.endpoints.len(), seed)),
-                pools: spec.endpoints.iter().map(|_| RefCell::default()).collect(),
-                spec: spec.clone(),
-            })
-        };
-        Self { all: specs.iter().map(upstream).collect() }
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { all: RefCell::default(), seed }
+    }
+
+    /// Notes one more user of the place `id`. If it had none, there will be an upstream of this kind.
+    pub(crate) fn hold(&self, id: UpstreamId, spec: &Arc<snapshot::Upstream>) {
+        let (mut all, index) = (self.all.borrow_mut(), id.0 as usize);
+        if all.len() <= index {
+            all.resize_with(index + 1, || None);
+        }
+        if let Some(place) = all.get_mut(index) {
+            let new = || Held { upstream: Upstream::new(spec.clone(), self.seed), holders: 0 };
+            place.get_or_insert_with(new).holders += 1;
+        }
+    }
+
+    /// Notes one user less of the place `id`. With the last, its idle connections are closed and the place is free.
+    pub(crate) fn release(&self, id: UpstreamId) {
+        let mut all = self.all.borrow_mut();
+        let Some(place) = all.get_mut(id.0 as usize) else { return };
+        if let Some(held) = place {
+            held.holders = held.holders.saturating_sub(1);
+        }
+        place.take_if(|held| held.holders == 0);
+    }
+
+    fn get(&self, id: UpstreamId) -> Option<Rc<Upstream>> {
+        self.all.borrow().get(id.0 as usize)?.as_ref().map(|held| held.upstream.clone())
     }
 
     /// Sends a request and waits for the head of the response.
@@ -146,7 +183,7 @@ impl Upstreams {
         body: RequestBody,
         clock: &Clock,
     ) -> Result<Answer, SendError> {
-        let upstream = self.all.get(id.0 as usize).ok_or(SendError::Connect)?;
+        let upstream = self.get(id).ok_or(SendError::Connect)?;
         let mut request = request(headers, body, upstream.spec.protocol)?;
         let mut failure = SendError::Connect;
         for _ in 0..ATTEMPTS {
@@ -185,7 +222,7 @@ impl Upstreams {
     /// Closes connections that have been idle for longer than their upstream allows.
     pub(crate) fn sweep(&self, clock: &Clock) {
         let now = clock.now();
-        for upstream in &self.all {
+        for Held { upstream, .. } in self.all.borrow().iter().flatten() {
             let idle: Duration = upstream.spec.timeouts.idle;
             upstream.pools.iter().for_each(|pool| pool.borrow_mut().sweep(now, idle));
         }

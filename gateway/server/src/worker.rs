@@ -4,9 +4,9 @@
 //! this thread. What that leads to elsewhere (another exchange resumed, a callout started, a timer set) is seen to before
 //! `feed` returns, so no event is ever left lying.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use portcullis_core::event::{Direction, Effect, Event};
 use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Wants};
 use portcullis_core::filter::Chain;
 use portcullis_core::reply::{Details, Failure};
-use portcullis_vm::{StartError, Vms};
+use portcullis_vm::Vms;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use crate::callout;
 use crate::clock::Clock;
-use crate::plan::{Plan, Table};
+use crate::plan::Plan;
+use crate::revision::{Prepared, Remains, Revision};
 use crate::telemetry::{Record, WorkerTelemetry};
 use crate::upstream::Upstreams;
 
@@ -58,34 +59,99 @@ pub(crate) struct Worker {
     state: RefCell<State>,
     waiting: RefCell<Vec<Waiting>>,
     timers: Notify,
-    pub(crate) table: Table,
+    /// What new exchanges begin with.
+    revision: RefCell<Rc<Revision>>,
+    /// Those before it that may still have exchanges.
+    earlier: RefCell<Vec<Rc<Revision>>>,
+    remains: mpsc::Sender<Remains>,
+    /// Nothing new is begun on behalf of guests: the runtime is about to end.
+    ending: Cell<bool>,
     pub(crate) upstreams: Upstreams,
     pub(crate) clock: Clock,
     pub(crate) telemetry: WorkerTelemetry,
 }
 
 impl Worker {
-    /// Builds the worker and starts its guests, so that a plugin that cannot start is found before any request is.
-    ///
-    /// # Errors
-    /// When a guest cannot be started or refuses its configuration.
-    pub(crate) fn start(plan: &Plan, number: u64, telemetry: WorkerTelemetry) -> Result<Rc<Self>, StartError> {
+    /// Builds a worker that serves this revision. What is left of it in the end goes to `remains`.
+    pub(crate) fn new(
+        (plan, prepared): (&Plan, Prepared),
+        number: u64,
+        telemetry: WorkerTelemetry,
+        remains: mpsc::Sender<Remains>,
+    ) -> Rc<Self> {
         let clock = Clock::start();
         let mut exchanges = Exchanges::default();
         exchanges.now = clock.now();
-        let mut vms = plan.vms();
-        vms.warm_up(&mut exchanges)?;
-        telemetry.add_filter_cells(vms.cells());
-        let worker = Rc::new(Self {
+        let mut vms = plan.no_vms();
+        let upstreams = Upstreams::new(number + 1);
+        telemetry.add_filter_cells(prepared.cells());
+        let revision = Revision::take_places(prepared, &mut exchanges, &mut vms, &upstreams);
+        Rc::new(Self {
             state: RefCell::new(State { exchanges, vms }),
             waiting: RefCell::default(),
             timers: Notify::new(),
-            table: plan.table(),
-            upstreams: Upstreams::new(&plan.snapshot().upstreams, number + 1),
+            revision: RefCell::new(revision),
+            earlier: RefCell::default(),
+            remains,
+            ending: Cell::new(false),
+            upstreams,
             clock,
             telemetry,
-        });
-        Ok(worker)
+        })
+    }
+
+    /// Takes a revision in that was made ready for this worker. Requests do not see it before [`Self::switch`].
+    pub(crate) fn take_in(self: &Rc<Self>, prepared: Prepared) -> Rc<Revision> {
+        self.telemetry.add_filter_cells(prepared.cells());
+        let mut state = self.present();
+        let State { exchanges, vms } = &mut *state;
+        let revision = Revision::take_places(prepared, exchanges, vms, &self.upstreams);
+        self.see_to_rest(&mut state);
+        revision
+    }
+
+    /// Lets new exchanges begin with this revision. Those under way keep theirs.
+    pub(crate) fn switch(&self, revision: Rc<Revision>) {
+        let before = self.revision.replace(revision);
+        self.discard(before);
+    }
+
+    /// Lets go of a revision as soon as no exchange has it.
+    pub(crate) fn discard(&self, revision: Rc<Revision>) {
+        self.earlier.borrow_mut().push(revision);
+    }
+
+    /// The revision that new exchanges begin with.
+    pub(crate) fn revision(&self) -> Rc<Revision> {
+        self.revision.borrow().clone()
+    }
+
+    /// Frees what only revisions without exchanges had.
+    fn free_revisions(&self, state: &mut State) {
+        let mut earlier = self.earlier.borrow_mut();
+        for over in earlier.extract_if(.., |revision| Rc::strong_count(revision) == 1) {
+            if let Some(revision) = Rc::into_inner(over) {
+                let remains = revision.give_up(&mut state.exchanges, &mut state.vms, &self.upstreams);
+                // Where nobody takes it, the process is about to end.
+                let _ended = self.remains.send(remains);
+            }
+        }
+    }
+
+    /// Begins nothing new on behalf of guests. Returns how many exchanges are still open, which the runtime's end cuts off.
+    pub(crate) fn prepare_end(&self) -> usize {
+        self.ending.set(true);
+        self.state.borrow().exchanges.len()
+    }
+
+    /// Ends all guests, once the runtime and with it every exchange has ended.
+    pub(crate) fn end_guests(self: Rc<Self>) {
+        let Some(Self { state, revision, earlier, remains, upstreams, .. }) = Rc::into_inner(self) else { return };
+        let State { mut exchanges, mut vms } = state.into_inner();
+        let all = earlier.into_inner().into_iter().chain([revision.into_inner()]);
+        for revision in all.filter_map(Rc::into_inner) {
+            let _ended = remains.send(revision.give_up(&mut exchanges, &mut vms, &upstreams));
+        }
     }
 
     /// Starts what runs beside the exchanges: guests' timers and housekeeping. Also sees to what guests asked for at their start.
@@ -124,12 +190,19 @@ impl Worker {
                 chain::feed(exchanges, vms, id, Event::Deadline(failure));
                 self.wake_both(id);
             }
+            self.free_revisions(&mut state);
             self.see_to_rest(&mut state);
         }
     }
 
     /// Opens an exchange. It lives until its ticket is finished or dropped.
-    pub(crate) fn open(self: &Rc<Self>, chain: Arc<Chain>, facts: Facts, request: Described) -> Ticket {
+    pub(crate) fn open(
+        self: &Rc<Self>,
+        revision: Rc<Revision>,
+        chain: Arc<Chain>,
+        facts: Facts,
+        request: Described,
+    ) -> Ticket {
         let mut state = self.present();
         let id = state.exchanges.open(chain, facts);
         let mut waiting = self.waiting.borrow_mut();
@@ -137,7 +210,7 @@ impl Worker {
             waiting.resize_with(id.index() + 1, Waiting::default);
         }
         self.telemetry.began();
-        Ticket { worker: self.clone(), id, request, status: 0, ended: false }
+        Ticket { worker: self.clone(), id, request, status: 0, ended: false, _revision: revision }
     }
 
     /// Feeds an event to an exchange, and sees to everything that comes of it.
@@ -174,7 +247,7 @@ impl Worker {
             chain::feed(exchanges, vms, id, Event::Woken);
             self.wake_both(id);
         }
-        for callout in exchanges.callouts.drain(..) {
+        for callout in exchanges.callouts.drain(..).filter(|_| !self.ending.get()) {
             spawn_local(callout::run(self.clone(), callout));
         }
         if std::mem::take(&mut exchanges.timers_changed) {
@@ -324,6 +397,8 @@ pub(crate) struct Ticket {
     /// The status the client was sent; 0 until then.
     pub(crate) status: u16,
     ended: bool,
+    /// What the exchange began with lives as long as it does.
+    _revision: Rc<Revision>,
 }
 
 impl Ticket {

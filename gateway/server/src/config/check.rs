@@ -139,7 +139,7 @@ impl<'t> Check<'t> {
         self.problems.push(problem);
     }
 
-    fn addresses(&mut self, tree: &Node, file: &File) -> (Vec<Listener>, Option<Admin>) {
+    fn addresses(&mut self, tree: &Node, file: &File) -> (Vec<Arc<Listener>>, Option<Admin>) {
         let mut taken: Vec<(SocketAddr, String, Span)> = Vec::new();
         let mut listeners = Vec::new();
         for (key, node) in tree.get("listeners").into_iter().flat_map(Node::entries) {
@@ -147,7 +147,7 @@ impl<'t> Check<'t> {
             let bind = listener.bind.0;
             self.take(&mut taken, bind, format!("listener `{}`", key.name), place);
             let trusted_proxies = listener.trusted_proxies.iter().map(|network| network.0).collect();
-            listeners.push(Listener { name: key.name.as_str().into(), bind, trusted_proxies });
+            listeners.push(Arc::new(Listener { name: key.name.as_str().into(), bind, trusted_proxies }));
         }
         let admin = file.admin.as_ref().map(|admin| Admin { bind: admin.bind.0 });
         let place = tree.get("admin").and_then(|node| node.get("bind"));

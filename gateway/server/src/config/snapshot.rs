@@ -46,7 +46,7 @@ pub struct Snapshot {
     /// Where a line about each request goes.
     pub access_log: AccessLog,
     /// The addresses that requests are accepted on, by name.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<Arc<Listener>>,
     /// Where the gateway's own pages are served.
     pub admin: Option<Admin>,
     /// Every upstream, shared ones and those of tenants.
@@ -69,7 +69,7 @@ pub struct Snapshot {
 }
 
 /// An address that requests are accepted on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// What logs and metrics call it.
     pub name: Arc<str>,
@@ -103,8 +103,22 @@ pub struct Upstream {
     pub timeouts: Timeouts,
 }
 
+impl Upstream {
+    /// Whether connections to one are as good as connections to the other. Whose they are is not compared: that is an index,
+    /// and means nothing in another snapshot.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { name, tenant: _, endpoints, balance, protocol, timeouts } = self;
+        *name == other.name
+            && *endpoints == other.endpoints
+            && *balance == other.balance
+            && *protocol == other.protocol
+            && *timeouts == other.timeouts
+    }
+}
+
 /// How long to wait for an upstream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a connection to be made.
     pub connect: Duration,

@@ -1,0 +1,67 @@
+//! The sockets that listeners accept on: bound here, kept from one revision of the configuration to the next, and shared out to
+//! the workers.
+//!
+//! A listener is known by its address, so renaming it or changing its settings leaves its sockets alone. The gateway keeps a
+//! handle on each beside the workers': connections that wait in a socket's queue are lost only when its last handle is closed.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::snapshot::Listener;
+
+/// Connections waiting to be accepted, per socket.
+const BACKLOG: i32 = 1024;
+
+/// What tells listeners apart. Where the system chooses the port, several may ask for the same address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    bind: SocketAddr,
+    name: Option<String>,
+}
+
+impl Key {
+    pub(crate) fn of(listener: &Listener) -> Self {
+        let name = (listener.bind.port() == 0).then(|| listener.name.to_string());
+        Self { bind: listener.bind, name }
+    }
+}
+
+/// A listener's sockets.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) key: Key,
+    pub(crate) address: SocketAddr,
+    /// One for each worker.
+    sockets: Vec<TcpListener>,
+}
+
+impl Bound {
+    /// Binds one socket per worker to the listener's address.
+    ///
+    /// The kernel would let a second gateway share the address in silence; so the address is first bound alone, which fails when
+    /// somebody has it.
+    pub(crate) fn new(listener: &Listener, workers: usize) -> io::Result<Self> {
+        let alone = TcpListener::bind(listener.bind)?;
+        let address = alone.local_addr()?;
+        drop(alone);
+        let sockets = (0..workers).map(|_| bind_shared(address)).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { key: Key::of(listener), address, sockets })
+    }
+
+    /// A handle on a worker's socket.
+    pub(crate) fn for_worker(&self, number: usize) -> io::Result<TcpListener> {
+        self.sockets.get(number).ok_or(io::ErrorKind::NotFound)?.try_clone()
+    }
+}
+
+fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
