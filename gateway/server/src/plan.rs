@@ -25,6 +25,10 @@ use self::places::{Placed, Places};
 use crate::config::snapshot::{Filter, FilterIndex, Plugin, Snapshot, TenantIndex, Upstream, UpstreamIndex};
 use crate::supervisor::Options;
 
+/// The largest memory a plugin can be given. Room for it costs addresses only, which the engine reserves anyhow; a later revision
+/// may need what the first does not.
+const MAX_MEMORY: u64 = 4 << 30;
+
 /// Why a snapshot cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -80,7 +84,7 @@ impl Plan {
     /// Compiles what is used and lays it out. Takes as long as compiling takes: keep it off the workers.
     pub(crate) fn new(snapshot: Arc<Snapshot>, options: &Options) -> Result<Self, PlanError> {
         let max_vms = options.max_vms.unwrap_or(EngineOptions::default().max_vms);
-        let engine = Engine::new(EngineOptions { cache: options.cache.clone(), max_vms, ..EngineOptions::default() })?;
+        let engine = Engine::new(EngineOptions { cache: options.cache.clone(), max_vms, max_memory: MAX_MEMORY })?;
         let ground =
             Ground { engine, shared: Arc::default(), vm_places: Places::default(), upstream_places: Places::default() };
         Draft::new(snapshot, Arc::new(ground), None).finish()
