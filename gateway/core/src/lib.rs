@@ -5,6 +5,7 @@
 //! no clock, no thread and no randomness in this crate: time is an argument, so that the same events always give the same
 //! effects and every rule can be tested without a network.
 
+pub mod authority;
 pub mod buffer;
 pub mod chain;
 pub mod context;
@@ -22,3 +23,4 @@ pub mod reply;
 pub mod route;
 pub mod time;
 pub mod upstream;
+pub mod wire;

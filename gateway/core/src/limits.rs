@@ -4,6 +4,15 @@
 
 use std::time::Duration;
 
+/// Bytes of a request's head, its first line included; over HTTP/2 with 32 more for each field (RFC 9113 §10.5.1). Envoy's.
+pub const HEAD_BYTES: usize = 60 << 10;
+/// Fields of a request's head. Envoy's.
+pub const HEAD_FIELDS: usize = 100;
+/// Bytes of a request's target.
+pub const TARGET_BYTES: usize = 16 << 10;
+/// Bytes of the trailers of a chunked request. Below what the HTTP library takes.
+pub const TRAILER_BYTES: usize = 8 << 10;
+
 /// The limits of one gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -45,6 +45,22 @@ failures! {
     NoRoute = 404 "no_route" "No route matches this request",
     /// The request cannot be forwarded as it is.
     BadRequest = 400 "bad_request" "The request is malformed",
+    /// Where the request ends could be read in two ways.
+    BadFraming = 400 "bad_framing" "The length of the request is not clear",
+    /// It is not clear which host the request is for.
+    BadHost = 400 "bad_host" "The host of the request is not clear",
+    /// The path cannot be made normal, or has what this listener refuses in paths.
+    BadPath = 400 "bad_path" "The path of the request is not acceptable",
+    /// A field has a name that this listener refuses.
+    BadField = 400 "bad_field" "A header field of the request is not acceptable",
+    /// The target is too long.
+    UriTooLong = 414 "uri_too_long" "The address of the request is too long",
+    /// The head has too many bytes or fields.
+    HeadTooLarge = 431 "head_too_large" "The header of the request is too large",
+    /// Something HTTP has, but not this gateway.
+    NotImplemented = 501 "not_implemented" "This kind of request is not served here",
+    /// A version of HTTP that is not spoken here.
+    VersionNotSupported = 505 "version_not_supported" "This version of HTTP is not served here",
     /// A filter paused the request and its body outgrew the buffer.
     RequestTooLarge = 413 "request_too_large" "The request body is too large to be checked",
     /// A filter paused the response and its body outgrew the buffer.
@@ -70,12 +86,48 @@ failures! {
 }
 
 impl Failure {
+    /// Whether the request was refused as it came: whoever sent it may mean something else by what follows it.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        match self {
+            Self::BadRequest
+            | Self::BadFraming
+            | Self::BadHost
+            | Self::BadPath
+            | Self::BadField
+            | Self::UriTooLong
+            | Self::HeadTooLarge
+            | Self::NotImplemented
+            | Self::VersionNotSupported => true,
+            Self::NoRoute
+            | Self::RequestTooLarge
+            | Self::ResponseTooLarge
+            | Self::FilterFailed
+            | Self::FilterTimeout
+            | Self::FilterClosed
+            | Self::UpstreamConnect
+            | Self::UpstreamTimeout
+            | Self::UpstreamReset
+            | Self::LengthMismatch
+            | Self::Idle
+            | Self::ClientGone => false,
+        }
+    }
+
     /// Whether it stands for the upstream's answer, so that every filter sees it as one.
     #[must_use]
     pub fn is_upstream(self) -> bool {
         match self {
             Self::NoRoute | Self::UpstreamConnect | Self::UpstreamTimeout | Self::UpstreamReset => true,
             Self::BadRequest
+            | Self::BadFraming
+            | Self::BadHost
+            | Self::BadPath
+            | Self::BadField
+            | Self::UriTooLong
+            | Self::HeadTooLarge
+            | Self::NotImplemented
+            | Self::VersionNotSupported
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed
