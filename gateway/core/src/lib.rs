@@ -18,6 +18,7 @@ pub mod headers;
 pub mod host;
 mod kept;
 pub mod limits;
+pub mod path;
 pub mod property;
 pub mod reply;
 pub mod route;
