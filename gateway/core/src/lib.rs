@@ -5,6 +5,7 @@
 //! no clock, no thread and no randomness in this crate: time is an argument, so that the same events always give the same
 //! effects and every rule can be tested without a network.
 
+pub mod admission;
 pub mod authority;
 pub mod buffer;
 pub mod chain;
