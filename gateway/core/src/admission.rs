@@ -15,7 +15,7 @@ use crate::reply::Failure;
 use crate::wire;
 
 /// What a listener lets in where there is a choice.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Fields with an underscore in their name.
     pub underscores: Underscores,

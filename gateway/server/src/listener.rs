@@ -1,6 +1,9 @@
 //! Accepting connections, and speaking HTTP/1.1 or HTTP/2 on them.
 //!
-//! Each worker has its own socket for every listener, and the kernel spreads connections over them.
+//! Each worker has its own socket for every listener, and the kernel spreads connections over them. What a client sends is looked
+//! at before it is parsed: see [`strict`].
+
+mod strict;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,11 +20,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
+use portcullis_core::admission::Rules;
 use portcullis_core::forward::{Peer, Trust};
+use portcullis_core::limits;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+use self::strict::{Answers, Strict};
 use crate::config::snapshot::Listener;
 use crate::serve::serve;
 use crate::sockets::Key;
@@ -35,6 +41,10 @@ const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// HTTP/2 streams a client may have open at once on one connection.
 const MAX_STREAMS: u32 = 100;
 
+/// Bytes of a head over HTTP/2; over HTTP/1 the inspector counts.
+#[expect(clippy::cast_possible_truncation, reason = "the constant is small")]
+const MAX_HEAD: u32 = limits::HEAD_BYTES as u32;
+
 /// A client's connection.
 pub(crate) struct Connection {
     pub(crate) id: u64,
@@ -43,6 +53,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     open: Rc<Open>,
     is_http2: Cell<bool>,
+    pub(crate) rules: Rules,
+    pub(crate) answers: Arc<Answers>,
 }
 
 impl Connection {
@@ -186,8 +198,9 @@ pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<L
         let Ok(local) = stream.local_addr() else { return };
         let open = listening.open.borrow().clone();
         let peer = Peer::new(address.ip(), trust(&open.settings.trusted_proxies, address.ip()));
-        let connection =
-            Rc::new(Connection { id: next_id, address, local, peer, open: open.clone(), is_http2: Cell::new(false) });
+        let (rules, answers) = (open.settings.rules, Arc::default());
+        let (of, is_http2) = (open.clone(), Cell::new(false));
+        let connection = Rc::new(Connection { id: next_id, address, local, peer, rules, answers, open: of, is_http2 });
         spawn_local(serve_connection(worker.clone(), open, stream, connection));
     };
     loop {
@@ -218,6 +231,7 @@ async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream,
     // Small answers must not wait for the client's acknowledgement of the ones before.
     let _best_effort = stream.set_nodelay(true);
     let (id, peer) = (connection.id, connection.address);
+    let stream = Strict::new(stream, connection.answers.clone());
     let _member = Member::join(open.clone(), id).await;
     let _counted = worker.telemetry.connection();
     let asked = connection.clone();
@@ -246,7 +260,7 @@ fn builder() -> auto::Builder<LocalExecutor> {
     let mut builder = auto::Builder::new(LocalExecutor);
     // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
     builder.http1().half_close(false).keep_alive(true);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD);
     builder
 }
 

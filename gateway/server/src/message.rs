@@ -24,6 +24,16 @@ use crate::worker::{Ticket, Worker};
 #[error("the stream was broken off: {}", .0.code())]
 pub(crate) struct Broken(pub(crate) Failure);
 
+/// What a client did when its body could not be read to the end.
+pub(crate) fn blamed(error: &hyper::Error) -> Failure {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    match cause.map(std::io::Error::kind) {
+        // The framing is wrong: the inspector says so, or the library.
+        Some(std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput) => Failure::BadFraming,
+        _ => Failure::ClientGone,
+    }
+}
+
 /// The body of a request to an upstream.
 pub(crate) enum RequestBody {
     /// There is none.
@@ -90,10 +100,10 @@ impl Body for RequestBody {
                         let bytes = frame.data_ref().map_or(0, Bytes::len);
                         worker.passed(*id, Direction::Request, bytes as u64);
                     }
-                    Some(Err(_)) => worker.blame(*id, Failure::ClientGone),
+                    Some(Err(error)) => worker.blame(*id, blamed(error)),
                     None => {}
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| Broken(Failure::ClientGone))))
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| Broken(blamed(&error)))))
             }
             Self::Fed(worker, id, source) => poll_fed_request(worker, *id, source, cx),
         }
@@ -144,9 +154,9 @@ fn poll_fed_request(
                     worker.wait(id, Direction::Request, cx);
                     match ready!(source.poll_part(cx)) {
                         Some(Ok(part)) => worker.feed(id, Event::Request(part)),
-                        Some(Err(_)) => {
-                            worker.blame(id, Failure::ClientGone);
-                            return Poll::Ready(Some(Err(Broken(Failure::ClientGone))));
+                        Some(Err(error)) => {
+                            worker.blame(id, blamed(&error));
+                            return Poll::Ready(Some(Err(Broken(blamed(&error)))));
                         }
                         None => return Poll::Pending,
                     }

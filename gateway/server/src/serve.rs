@@ -10,11 +10,11 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::PathAndQuery;
-use http::{Request, Response, Version};
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use portcullis_core::admission::{self, Admission};
 use portcullis_core::context::UpstreamId;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Facts, Wants};
@@ -23,7 +23,7 @@ use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
 
 use crate::listener::Connection;
-use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source};
+use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source, blamed};
 use crate::request_id;
 use crate::upstream::{Answer, Lease, SendError};
 use crate::worker::{Described, Ticket, Worker};
@@ -49,7 +49,8 @@ pub(crate) async fn serve(
     let end = End::from_bool(body.is_end_stream());
     let mut source = (!end.is_end()).then(|| Source::new(body));
     worker.feed(id, Event::Request(Part::Head(headers, end)));
-    if let Err(failure @ Failure::BadRequest) = target {
+    let refused = target.err().filter(|failure| failure.is_refusal());
+    if let Some(failure) = refused {
         worker.feed(id, Event::UpstreamFailed(failure));
     }
     let mut answered = Answered::default();
@@ -65,11 +66,15 @@ pub(crate) async fn serve(
     match ready {
         Ready::Client(mut headers, end) => {
             // Whoever sent a bad request may mean something else by what follows it.
-            let is_bad = version < Version::HTTP_2 && target == Err(Failure::BadRequest);
+            let is_bad = version < Version::HTTP_2 && refused.is_some();
             if connection.ends_with(version) || is_bad {
                 headers.fields_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response(ticket, headers, end, answered))
+            let response = response(ticket, headers, end, answered);
+            if version < Version::HTTP_2 {
+                connection.answers.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            }
+            Ok(response)
         }
         Ready::Upstream(..) => Err(fail(&mut ticket, Failure::UpstreamReset)),
         Ready::Broken(failure) => Err(fail(&mut ticket, failure)),
@@ -113,17 +118,7 @@ fn response(mut ticket: Ticket, headers: Headers, end: End, answered: Answered) 
 /// Looks at a request: what it is, where it came from, where it goes. Opens its exchange.
 fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming>) -> Admitted {
     let (mut head, body) = request.into_parts();
-    let noted = Noted::of(&head.headers);
-    let refused = refusal(&head, &noted).err();
-    let (mut host, user_agent) = (noted.host.cloned(), noted.user_agent.cloned());
-    if let Some(authority) = head.uri.authority() {
-        // An absolute target overrides `Host` (RFC 9112 §3.2.2); HTTP/2 has no `Host` to begin with.
-        if let Ok(authority) = HeaderValue::from_str(authority.as_str()) {
-            head.headers.insert(header::HOST, authority.clone());
-            host = Some(authority);
-        }
-    }
-    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let Admission { host, user_agent, path, refused } = admission::admit(&mut head, connection.rules);
     let scheme = Scheme::Http;
     let fresh_id = || request_id::fresh(&worker.clock);
     let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, fresh_id);
@@ -145,41 +140,6 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
     let chain = spot.chain.clone();
     let ticket = worker.open(revision, chain, facts, described);
     Admitted { ticket, headers: Headers::request(head.method, scheme, path, head.headers), body, target }
-}
-
-/// The fields of a request that the gateway itself looks at, found in one pass.
-#[derive(Default)]
-struct Noted<'a> {
-    hosts: usize,
-    host: Option<&'a HeaderValue>,
-    user_agent: Option<&'a HeaderValue>,
-    length: bool,
-    coding: bool,
-}
-
-impl<'a> Noted<'a> {
-    fn of(fields: &'a HeaderMap) -> Self {
-        let mut noted = Self::default();
-        for (name, value) in fields {
-            match name.as_str() {
-                "host" => (noted.hosts, noted.host) = (noted.hosts + 1, Some(value)),
-                "user-agent" => noted.user_agent = Some(value),
-                "content-length" => noted.length = true,
-                "transfer-encoding" => noted.coding = true,
-                _ => {}
-            }
-        }
-        noted
-    }
-}
-
-/// Refuses what could be read in two ways, or asks for what is not served.
-fn refusal(head: &http::request::Parts, noted: &Noted<'_>) -> Result<(), Failure> {
-    let needs_host = head.version == Version::HTTP_11 && head.uri.authority().is_none();
-    let two_framings = noted.length && noted.coding;
-    let no_path = head.uri.path_and_query().is_none() || head.method == http::Method::CONNECT;
-    let bad_host = noted.hosts > 1 || (needs_host && noted.hosts == 0);
-    if bad_host || two_framings || no_path { Err(Failure::BadRequest) } else { Ok(()) }
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -216,7 +176,10 @@ async fn head(worker: &Rc<Worker>, id: ExchangeId, direction: Direction, source:
                 Poll::Ready(Some(Err(_))) if direction == Direction::Response => {
                     worker.feed(id, Event::UpstreamFailed(Failure::UpstreamReset));
                 }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Ready::Broken(Failure::ClientGone)),
+                Poll::Ready(Some(Err(error))) => match blamed(&error) {
+                    refused if refused.is_refusal() => worker.feed(id, Event::UpstreamFailed(refused)),
+                    gone => return Poll::Ready(Ready::Broken(gone)),
+                },
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }

@@ -12,7 +12,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_core::context::UpstreamId;
 use portcullis_core::headers::{Headers, StartLine};
@@ -233,14 +235,24 @@ impl Upstreams {
 fn request(headers: Headers, body: RequestBody, protocol: Protocol) -> Result<Request<RequestBody>, SendError> {
     let (start, mut fields) = headers.into_parts();
     let StartLine::Request { method, scheme, path: Some(path) } = start else { return Err(SendError::BadRequest) };
+    // For these the library would leave a body of unknown length out, unless it is told to send it.
+    let chunked =
+        matches!(method, Method::GET | Method::HEAD) && !body.is_end_stream() && body.size_hint().exact().is_none();
     let mut request = Request::new(body);
     *request.method_mut() = method;
     match protocol {
         Protocol::Http1 => {
+            if !fields.contains_key(header::HOST) {
+                // HTTP/1.1 has one, be it empty (RFC 9112 §3.2): HTTP/1.0 clients and filters may have left none.
+                fields.insert(header::HOST, HeaderValue::from_static(""));
+            }
+            if chunked && !fields.contains_key(header::CONTENT_LENGTH) {
+                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             *request.uri_mut() = path.into();
         }
         Protocol::Http2 => {
-            let host = fields.remove(http::header::HOST).ok_or(SendError::BadRequest)?;
+            let host = fields.remove(header::HOST).ok_or(SendError::BadRequest)?;
             let uri = http::Uri::builder().scheme(scheme.as_str()).authority(host.as_bytes()).path_and_query(path);
             *request.uri_mut() = uri.build().map_err(|_| SendError::BadRequest)?;
             *request.version_mut() = http::Version::HTTP_2;

@@ -93,7 +93,7 @@ impl Newborn {
         exchanges.now = now;
         let mut slot = Slot::new(spec, shared);
         slot.start(engine, vm, &mut exchanges)?;
-        Ok(Self { slot, callouts: exchanges.callouts })
+        Ok(Self { slot, callouts: std::mem::take(&mut exchanges.callouts) })
     }
 
     /// What is counted about it.

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portcullis_core::admission::{Rules, Underscores};
+use portcullis_core::path::Slashes;
 use portcullis_core::route::HostPattern;
 
 use self::definitions::Scope;
@@ -147,7 +149,8 @@ impl<'t> Check<'t> {
             let bind = listener.bind.0;
             self.take(&mut taken, bind, format!("listener `{}`", key.name), place);
             let trusted_proxies = listener.trusted_proxies.iter().map(|network| network.0).collect();
-            listeners.push(Arc::new(Listener { name: key.name.as_str().into(), bind, trusted_proxies }));
+            let rules = rules(listener);
+            listeners.push(Arc::new(Listener { name: key.name.as_str().into(), bind, trusted_proxies, rules }));
         }
         let admin = file.admin.as_ref().map(|admin| Admin { bind: admin.bind.0 });
         let place = tree.get("admin").and_then(|node| node.get("bind"));
@@ -240,6 +243,20 @@ impl<'t> Check<'t> {
             self.report(problem);
         }
     }
+}
+
+fn rules(listener: &file::Listener) -> Rules {
+    let underscores = match listener.underscores_in_headers {
+        file::Underscores::Drop => Underscores::Drop,
+        file::Underscores::Reject => Underscores::Reject,
+        file::Underscores::Allow => Underscores::Allow,
+    };
+    let slashes = match listener.encoded_slashes {
+        file::EncodedSlashes::Reject => Slashes::Reject,
+        file::EncodedSlashes::Keep => Slashes::Keep,
+        file::EncodedSlashes::Decode => Slashes::Decode,
+    };
+    Rules { underscores, slashes }
 }
 
 fn limits(limits: &file::TenantLimits) -> TenantLimits {

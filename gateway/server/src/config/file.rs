@@ -77,6 +77,36 @@ pub(crate) struct Listener {
     pub(crate) bind: Text<SocketAddr>,
     /// Networks of proxies in front of the gateway, whose `x-forwarded-for` is believed. Default: none.
     pub(crate) trusted_proxies: Vec<Text<IpNet>>,
+    /// What becomes of header fields with an underscore in their name.
+    pub(crate) underscores_in_headers: Underscores,
+    /// What becomes of `%2F`, `%5C` and `\` in a path.
+    pub(crate) encoded_slashes: EncodedSlashes,
+}
+
+/// What becomes of header fields with an underscore in their name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Underscores {
+    /// They are left out: some origins take `x_user` for `x-user`, and would believe a client's where they should believe yours.
+    #[default]
+    Drop,
+    /// The request is refused.
+    Reject,
+    /// They are fields like any other.
+    Allow,
+}
+
+/// What becomes of encoded slashes in a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EncodedSlashes {
+    /// The request is refused.
+    #[default]
+    Reject,
+    /// They stay encoded, as part of one segment.
+    Keep,
+    /// They become slashes.
+    Decode,
 }
 
 /// A group of equal origins.
@@ -269,7 +299,12 @@ impl Default for Admin {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { bind: Text(NOWHERE), trusted_proxies: Vec::new() }
+        Self {
+            bind: Text(NOWHERE),
+            trusted_proxies: Vec::new(),
+            underscores_in_headers: Underscores::default(),
+            encoded_slashes: EncodedSlashes::default(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use portcullis_core::admission::Rules;
 pub use portcullis_core::filter::OnFailure;
 use portcullis_core::route::{HostPattern, Router};
 pub use portcullis_core::upstream::Balance;
@@ -77,6 +78,8 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// Networks whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What it lets in where there is a choice.
+    pub rules: Rules,
 }
 
 /// Where the gateway's own pages are served.
