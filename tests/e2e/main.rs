@@ -19,5 +19,6 @@ mod proxy;
 mod readme;
 mod refusals;
 mod revisions;
+mod strict;
 mod tenants;
 mod upstreams;
