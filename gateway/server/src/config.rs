@@ -9,6 +9,7 @@ mod check;
 mod defaults;
 mod file;
 mod gather;
+mod inputs;
 mod names;
 mod schema;
 mod secrets;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use self::file::File;
 use self::gather::Gathered;
+pub use self::inputs::{Inputs, Stamp};
 pub use self::schema::schema;
 use self::snapshot::Snapshot;
 use crate::diagnostic::{self, Diagnostic, Severity};
@@ -36,7 +38,15 @@ use crate::diagnostic::{self, Diagnostic, Severity};
 /// # Errors
 /// Every problem that was found, warnings included, in the order of their places.
 pub fn load(paths: &[PathBuf]) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_paths(paths))
+    load_noting(paths, &Inputs::default())
+}
+
+/// As [`load`], and notes in `inputs` every path that was looked at.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_noting(paths: &[PathBuf], inputs: &Inputs) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    finish(gather::from_paths(paths, inputs))
 }
 
 /// Reads and checks a configuration that is not in a file. `path` is what it is called and where paths in it start from.
@@ -74,4 +84,10 @@ fn finish(gathered: Gathered) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnos
         }
         _ => Err(problems),
     }
+}
+
+/// A token, for tests of those who check it.
+#[cfg(test)]
+pub(crate) fn token(text: &str) -> snapshot::Token {
+    written::Written::read(text).unwrap()
 }

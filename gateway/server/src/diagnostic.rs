@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::Inputs;
+
 /// A file of configuration as it was read.
 #[derive(Debug)]
 pub struct Source {
@@ -19,6 +21,8 @@ pub struct Source {
     pub fence: Option<PathBuf>,
     /// Its text.
     pub text: String,
+    /// Where the files are noted that it names.
+    pub inputs: Inputs,
 }
 
 impl Source {
@@ -28,6 +32,7 @@ impl Source {
     /// A reason, when the source is fenced and the path leads out of its fence.
     pub fn resolve(&self, written: &str) -> Result<PathBuf, String> {
         let path = self.folder.join(written);
+        self.inputs.note(&path);
         if let (Some(fence), Ok(real)) = (&self.fence, path.canonicalize())
             && !fence.canonicalize().is_ok_and(|fence| real.starts_with(fence))
         {
@@ -39,7 +44,7 @@ impl Source {
     /// A source without text: the one that a path names, before it is read.
     pub(crate) fn named(path: &Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Self { name: path.display().to_string(), folder, fence: None, text: String::new() }
+        Self { name: path.display().to_string(), folder, fence: None, text: String::new(), inputs: Inputs::default() }
     }
 }
 

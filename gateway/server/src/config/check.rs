@@ -13,6 +13,7 @@ mod routes;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_core::admission::{Rules, Underscores};
 use portcullis_core::path::Slashes;
@@ -23,9 +24,10 @@ use self::filters::Placed;
 use self::modules::Modules;
 use super::file::{self, File};
 use super::snapshot::{
-    Admin, Filter, FilterIndex, Listener, Plugin, Route, Snapshot, Tenant, TenantIndex, TenantLimits, Upstream,
+    Admin, Drain, Filter, FilterIndex, Listener, Plugin, Route, Snapshot, Tenant, TenantIndex, TenantLimits, Upstream,
 };
 use super::tree::{Key, Node};
+use super::written::Token;
 use crate::diagnostic::{Diagnostic, Severity, Span};
 
 /// Makes a snapshot, or adds to `problems` why there is none.
@@ -62,6 +64,10 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
         access_log,
         listeners,
         admin,
+        drain: Drain {
+            delay: file.drain.delay.as_ref().map_or(Duration::ZERO, |delay| delay.0),
+            deadline: file.drain.deadline.0,
+        },
         upstreams,
         plugins,
         filters,
@@ -152,12 +158,37 @@ impl<'t> Check<'t> {
             let rules = rules(listener);
             listeners.push(Arc::new(Listener { name: key.name.as_str().into(), bind, trusted_proxies, rules }));
         }
-        let admin = file.admin.as_ref().map(|admin| Admin { bind: admin.bind.0 });
+        let admin = self.admin(tree, file);
         let place = tree.get("admin").and_then(|node| node.get("bind"));
         if let (Some(admin), Some(place)) = (&admin, place) {
             self.take(&mut taken, admin.bind, "`admin`".to_owned(), place);
         }
         (listeners, admin)
+    }
+
+    /// The gateway's own pages: for whoever is on this machine, or whoever has the token.
+    fn admin(&mut self, tree: &Node, file: &File) -> Option<Admin> {
+        let (admin, node) = (file.admin.as_ref()?, tree.get("admin")?);
+        let token = admin.token.as_ref().map(|token| token.0);
+        if let Some(place) = node.get("token")
+            && !place.has_secret()
+            && !Token::is_hashed(place.written())
+        {
+            let problem = Diagnostic::error("the token of `admin` stands in the configuration itself")
+                .at(&place.span, "whoever reads the configuration has it")
+                .help("name where it is, as `${file:…}` or `${env:…}`, or write `sha256:` and its digest");
+            self.report(problem);
+        }
+        if let Some(place) = node.get("bind")
+            && !admin.bind.0.ip().to_canonical().is_loopback()
+            && node.get("token").is_none()
+        {
+            let problem = Diagnostic::error("`admin` would be open to everyone who can reach this address")
+                .at(&place.span, "not a loopback address")
+                .help("bind it to `127.0.0.1`, or set `token`");
+            self.report(problem);
+        }
+        Some(Admin { bind: admin.bind.0, token })
     }
 
     /// Notes who listens where. Sockets share ports here (`SO_REUSEPORT`), so the system would not refuse a second one: it

@@ -12,3 +12,5 @@ pub(crate) const IDLE: Duration = Duration::from_secs(60);
 pub(crate) const PLUGIN_MEMORY: u64 = 16 << 20;
 /// Processor time of one callback. A JWT with an RSA signature takes about one millisecond.
 pub(crate) const PLUGIN_CPU: Duration = Duration::from_millis(10);
+/// For requests under way to end once the gateway has stopped accepting. Kubernetes waits for 30 s before it kills.
+pub(crate) const DRAIN: Duration = Duration::from_secs(20);

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::defaults;
-use super::written::{CpuShare, Digest, Endpoint, Module, Rate, Size, Text};
+use super::written::{CpuShare, Digest, Endpoint, Module, Rate, Size, Text, Token};
 
 /// The configuration of a Portcullis gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -31,6 +31,8 @@ pub(crate) struct File {
     pub(crate) access_log: AccessLog,
     /// Where the gateway's own pages (`/live`, `/ready`, `/metrics`, `/config`) are served. Absent: nowhere.
     pub(crate) admin: Option<Admin>,
+    /// How the gateway ends when it is told to.
+    pub(crate) drain: Drain,
     /// The addresses that requests are accepted on, by name.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) listeners: BTreeMap<String, Listener>,
@@ -64,8 +66,22 @@ pub enum AccessLog {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["bind"]))]
 pub(crate) struct Admin {
-    /// The address and port to listen on. These pages ask for no password: keep them off public networks.
+    /// The address and port to listen on: a loopback address, unless there is a `token`.
     pub(crate) bind: Text<SocketAddr>,
+    /// What whoever asks for a page must show, as `Authorization: Bearer`; `/live` and `/ready` are open to all. By reference
+    /// (`${file:…}`, `${env:…}`), or as `sha256:` with the digest of the token in hexadecimal digits.
+    pub(crate) token: Option<Text<Token>>,
+}
+
+/// How the gateway ends when it is told to.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// How long it goes on as before while `/ready` answers 503, so that load balancers notice. Default: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delay: Option<Text<Duration>>,
+    /// How long requests under way may then take to end.
+    pub(crate) deadline: Text<Duration>,
 }
 
 /// An address that requests are accepted on: HTTP/1.1, and HTTP/2 with prior knowledge.
@@ -293,7 +309,13 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPE
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { bind: Text(NOWHERE) }
+        Self { bind: Text(NOWHERE), token: None }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay: None, deadline: Text(defaults::DRAIN) }
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::inputs::{Inputs, is_configuration};
 use super::tree::{Key, Map, Node, Value};
 use super::{secrets, yaml};
 use crate::diagnostic::{Diagnostic, Source, Span};
@@ -28,8 +29,8 @@ const NOT_THE_TENANTS: [&str; 3] = ["hosts", "limits", "include"];
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Reads what operators name on the command line.
-pub(crate) fn from_paths(paths: &[PathBuf]) -> Gathered {
-    let mut gather = Gather::default();
+pub(crate) fn from_paths(paths: &[PathBuf], inputs: &Inputs) -> Gathered {
+    let mut gather = Gather { inputs: inputs.clone(), ..Gather::default() };
     for path in paths {
         for file in gather.files(path, |problem| problem) {
             gather.file(&file);
@@ -51,6 +52,7 @@ struct Gather {
     tree: Option<Node>,
     problems: Vec<Diagnostic>,
     incomplete: bool,
+    inputs: Inputs,
 }
 
 impl Gather {
@@ -66,6 +68,7 @@ impl Gather {
 
     /// The files that a path stands for, in the order of their names.
     fn files(&mut self, path: &Path, place: impl Fn(Diagnostic) -> Diagnostic) -> Vec<PathBuf> {
+        self.inputs.note(path);
         if !path.is_dir() {
             return vec![path.to_path_buf()];
         }
@@ -77,7 +80,7 @@ impl Gather {
                 return Vec::new();
             }
         };
-        files.retain(|file| file.is_file() && file.extension().is_some_and(|end| end == "yaml" || end == "yml"));
+        files.retain(|file| file.is_file() && is_configuration(file));
         files.sort();
         if files.is_empty() {
             self.unreadable(path, "the directory has no `.yaml` file", place);
@@ -102,13 +105,17 @@ impl Gather {
         fence: Option<&Path>,
         place: impl Fn(Diagnostic) -> Diagnostic,
     ) -> Option<Arc<Source>> {
+        self.inputs.note(path);
         let text = match fs::metadata(path) {
             Ok(metadata) if metadata.len() > MAX_BYTES => Err(format!("it is larger than {MAX_BYTES} bytes")),
             Ok(_) => fs::read_to_string(path).map_err(|error| secrets::reason(&error)),
             Err(error) => Err(secrets::reason(&error)),
         };
         match text {
-            Ok(text) => Some(Arc::new(Source { text, fence: fence.map(Path::to_path_buf), ..Source::named(path) })),
+            Ok(text) => {
+                let (fence, inputs) = (fence.map(Path::to_path_buf), self.inputs.clone());
+                Some(Arc::new(Source { text, fence, inputs, ..Source::named(path) }))
+            }
             Err(why) => {
                 self.unreadable(path, &why, place);
                 None

@@ -14,9 +14,10 @@ use portcullis_core::admission::Rules;
 pub use portcullis_core::filter::OnFailure;
 use portcullis_core::route::{HostPattern, Router};
 pub use portcullis_core::upstream::Balance;
+use sha2::{Digest as _, Sha256};
 
 pub use super::file::{AccessLog, Protocol};
-pub use super::written::{Endpoint, Module, Rate};
+pub use super::written::{Endpoint, Module, Rate, Token};
 
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// Where the gateway's own pages are served.
     pub admin: Option<Admin>,
+    /// How the gateway ends when it is told to.
+    pub drain: Drain,
     /// Every upstream, shared ones and those of tenants.
     pub upstreams: Vec<Upstream>,
     /// Every plugin, shared ones and those of tenants.
@@ -87,6 +90,17 @@ pub struct Listener {
 pub struct Admin {
     /// The address.
     pub bind: SocketAddr,
+    /// What whoever asks for a page must show; nothing on a loopback address, perhaps.
+    pub token: Option<Token>,
+}
+
+/// How the gateway ends when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long it goes on as before while it says that it is not ready.
+    pub delay: Duration,
+    /// How long exchanges under way may then take to end.
+    pub deadline: Duration,
 }
 
 /// A group of equal origins.
@@ -253,6 +267,27 @@ impl Snapshot {
         let hidden = move |name: &Arc<str>| own.is_some_and(|own| own.contains_key(name));
         let shared = self.shared.iter().filter(move |(name, _)| !hidden(name));
         shared.chain(own.into_iter().flatten()).map(|(name, index)| (&**name, *index))
+    }
+
+    /// A name for what is configured that is the same wherever the same is: of the configuration as written and of the modules'
+    /// code, not of secrets.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.written.to_string());
+        self.plugins.iter().for_each(|plugin| digest.update(plugin.digest));
+        digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What differs in another configuration and can only be had by starting anew.
+    #[must_use]
+    pub fn only_at_start(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("workers", self.workers != other.workers),
+            ("access_log", self.access_log != other.access_log),
+            ("admin.bind", self.admin.map(|admin| admin.bind) != other.admin.map(|admin| admin.bind)),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
     /// The configuration as it was written, all files merged, secrets by reference only.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use sha2::{Digest as _, Sha256};
 
 /// A value that is written as text.
 pub(crate) trait Written: Sized {
@@ -89,6 +90,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<Endpoint>(),
     format::<Module>(),
     format::<Digest>(),
+    format::<Token>(),
     format::<http::Method>(),
 ];
 
@@ -395,6 +397,58 @@ impl Written for Digest {
     }
 }
 
+/// A bearer token, of which only the SHA-256 digest is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+/// What a digest is written after, where the token itself shall not be on the machine.
+const HASHED: &str = "sha256:";
+/// A shorter token could be guessed.
+const TOKEN_CHARS: usize = 16;
+
+impl Token {
+    /// Whether this is the token. Takes the same time whatever is shown: digests are compared, and all of each.
+    #[must_use]
+    pub fn is(&self, shown: &[u8]) -> bool {
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        self.0.iter().zip(shown).fold(0, |differences, (one, other)| differences | (one ^ other)) == 0
+    }
+
+    /// Whether a text that holds no secret may stand for a token.
+    pub(crate) fn is_hashed(text: &str) -> bool {
+        text.starts_with(HASHED)
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Written for Token {
+    const FORMAT: &'static str = "token";
+    const WHAT: &'static str = "a token, or `sha256:` with the digest of one";
+    const EXAMPLES: &'static [&'static str] = &["${file:/run/secrets/admin-token}", "${env:ADMIN_TOKEN}"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        if let Some(digest) = text.strip_prefix(HASHED) {
+            return Digest::read(digest).map(|digest| Self(digest.0));
+        }
+        if text.chars().count() < TOKEN_CHARS {
+            return Err(format!("it has fewer than {TOKEN_CHARS} characters"));
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("it has characters that `Authorization: Bearer` cannot carry".to_owned());
+        }
+        Ok(Self(Sha256::digest(text).into()))
+    }
+
+    fn write(&self) -> String {
+        format!("{HASHED}{}", Digest(self.0).write())
+    }
+}
+
 impl Written for http::Method {
     const FORMAT: &'static str = "method";
     const WHAT: &'static str = "an HTTP method";
@@ -435,7 +489,23 @@ mod tests {
         check::<Endpoint>();
         check::<Module>();
         check::<Digest>();
+        check::<Token>();
         check::<http::Method>();
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_digest_and_not_shown() {
+        let token = Token::read("correct-horse-battery").unwrap();
+        assert!(token.is(b"correct-horse-battery") && !token.is(b"correct-horse-batterx") && !token.is(b""));
+        assert_eq!(Token::read(&token.write()).unwrap(), token, "its digest stands for it");
+        assert_eq!(format!("{token:?}"), "Token(…)");
+        for (text, why) in [
+            ("short", "it has fewer than 16 characters"),
+            ("sixteen letters and spaces", "it has characters that `Authorization: Bearer` cannot carry"),
+            ("sha256:9f", "it has 2 characters, not 64"),
+        ] {
+            assert_eq!(Token::read(text), Err(why.to_owned()));
+        }
     }
 
     #[test]

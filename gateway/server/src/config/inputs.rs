@@ -1,0 +1,142 @@
+//! What a configuration was read from, so that a change of any of it can be noticed.
+//!
+//! Every path that is looked at while a configuration is read is noted, whether or not something is there: a file that was
+//! missing may come. **Invariant:** a path's state is noted before it is looked at, so what happens to a file while it is read
+//! is a change.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// The files and directories of one configuration. Clones note into the same list.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs(
+    #[allow(clippy::disallowed_types, reason = "taken while a configuration is read, which no request waits for")]
+    Arc<std::sync::Mutex<BTreeMap<PathBuf, State>>>,
+);
+
+/// What the file system says of all of them at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp(Vec<State>);
+
+/// What tells one state of a path from another, links followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Missing,
+    /// Replacing a file changes its inode, as does the exchange of a link on the way to it (Kubernetes' `..data`); writing to
+    /// it changes its times, of which one cannot be set back.
+    File {
+        device: u64,
+        inode: u64,
+        size: u64,
+        modified: (i64, i64),
+        changed: (i64, i64),
+    },
+    /// Only which files of configuration are in it: others come and go.
+    Folder(Vec<OsString>),
+}
+
+impl Inputs {
+    fn states(&self) -> MutexGuard<'_, BTreeMap<PathBuf, State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a path that is about to be looked at.
+    pub(crate) fn note(&self, path: &Path) {
+        self.states().entry(path.to_path_buf()).or_insert_with(|| state(path));
+    }
+
+    /// The state of every path when it was noted.
+    #[must_use]
+    pub fn noted(&self) -> Stamp {
+        Stamp(self.states().values().cloned().collect())
+    }
+
+    /// The state of every path now.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        let paths: Vec<PathBuf> = self.states().keys().cloned().collect();
+        Stamp(paths.iter().map(|path| state(path)).collect())
+    }
+}
+
+/// Whether a file in a directory is part of the configuration.
+pub(super) fn is_configuration(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "yaml" || end == "yml")
+}
+
+fn state(path: &Path) -> State {
+    match fs::metadata(path) {
+        Err(_) => State::Missing,
+        Ok(found) if found.is_dir() => {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            let files = entries.filter(|entry| is_configuration(&entry.path()));
+            let mut names: Vec<OsString> = files.map(|entry| entry.file_name()).collect();
+            names.sort();
+            State::Folder(names)
+        }
+        Ok(found) => State::File {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_way_to_change_a_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (file, missing) = (at("a.yaml"), at("b.yaml"));
+        fs::write(&file, "one").unwrap();
+        let inputs = Inputs::default();
+        [folder.path(), &file, &missing].into_iter().for_each(|path| inputs.note(path));
+        let mut last = inputs.now();
+        assert_eq!((&last, &last), (&inputs.now(), &inputs.noted()), "looking changes nothing");
+        let mut changes = |what: &str, change: &dyn Fn()| {
+            change();
+            let now = inputs.now();
+            assert_ne!(now, last, "{what}");
+            last = now;
+        };
+        changes("written to", &|| fs::write(&file, "longer").unwrap());
+        changes("replaced by renaming", &|| {
+            fs::write(at("new"), "longer").unwrap();
+            fs::rename(at("new"), &file).unwrap();
+        });
+        changes("removed", &|| fs::remove_file(&file).unwrap());
+        changes("made", &|| fs::write(&missing, "x").unwrap());
+        changes("another file in the directory", &|| fs::write(at("c.yaml"), "x").unwrap());
+        let before = inputs.now();
+        fs::write(at("c.log"), "x").unwrap();
+        assert_eq!(inputs.now(), before, "a file that is no configuration");
+    }
+
+    #[test]
+    fn the_exchange_of_a_link_on_the_way_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for revision in ["..1", "..2"] {
+            fs::create_dir(at(revision)).unwrap();
+            fs::write(at(revision).join("portcullis.yaml"), "same").unwrap();
+        }
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/portcullis.yaml", at("portcullis.yaml")).unwrap();
+        let inputs = Inputs::default();
+        inputs.note(&at("portcullis.yaml"));
+        symlink("..2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert_ne!(inputs.now(), inputs.noted());
+    }
+}
