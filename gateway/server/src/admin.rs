@@ -1,29 +1,32 @@
 //! The admin listener: whether the gateway lives and is ready, its metrics, its configuration.
 //!
-//! It only reads. It has no login, so it belongs on a loopback or otherwise private address; and since a page in a browser on
-//! such a network could be made to ask it (DNS rebinding), it answers only those who name it by an address it has, or as
-//! `localhost`.
+//! It only reads, but for `POST /reload`. Who may ask is decided in `access`.
+
+mod access;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_local;
 
+use self::access::Refusal;
+use crate::supervisor::{Applied, Shown};
 use crate::telemetry::Telemetry;
 
 /// Connections served at once. The next one waits; an idle one ends after [`PATIENCE`].
@@ -41,10 +44,12 @@ const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json"
 const INDEX: &str = "\
 Portcullis
 
-/live     200 while the process lives
-/ready    200 while requests are served, 503 while starting or draining
-/metrics  for Prometheus
-/config   the configuration, without secrets
+/live      200 while the process lives
+/ready     200 while requests are served, 503 while starting or draining
+/metrics   for Prometheus
+/config    the configuration that is served, without secrets
+/revision  which that is, since when, and why the last change was refused, if it was
+/reload    POST: reads the configuration anew
 ";
 
 /// Where the gateway stands.
@@ -89,20 +94,27 @@ impl Readiness {
 pub struct AdminState {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
-    config: watch::Receiver<Bytes>,
-    bind: IpAddr,
+    shown: watch::Receiver<Shown>,
+    reloads: Option<UnboundedSender<Reload>>,
+}
+
+/// A request that the configuration be read anew, and who waits for what comes of it.
+#[derive(Debug)]
+pub struct Reload {
+    /// Gets what was put into use, or why nothing was, as `portcullis check` would print it.
+    pub answer: oneshot::Sender<Result<Applied, String>>,
 }
 
 impl AdminState {
-    /// `config` is shown as it is: it must not hold secrets. `bind` is the address the listener was told to have.
+    /// Shows what these tell. Whoever reads `reloads` reads the configuration anew.
     #[must_use]
     pub fn new(
         telemetry: Arc<Telemetry>,
         readiness: Arc<Readiness>,
-        config: watch::Receiver<Bytes>,
-        bind: SocketAddr,
+        shown: watch::Receiver<Shown>,
+        reloads: Option<UnboundedSender<Reload>>,
     ) -> Self {
-        Self { telemetry, readiness, config, bind: bind.ip() }
+        Self { telemetry, readiness, shown, reloads }
     }
 }
 
@@ -130,8 +142,8 @@ pub async fn serve(listener: TcpListener, state: AdminState) {
 async fn connection(stream: TcpStream, state: Rc<AdminState>) {
     let Ok(local) = stream.local_addr() else { return };
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&request, &state, local.ip());
-        async { Ok::<_, Infallible>(response) }
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &state, local.ip()).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -142,16 +154,21 @@ async fn connection(stream: TcpStream, state: Rc<AdminState>) {
     }
 }
 
-fn answer<B>(request: &Request<B>, state: &AdminState, local: IpAddr) -> Response<Full<Bytes>> {
-    if !is_for_us(request, &[state.bind, local]) {
-        return problem(StatusCode::FORBIDDEN, "wrong_host", "Ask for this listener by its address");
+async fn answer<B>(request: &Request<B>, state: &AdminState, local: IpAddr) -> Response<Full<Bytes>> {
+    let admin = state.shown.borrow().admin;
+    if let Err(refusal) = access::check(request, admin.as_ref(), local) {
+        return refused(refusal);
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This listener only reads");
-        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refused;
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/reload") => reload(state).await,
+        (_, "/reload") => wrong_method("POST"),
+        (&Method::GET | &Method::HEAD, path) => page(path, state),
+        _ => wrong_method("GET, HEAD"),
     }
-    match request.uri().path() {
+}
+
+fn page(path: &str, state: &AdminState) -> Response<Full<Bytes>> {
+    match path {
         "/" => response(StatusCode::OK, TEXT, INDEX),
         "/live" => response(StatusCode::OK, TEXT, "live\n"),
         "/ready" => match state.readiness.phase() {
@@ -160,33 +177,56 @@ fn answer<B>(request: &Request<B>, state: &AdminState, local: IpAddr) -> Respons
             Phase::Draining => problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is draining"),
         },
         "/metrics" => response(StatusCode::OK, METRICS, state.telemetry.render()),
-        "/config" => response(StatusCode::OK, JSON, state.config.borrow().clone()),
+        "/config" => response(StatusCode::OK, JSON, state.shown.borrow().config.clone()),
+        "/revision" => response(StatusCode::OK, JSON, revision(&state.shown.borrow())),
         _ => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
     }
 }
 
-/// Whether the request names us by an address of ours. A browser always says which name it asks for, and a rebound name is not
-/// one of these; a probe that says nothing at all (HTTP/1.0) is no browser.
-fn is_for_us<B>(request: &Request<B>, ours: &[IpAddr]) -> bool {
-    let hosts = request.headers().get_all(header::HOST);
-    let mut named = hosts.iter().map(|host| Authority::try_from(host.as_bytes()));
-    hosts.iter().count() <= 1
-        && named.all(|name| name.is_ok_and(|name| is_ours(&name, ours)))
-        && request.uri().authority().is_none_or(|name| is_ours(name, ours))
+fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
+    match refusal {
+        Refusal::Unauthorized => {
+            let mut refused = problem(StatusCode::UNAUTHORIZED, "unauthorized", "This page asks for the admin token");
+            refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            refused
+        }
+        Refusal::WrongHost => problem(StatusCode::FORBIDDEN, "wrong_host", "Ask for this listener by its address"),
+        Refusal::CrossSite => problem(StatusCode::FORBIDDEN, "cross_site", "Pages of other sites are not answered"),
+    }
 }
 
-fn is_ours(name: &Authority, ours: &[IpAddr]) -> bool {
-    let host = name.host();
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let has_user = name.as_str().contains('@');
-    !has_user
-        && match bare.parse::<IpAddr>() {
-            Ok(address) => {
-                let address = address.to_canonical();
-                address.is_loopback() || ours.iter().any(|ours| ours.to_canonical() == address)
-            }
-            Err(_) => host.eq_ignore_ascii_case("localhost"),
+fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut refused = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This page has other methods");
+    refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    refused
+}
+
+fn revision(shown: &Shown) -> String {
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let refused = shown.refused.as_ref().map(|(at, why)| json!({ "at": seconds(*at), "why": &**why }));
+    let Shown { revision, digest, since, .. } = shown;
+    let told = json!({ "revision": revision, "digest": digest, "since": seconds(*since), "refused": refused });
+    format!("{told:#}\n")
+}
+
+/// Has the configuration read anew, and tells what came of it.
+async fn reload(state: &AdminState) -> Response<Full<Bytes>> {
+    let (answer, answered) = oneshot::channel();
+    let asked = state.reloads.as_ref().is_some_and(|reloads| reloads.send(Reload { answer }).is_ok());
+    match answered.await {
+        Ok(Ok(Applied { revision, at_next_start })) => {
+            let told = json!({ "revision": revision, "at_next_start": at_next_start });
+            response(StatusCode::OK, JSON, format!("{told:#}\n"))
         }
+        Ok(Err(why)) => {
+            let title = "The configuration cannot be used; nothing was changed";
+            let told =
+                json!({ "type": "about:blank", "title": title, "status": 422, "code": "refused", "detail": why });
+            response(StatusCode::UNPROCESSABLE_ENTITY, PROBLEM, format!("{told:#}\n"))
+        }
+        Err(_) if asked => problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is draining"),
+        Err(_) => problem(StatusCode::NOT_IMPLEMENTED, "no_files", "This gateway was not started from files"),
+    }
 }
 
 fn problem(status: StatusCode, code: &str, title: &str) -> Response<Full<Bytes>> {
@@ -211,7 +251,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::runtime::{Builder, LocalOptions};
 
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::config::snapshot::{Admin, Drain};
     use crate::telemetry::AccessLogTarget;
 
     /// Runs `ask` beside an admin listener on an address of its own.
@@ -221,9 +264,18 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let readiness = Arc::<Readiness>::default();
-            let (_shown, config) = watch::channel(Bytes::from_static(b"{\n  \"version\": 1\n}\n"));
+            let shown = Shown {
+                revision: 1,
+                digest: "abc".to_owned(),
+                since: SystemTime::UNIX_EPOCH,
+                config: Bytes::from_static(b"{\n  \"version\": 1\n}\n"),
+                admin: Some(Admin { bind: address, token: None }),
+                drain: Drain { delay: Duration::ZERO, deadline: Duration::ZERO },
+                refused: None,
+            };
+            let (_shown, shown) = watch::channel(shown);
             let telemetry = Telemetry::new(AccessLogTarget::Off);
-            let state = AdminState::new(telemetry, readiness.clone(), config, address);
+            let state = AdminState::new(telemetry, readiness.clone(), shown, None);
             tokio::select! {
                 () = serve(listener, state) => unreachable!("it serves until dropped"),
                 () = ask(address, &readiness) => {}
@@ -248,12 +300,15 @@ mod tests {
     fn every_page_is_there_and_nothing_else() {
         beside(async |address, _| {
             for (method, path, status, want) in [
-                ("GET", "/", 200, "/metrics  for Prometheus"),
+                ("GET", "/", 200, "/metrics   for Prometheus"),
                 ("GET", "/live", 200, "live\n"),
                 ("GET", "/live?x=1", 200, "live\n"),
                 ("GET", "/metrics", 200, "# TYPE http_server_request_duration_seconds histogram\n"),
                 ("GET", "/metrics", 200, "content-type: text/plain; version=0.0.4"),
                 ("GET", "/config", 200, "{\n  \"version\": 1\n}\n"),
+                ("GET", "/revision", 200, "\"digest\": \"abc\""),
+                ("GET", "/reload", 405, "allow: POST"),
+                ("POST", "/reload", 501, "\"code\":\"no_files\""),
                 ("GET", "/nothing", 404, "\"code\":\"not_found\""),
                 ("GET", "/live/", 404, "application/problem+json"),
                 ("POST", "/live", 405, "allow: GET, HEAD"),
@@ -331,15 +386,5 @@ mod tests {
             let answer = exchange(address, "GET /live HTTP/1.0\r\n\r\n").await;
             assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
         });
-    }
-
-    #[test]
-    fn an_address_it_was_reached_at_will_do_where_it_listens_on_all() {
-        let any: IpAddr = [0, 0, 0, 0].into();
-        let local: IpAddr = [10, 1, 2, 3].into();
-        for (host, ours) in [("10.1.2.3:9901", true), ("10.1.2.4:9901", false)] {
-            let request = Request::builder().uri("/metrics").header(header::HOST, host).body(()).unwrap();
-            assert_eq!(is_for_us(&request, &[any, local]), ours, "{host}");
-        }
     }
 }

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::unbounded_channel;
 
-use crate::config::{self, snapshot::Snapshot};
+use crate::config::{self, Inputs};
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::life::{self, Files};
 use crate::supervisor::{self, Gateway, Options};
 use crate::{demo, telemetry};
 
@@ -35,6 +35,9 @@ enum Command {
         /// How many VMs there may be, over all workers; address space is reserved for each
         #[arg(long, value_name = "COUNT", env = "PORTCULLIS_MAX_VMS", value_parser = clap::value_parser!(u32).range(1..))]
         max_vms: Option<u32>,
+        /// Do not look for changes of the configuration's files; SIGHUP and `POST /reload` read them anew all the same
+        #[arg(long)]
+        no_watch: bool,
     },
     /// Check a configuration, and start nothing: exits with 0 if it can be used, with 1 if not
     Check {
@@ -66,9 +69,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             out.write_all(abi().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { files, cache, max_vms } => {
+        Command::Run { files, cache, max_vms, no_watch } => {
             drop(out);
-            serve(&files, Options { cache, max_vms }, |gateway| {
+            let watch = if no_watch { Watch::No } else { Watch::Yes };
+            serve(&files, watch, Options { cache, max_vms, reloads: None }, |gateway| {
                 for (name, address) in &gateway.listeners {
                     tracing::info!(listener = %name, %address, "serving");
                 }
@@ -78,7 +82,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             drop(out);
             let demo = demo::prepare().context("the demo cannot be set up")?;
             let files = [demo.config];
-            serve(&files, Options::default(), |gateway| {
+            serve(&files, Watch::Yes, Options::default(), |gateway| {
                 let [config] = &files;
                 if let Some((_, address)) = gateway.listeners.first() {
                     println!("{}", demo::guide(*address, gateway.admin, config));
@@ -89,11 +93,18 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs a gateway until the process is told to end.
-fn serve(files: &[PathBuf], options: Options, started: impl FnOnce(&Gateway)) -> anyhow::Result<ExitCode> {
+fn serve(
+    paths: &[PathBuf],
+    watch: Watch,
+    mut options: Options,
+    started: impl FnOnce(&Gateway),
+) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
-    let snapshot = match config::load(files) {
+    let inputs = Inputs::default();
+    let snapshot = match config::load_noting(paths, &inputs) {
         Ok((snapshot, warnings)) => {
-            print(&warnings, &mut io::stderr())?;
+            // Where nobody can be told, what can be served is served all the same.
+            let _unheard = print(&warnings, &mut io::stderr());
             snapshot
         }
         Err(problems) => {
@@ -101,28 +112,18 @@ fn serve(files: &[PathBuf], options: Options, started: impl FnOnce(&Gateway)) ->
             return Ok(ExitCode::FAILURE);
         }
     };
-    let gateway = start(snapshot, &options)?;
+    let (reloads, requests) = unbounded_channel();
+    options.reloads = Some(reloads);
+    let gateway = supervisor::start(snapshot, &options).context("the gateway cannot start")?;
     started(&gateway);
-    wait_for_signal()?;
-    tracing::info!("stopping");
-    gateway.stop();
-    Ok(ExitCode::SUCCESS)
+    Ok(life::live(gateway, Files { paths: paths.into(), inputs, watch: watch == Watch::Yes }, requests)?)
 }
 
-fn start(snapshot: Snapshot, options: &Options) -> anyhow::Result<Gateway> {
-    supervisor::start(snapshot, options).context("the gateway cannot start")
-}
-
-fn wait_for_signal() -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
-    runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        Ok(())
-    })
+/// Whether changes of files are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    Yes,
+    No,
 }
 
 /// `portcullis check FILE…`: every problem to `out`. Exits with 1 if the configuration cannot be used.

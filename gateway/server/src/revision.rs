@@ -15,7 +15,7 @@ use portcullis_core::time::Time;
 use portcullis_vm::{Newborn, Retired, StartError, VmCells, Vms};
 
 use crate::clock::Clock;
-use crate::config::snapshot::Listener;
+use crate::config::snapshot::{Drain, Listener};
 use crate::plan::{Plan, Table};
 use crate::upstream::Upstreams;
 
@@ -81,6 +81,11 @@ impl Revision {
     /// The listeners there are in this revision.
     pub(crate) fn listeners(&self) -> &[Arc<Listener>] {
         &self.plan.snapshot().listeners
+    }
+
+    /// How the gateway ends while this revision is served.
+    pub(crate) fn drain(&self) -> Drain {
+        self.plan.snapshot().drain
     }
 
     /// Gives the places up, and returns what no other revision holds.

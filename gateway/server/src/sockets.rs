@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -51,8 +52,48 @@ impl Bound {
     }
 
     /// A handle on a worker's socket.
-    pub(crate) fn for_worker(&self, number: usize) -> io::Result<TcpListener> {
-        self.sockets.get(number).ok_or(io::ErrorKind::NotFound)?.try_clone()
+    pub(crate) fn for_worker(&self, number: usize) -> io::Result<(Key, TcpListener)> {
+        let socket = self.sockets.get(number).ok_or(io::ErrorKind::NotFound)?;
+        Ok((self.key.clone(), socket.try_clone()?))
+    }
+}
+
+/// The sockets of all listeners. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sockets(
+    #[allow(
+        clippy::disallowed_types,
+        reason = "taken for a change of revision and at the end, which no request waits for"
+    )]
+    Arc<std::sync::Mutex<Vec<Bound>>>,
+);
+
+impl Sockets {
+    fn bound(&self) -> MutexGuard<'_, Vec<Bound>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.bound().iter().any(|bound| bound.key == *key)
+    }
+
+    pub(crate) fn add(&self, more: Vec<Bound>) {
+        self.bound().extend(more);
+    }
+
+    /// Lets go of all but these listeners'.
+    pub(crate) fn keep(&self, listeners: &[Arc<Listener>]) {
+        self.bound().retain(|bound| listeners.iter().any(|listener| Key::of(listener) == bound.key));
+    }
+
+    /// Lets go of all.
+    pub(crate) fn close(&self) {
+        self.bound().clear();
+    }
+
+    /// Handles on a worker's sockets.
+    pub(crate) fn for_worker(&self, number: usize) -> io::Result<Vec<(Key, TcpListener)>> {
+        self.bound().iter().map(|bound| bound.for_worker(number)).collect()
     }
 }
 

@@ -9,22 +9,23 @@ mod crew;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use bytes::Bytes;
 use portcullis_vm::StartError;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
-use self::control::{Control, bind, for_worker};
-use self::crew::Post;
+pub use self::control::{Applied, Shown};
+use self::control::{Control, Workers};
+use self::crew::{Order, Post};
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::snapshot::{AccessLog, Snapshot};
+use crate::config::snapshot::{AccessLog, Drain, Snapshot};
 use crate::plan::{Plan, PlanError};
 use crate::revision;
+use crate::sockets::Sockets;
 use crate::telemetry::{AccessLogTarget, Telemetry};
 
 /// Why the gateway did not start, or a revision of its configuration was not put into use.
@@ -64,6 +65,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// How many VMs there may be over all workers; the engine's default if absent.
     pub max_vms: Option<u32>,
+    /// Who reads the configuration anew when the admin listener is asked for it; nobody if absent.
+    pub reloads: Option<UnboundedSender<admin::Reload>>,
 }
 
 /// A running gateway. Dropping it stops it.
@@ -73,24 +76,96 @@ pub struct Gateway {
     pub listeners: Vec<(String, SocketAddr)>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
-    phase: watch::Sender<Phase>,
+    handle: Handle,
     workers: Vec<JoinHandle<()>>,
     /// Threads that go on until the workers have ended.
     others: Vec<JoinHandle<()>>,
-    #[allow(clippy::disallowed_types, reason = "taken for a change of revision, which no request waits for")]
-    control: std::sync::Mutex<Control>,
 }
 
-impl Gateway {
-    /// Puts another configuration into use, and returns the number of its revision.
+/// What can be done to a running gateway, from any thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    phase: watch::Sender<Phase>,
+    readiness: Arc<Readiness>,
+    #[allow(clippy::disallowed_types, reason = "taken for a change of revision, which no request waits for")]
+    control: Arc<std::sync::Mutex<Control>>,
+    // Beside the lock, since a change may hold it for as long as compiling takes.
+    workers: Workers,
+    sockets: Sockets,
+    shown: watch::Receiver<Shown>,
+}
+
+impl Handle {
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another configuration into use.
     ///
     /// Modules are compiled, guests started and addresses bound first. What is being served goes on as it is until every worker
     /// has all of it ready, and exchanges under way stay with the revision they began with. Blocks for as long as that takes.
     ///
     /// # Errors
     /// When a module cannot be loaded, a guest not started, or an address not bound; nothing has changed then.
-    pub fn apply(&self, snapshot: Snapshot) -> Result<u64, RunError> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner).apply(Arc::new(snapshot))
+    pub fn apply(&self, snapshot: Snapshot) -> Result<Applied, RunError> {
+        let applied = self.control().apply(Arc::new(snapshot));
+        if let Err(error) = &applied {
+            self.refused(&error.to_string());
+        }
+        applied
+    }
+
+    /// Notes that a configuration was refused, for operators to see why.
+    pub fn refused(&self, why: &str) {
+        self.control().refused(why);
+    }
+
+    /// Goes on as before, but says that it is not ready, so that nobody begins to send requests.
+    pub fn drain(&self) {
+        self.readiness.set_draining();
+        self.advance(Phase::Draining);
+    }
+
+    /// Accepts nothing more, and lets open exchanges end until the configured deadline.
+    pub fn close(&self) {
+        self.readiness.set_draining();
+        // Connections that wait in a queue are lost with its last handle: workers look there before they close theirs.
+        self.sockets.close();
+        self.advance(Phase::Closing);
+    }
+
+    /// Cuts off what is still open.
+    pub fn cut_off(&self) {
+        self.advance(Phase::Ended);
+    }
+
+    /// How the configuration that is served says that the gateway should end.
+    #[must_use]
+    pub fn how_to_drain(&self) -> Drain {
+        self.shown.borrow().drain
+    }
+
+    /// Has every worker answer, and returns where the answers come.
+    pub(crate) fn call_roll(&self) -> (usize, mpsc::Receiver<()>) {
+        let (answer, answers) = mpsc::channel();
+        (control::send(&self.workers, || Order::Answer(answer.clone())), answers)
+    }
+
+    /// Phases are never gone back to.
+    fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_ahead = *phase < to;
+            *phase = to.max(*phase);
+            is_ahead
+        });
+    }
+}
+
+impl Gateway {
+    /// What can be done to it from other threads.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Tells the gateway to stop, and waits until open exchanges have ended or their time is up.
@@ -99,13 +174,10 @@ impl Gateway {
     }
 
     fn end(&mut self) {
-        let control = self.control.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Connections that wait in a queue are lost with its last handle: workers look there before they close theirs.
-        control.sockets.clear();
-        self.phase.send_replace(Phase::Closing);
+        self.handle.close();
         // A thread that panicked has said so on stderr.
         self.workers.drain(..).for_each(|thread| _ = thread.join());
-        self.phase.send_replace(Phase::Ended);
+        self.handle.advance(Phase::Ended);
         self.others.drain(..).for_each(|thread| _ = thread.join());
     }
 }
@@ -145,63 +217,73 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
     };
     let telemetry = Telemetry::new(target);
     let plan = Arc::new(Plan::new(snapshot.clone(), options)?);
-    let sockets = snapshot.listeners.iter().map(|listener| bind(listener, workers)).collect::<Result<Vec<_>, _>>()?;
+    let sockets = Sockets::default();
+    let bound = control::bind_new(&sockets, &snapshot, workers)?;
     let names = snapshot.listeners.iter().map(|listener| listener.name.to_string());
-    let listeners = names.zip(sockets.iter().map(|bound| bound.address)).collect();
-    let readiness = Arc::<Readiness>::default();
-    let (shown, showing) = watch::channel(Bytes::new());
-    let (phase, _) = watch::channel(Phase::Starting);
-    let (telemetry_shown, admin) = (telemetry.clone(), snapshot.admin);
-    let control = Control { plan, revision: 1, sockets, workers: Vec::new(), telemetry, shown };
-    control.show();
-    let mut gateway =
-        Gateway { listeners, admin: None, phase, workers: Vec::new(), others: Vec::new(), control: control.into() };
-    if let Some(admin) = admin {
-        let state = AdminState::new(telemetry_shown, readiness.clone(), showing, admin.bind);
-        gateway.start_admin(admin.bind, state)?;
+    let listeners = names.zip(bound.iter().map(|bound| bound.address)).collect();
+    sockets.add(bound);
+    let orders = Workers::default();
+    let control = Control::new(plan, orders.clone(), sockets.clone(), telemetry.clone());
+    let shown = control.shown.subscribe();
+    let handle = Handle {
+        phase: watch::Sender::new(Phase::Starting),
+        readiness: Arc::default(),
+        control: Arc::new(control.into()),
+        workers: orders,
+        sockets,
+        shown: shown.clone(),
+    };
+    let mut gateway = Gateway { listeners, admin: None, handle, workers: Vec::new(), others: Vec::new() };
+    if let Some(admin) = &snapshot.admin {
+        let readiness = gateway.handle.readiness.clone();
+        gateway.start_admin(AdminState::new(telemetry, readiness, shown, options.reloads.clone()), admin.bind)?;
     }
     gateway.start_workers(workers)?;
-    gateway.phase.send_replace(Phase::Serving);
-    readiness.set_ready();
+    gateway.handle.advance(Phase::Serving);
+    gateway.handle.readiness.set_ready();
     Ok(gateway)
 }
 
 impl Gateway {
     /// Starts the workers, and waits until every one of them could serve.
     fn start_workers(&mut self, count: usize) -> Result<(), RunError> {
-        let control = self.control.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (remains, to_take_apart) = mpsc::channel();
         let take_apart = thread::Builder::new().name("take-apart".to_owned());
         self.others.push(take_apart.spawn(move || revision::take_apart(to_take_apart))?);
         let (started, starting) = mpsc::channel();
+        let mut orders = Vec::new();
         for number in 0..count {
-            let (orders, ordered) = unbounded_channel();
-            control.workers.push(orders);
+            let (order, ordered) = unbounded_channel();
+            orders.push(order);
+            let control = self.handle.control();
             let post = Post {
                 number,
                 plan: control.plan.clone(),
-                sockets: for_worker(&control.sockets, number)?,
+                sockets: self.handle.sockets.for_worker(number)?,
                 telemetry: control.telemetry.clone(),
                 remains: remains.clone(),
                 started: started.clone(),
                 orders: ordered,
-                phase: self.phase.subscribe(),
+                phase: self.handle.phase.subscribe(),
             };
+            drop(control);
             self.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || post.man())?);
         }
         drop(started);
+        // Set once only: these are the workers there will ever be.
+        let _ = self.handle.workers.set(orders);
         for _ in 0..count {
             starting.recv().map_err(|_| RunError::Lost)??;
         }
         Ok(())
     }
 
-    fn start_admin(&mut self, address: SocketAddr, state: AdminState) -> Result<(), RunError> {
+    fn start_admin(&mut self, state: AdminState, address: SocketAddr) -> Result<(), RunError> {
         let bind = |source| RunError::Bind { what: "the admin listener".to_owned(), address, source };
         let socket = std::net::TcpListener::bind(address).map_err(bind)?;
         socket.set_nonblocking(true).map_err(bind)?;
         self.admin = Some(socket.local_addr().map_err(bind)?);
-        let mut phase = self.phase.subscribe();
+        let mut phase = self.handle.phase.subscribe();
         let serve = move || {
             let Ok(runtime) = runtime() else { return };
             runtime.block_on(async {

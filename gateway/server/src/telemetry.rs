@@ -13,6 +13,7 @@ mod log_writer;
 mod metrics;
 mod series;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -101,7 +102,18 @@ struct Told {
     vms: Vec<Arc<VmCells>>,
     /// What VMs that are gone have come to.
     past: Past,
-    revision: Option<Box<str>>,
+    revision: Option<Revision>,
+    refusals: u64,
+}
+
+/// What is told of the configuration.
+#[derive(Clone, Debug)]
+struct Revision {
+    number: u64,
+    digest: Box<str>,
+    since: SystemTime,
+    /// Whether the last change was put into use.
+    is_last: bool,
 }
 
 impl Told {
@@ -146,9 +158,19 @@ impl Telemetry {
         told.vms.extend(vms);
     }
 
-    /// The configuration's revision that is now served.
-    pub fn set_revision(&self, revision: &str) {
-        self.told().revision = Some(revision.into());
+    /// The configuration's revision that is now served: its number since the start, and its digest.
+    pub fn set_revision(&self, number: u64, digest: &str) {
+        self.told().revision =
+            Some(Revision { number, digest: digest.into(), since: SystemTime::now(), is_last: true });
+    }
+
+    /// A change of the configuration was refused.
+    pub fn refused_revision(&self) {
+        let mut told = self.told();
+        told.refusals += 1;
+        if let Some(revision) = &mut told.revision {
+            revision.is_last = false;
+        }
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -160,18 +182,17 @@ impl Telemetry {
     pub fn render(&self) -> String {
         let mut text = Exposition::default();
         self.metrics.render(&mut text);
-        let (vms, past, revision) = {
+        let (vms, past, revision, refusals) = {
             let mut told = self.told();
             told.forget_vms();
-            (told.vms.clone(), told.past.clone(), told.revision.clone())
+            (told.vms.clone(), told.past.clone(), told.revision.clone(), told.refusals)
         };
         filters::render(&mut text, &vms, past);
         text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         text.sample("portcullis_access_log_dropped_total", &[], dropped);
         if let Some(revision) = revision {
-            text.family("portcullis_config_revision_info", "gauge", "The configuration's revision that is served.");
-            text.sample("portcullis_config_revision_info", &[("revision", &revision)], 1);
+            revision.render(&mut text, refusals);
         }
         text.family("portcullis_build_info", "gauge", "The gateway's version.");
         text.sample("portcullis_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -180,10 +201,35 @@ impl Telemetry {
             "gauge",
             "When the gateway started, in seconds since the Unix epoch.",
         );
-        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-        text.sample("process_start_time_seconds", &[], Seconds(u64::try_from(started.as_nanos()).unwrap_or(u64::MAX)));
+        text.sample("process_start_time_seconds", &[], since_epoch(self.started));
         text.into_text()
     }
+}
+
+impl Revision {
+    fn render(&self, text: &mut Exposition, refusals: u64) {
+        let mut metric = |name: &str, kind: &str, help: &str, labels: &[(&str, &str)], value: &dyn Display| {
+            text.family(name, kind, help);
+            text.sample(name, labels, value);
+        };
+        let number = self.number.to_string();
+        let labels = [("revision", &*number), ("digest", &*self.digest)];
+        let help = "The configuration's revision that is served: its number since the start, and what it is called everywhere.";
+        metric("portcullis_config_revision_info", "gauge", help, &labels, &1);
+        let help = "When that revision was put into use, in seconds since the Unix epoch.";
+        metric("portcullis_config_revision_timestamp_seconds", "gauge", help, &[], &since_epoch(self.since));
+        let help = "Whether the last change of the configuration was put into use: 1, or 0 when it was refused.";
+        metric("portcullis_config_last_apply_success", "gauge", help, &[], &u8::from(self.is_last));
+        let help = "Configurations put into use since the start, the first included.";
+        metric("portcullis_config_applied_total", "counter", help, &[], &self.number);
+        let help = "Changes of the configuration that were refused.";
+        metric("portcullis_config_refused_total", "counter", help, &[], &refusals);
+    }
+}
+
+fn since_epoch(time: SystemTime) -> Seconds {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Seconds(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// One worker's telemetry. Dropping it hands over its last log lines.
@@ -258,7 +304,13 @@ pub fn init_logging() {
         Ok(filter) => (filter, None),
         Err(problem) => (EnvFilter::new("info"), Some(problem)),
     };
-    let logging = tracing_subscriber::fmt().json().flatten_event(true).with_writer(io::stderr).with_env_filter(filter);
+    // Without the subscriber's own complaints: it would print them to standard error, and panic where that cannot be written.
+    let logging = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(io::stderr)
+        .with_env_filter(filter)
+        .log_internal_errors(false);
     if logging.try_init().is_ok()
         && let Some(problem) = problem
     {

@@ -5,79 +5,134 @@
 //! between two requests. **Invariant:** until all of them have said so, nothing that is served has changed.
 
 use std::fmt;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::RunError;
-use super::crew::{Order, Sockets};
+use super::crew::{Order, OwnSockets};
 use crate::clock::Clock;
-use crate::config::snapshot::{Listener, Snapshot};
+use crate::config::snapshot::{Admin, Drain, Snapshot};
 use crate::plan::Plan;
 use crate::revision::Prepared;
-use crate::sockets::{Bound, Key};
+use crate::sockets::{Bound, Key, Sockets};
 use crate::telemetry::Telemetry;
 
 /// How long a worker may take to take a revision in. All that takes time has been done before.
 const TAKE_IN: Duration = Duration::from_secs(10);
 
+/// Where each worker takes its orders, once all have started.
+pub(super) type Workers = Arc<OnceLock<Vec<UnboundedSender<Order>>>>;
+
 /// What a change of revision needs.
 pub(super) struct Control {
     /// What is served.
     pub(super) plan: Arc<Plan>,
-    /// How many revisions there were, this one included.
-    pub(super) revision: u64,
-    pub(super) sockets: Vec<Bound>,
-    pub(super) workers: Vec<UnboundedSender<Order>>,
+    workers: Workers,
     pub(super) telemetry: Arc<Telemetry>,
-    pub(super) shown: watch::Sender<Bytes>,
+    pub(super) shown: watch::Sender<Shown>,
+    sockets: Sockets,
+}
+
+/// What the gateway tells of its configuration.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// How many revisions there were since the start, the one that is served included.
+    pub revision: u64,
+    /// The same wherever the same is configured.
+    pub digest: String,
+    /// When it was put into use.
+    pub since: SystemTime,
+    /// The configuration, without secrets.
+    pub config: Bytes,
+    /// The admin listener's own.
+    pub admin: Option<Admin>,
+    /// How the gateway ends.
+    pub drain: Drain,
+    /// When the last change was refused, and why; absent when it was not.
+    pub refused: Option<(SystemTime, Arc<str>)>,
+}
+
+impl Shown {
+    fn new(revision: u64, snapshot: &Snapshot) -> Self {
+        Self {
+            revision,
+            digest: snapshot.digest(),
+            since: SystemTime::now(),
+            config: format!("{:#}\n", snapshot.dump()).into(),
+            admin: snapshot.admin,
+            drain: snapshot.drain,
+            refused: None,
+        }
+    }
+}
+
+/// A change of the configuration that has been put into use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The number of the revision.
+    pub revision: u64,
+    /// The keys whose new values hold only once the gateway starts anew.
+    pub at_next_start: Vec<&'static str>,
 }
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("revision", &self.revision).finish_non_exhaustive()
+        f.debug_struct("Control").field("shown", &self.shown).finish_non_exhaustive()
     }
 }
 
 impl Control {
-    pub(super) fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<u64, RunError> {
+    /// What the first revision begins with; the workers are still to come.
+    pub(super) fn new(plan: Arc<Plan>, workers: Workers, sockets: Sockets, telemetry: Arc<Telemetry>) -> Self {
+        let shown = Shown::new(1, plan.snapshot());
+        telemetry.set_revision(shown.revision, &shown.digest);
+        Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets }
+    }
+
+    pub(super) fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, RunError> {
         let plan = Arc::new(self.plan.next(snapshot.clone())?);
-        let new = self.bind_new(&snapshot)?;
+        let workers = self.workers.get().map_or(0, Vec::len);
+        let new = bind_new(&self.sockets, &snapshot, workers)?;
         let mut prepared = Vec::new();
-        for number in 0..self.workers.len() {
-            prepared.push((Prepared::new(&plan, Clock::start().now())?, for_worker(&new, number)?));
+        for number in 0..workers {
+            let own = new.iter().map(|bound| bound.for_worker(number)).collect::<Result<_, _>>()?;
+            prepared.push((Prepared::new(&plan, Clock::start().now())?, own));
         }
         if let Err(error) = self.take_in(prepared) {
             self.order(|| Order::Forget);
             return Err(error);
         }
-        self.sockets.retain(|bound| snapshot.listeners.iter().any(|listener| Key::of(listener) == bound.key));
-        self.sockets.extend(new);
+        self.sockets.keep(&snapshot.listeners);
+        self.sockets.add(new);
         self.order(|| Order::Switch);
+        let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
         self.plan = plan;
-        self.revision += 1;
-        self.show();
-        Ok(self.revision)
+        let revision = self.shown.borrow().revision + 1;
+        let shown = Shown::new(revision, &snapshot);
+        self.telemetry.set_revision(shown.revision, &shown.digest);
+        self.shown.send_replace(shown);
+        Ok(Applied { revision, at_next_start })
     }
 
-    /// Sockets for those listeners that have none yet.
-    fn bind_new(&self, snapshot: &Snapshot) -> Result<Vec<Bound>, RunError> {
-        let is_new = |listener: &&Arc<Listener>| !self.sockets.iter().any(|bound| bound.key == Key::of(listener));
-        snapshot.listeners.iter().filter(is_new).map(|listener| bind(listener, self.workers.len())).collect()
+    pub(super) fn refused(&self, why: &str) {
+        self.telemetry.refused_revision();
+        self.shown.send_modify(|shown| shown.refused = Some((SystemTime::now(), why.into())));
     }
 
     /// Has every worker take in what was made ready for it.
-    fn take_in(&self, prepared: Vec<(Prepared, Sockets)>) -> Result<(), RunError> {
+    fn take_in(&self, prepared: Vec<(Prepared, OwnSockets)>) -> Result<(), RunError> {
         let (answer, answers) = mpsc::channel();
-        for (worker, (prepared, sockets)) in self.workers.iter().zip(prepared) {
+        let workers = self.workers.get().map_or(&[][..], Vec::as_slice);
+        for (worker, (prepared, sockets)) in workers.iter().zip(prepared) {
             let order = Order::TakeIn(Box::new(prepared), sockets, answer.clone());
             worker.send(order).map_err(|_| RunError::Lost)?;
         }
         drop(answer);
-        for _ in &self.workers {
+        for _ in workers {
             answers.recv_timeout(TAKE_IN).map_err(|error| match error {
                 mpsc::RecvTimeoutError::Timeout => RunError::Stuck(TAKE_IN),
                 mpsc::RecvTimeoutError::Disconnected => RunError::Lost,
@@ -87,29 +142,30 @@ impl Control {
     }
 
     fn order(&self, order: impl Fn() -> Order) {
-        for worker in &self.workers {
-            // A worker that has ended serves nothing, and needs no orders.
-            let _gone = worker.send(order());
-        }
-    }
-
-    /// Tells what is served.
-    pub(super) fn show(&self) {
-        self.shown.send_replace(format!("{:#}\n", self.plan.snapshot().dump()).into());
-        self.telemetry.set_revision(&self.revision.to_string());
+        send(&self.workers, order);
     }
 }
 
-/// A listener's sockets.
-pub(super) fn bind(listener: &Listener, workers: usize) -> Result<Bound, RunError> {
-    Bound::new(listener, workers).map_err(|source| RunError::Bind {
-        what: format!("listener `{}`", listener.name),
-        address: listener.bind,
-        source,
+/// Orders every worker to do something; returns how many there are.
+pub(super) fn send(workers: &Workers, order: impl Fn() -> Order) -> usize {
+    let workers = workers.get().map_or(&[][..], Vec::as_slice);
+    for worker in workers {
+        // A worker that has ended serves nothing, and needs no orders.
+        let _gone = worker.send(order());
+    }
+    workers.len()
+}
+
+/// Sockets for those listeners that have none yet.
+pub(super) fn bind_new(sockets: &Sockets, snapshot: &Snapshot, workers: usize) -> Result<Vec<Bound>, RunError> {
+    let new = snapshot.listeners.iter().filter(|listener| !sockets.has(&Key::of(listener)));
+    let bind = |listener: &_| Bound::new(listener, workers);
+    new.map(|listener| {
+        bind(listener).map_err(|source| RunError::Bind {
+            what: format!("listener `{}`", listener.name),
+            address: listener.bind,
+            source,
+        })
     })
-}
-
-/// A worker's share of these sockets.
-pub(super) fn for_worker(bound: &[Bound], number: usize) -> Result<Sockets, RunError> {
-    bound.iter().map(|bound| Ok((bound.key.clone(), bound.for_worker(number)?))).collect()
+    .collect()
 }

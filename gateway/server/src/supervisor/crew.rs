@@ -3,7 +3,6 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc::UnboundedReceiver, watch};
@@ -19,11 +18,8 @@ use crate::sockets::Key;
 use crate::telemetry::Telemetry;
 use crate::worker::Worker;
 
-/// How long open exchanges may go on after the gateway was told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// Sockets of one worker, with the listeners they belong to.
-pub(super) type Sockets = Vec<(Key, std::net::TcpListener)>;
+pub(super) type OwnSockets = Vec<(Key, std::net::TcpListener)>;
 
 /// The same, watched by the worker's runtime.
 type Registered = Vec<(Key, TcpListener)>;
@@ -31,18 +27,20 @@ type Registered = Vec<(Key, TcpListener)>;
 /// What the supervisor has a worker do.
 pub(super) enum Order {
     /// Take a revision in, with the sockets of those listeners that are new; say when it could be served, or why not.
-    TakeIn(Box<Prepared>, Sockets, mpsc::Sender<io::Result<()>>),
+    TakeIn(Box<Prepared>, OwnSockets, mpsc::Sender<io::Result<()>>),
     /// Serve the revision that was taken in.
     Switch,
     /// Forget it.
     Forget,
+    /// Say that it is there.
+    Answer(mpsc::Sender<()>),
 }
 
 /// What a worker's thread begins with.
 pub(super) struct Post {
     pub(super) number: usize,
     pub(super) plan: Arc<Plan>,
-    pub(super) sockets: Sockets,
+    pub(super) sockets: OwnSockets,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) remains: mpsc::Sender<Remains>,
     pub(super) started: mpsc::Sender<Result<(), RunError>>,
@@ -74,7 +72,12 @@ impl Post {
             // The sender lives as long as the gateway: an error means that it is gone, and so is the reason to serve.
             if phase.wait_for(|phase| *phase != Phase::Starting).await.is_ok_and(|phase| *phase == Phase::Serving) {
                 crew.serve(sockets, &mut orders, &mut phase).await;
-                let _timed_out = tokio::time::timeout(DRAIN, crew.close()).await;
+                let deadline = worker.revision().drain().deadline;
+                tokio::select! {
+                    () = crew.close() => {}
+                    () = tokio::time::sleep(deadline) => {}
+                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
+                }
             }
         });
         let cut = worker.prepare_end();
@@ -106,7 +109,7 @@ impl Crew {
     /// Serves what the worker was built with, and takes orders, until the gateway closes or is gone.
     async fn serve(
         &mut self,
-        sockets: Sockets,
+        sockets: OwnSockets,
         orders: &mut UnboundedReceiver<Order>,
         phase: &mut watch::Receiver<Phase>,
     ) {
@@ -143,6 +146,8 @@ impl Crew {
                 }
             }
             Order::Forget => self.forget(),
+            // Nobody waits for those that come too late.
+            Order::Answer(answer) => _ = answer.send(()),
         }
     }
 
@@ -189,6 +194,6 @@ impl Crew {
 }
 
 /// Sockets that this thread's runtime watches.
-fn registered(sockets: Sockets) -> io::Result<Registered> {
+fn registered(sockets: OwnSockets) -> io::Result<Registered> {
     sockets.into_iter().map(|(key, socket)| Ok((key, TcpListener::from_std(socket)?))).collect()
 }

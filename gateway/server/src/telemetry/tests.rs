@@ -185,7 +185,7 @@ fn series_beyond_the_bound_are_counted_as_overflow() {
 #[test]
 fn the_text_is_what_prometheus_reads() {
     let telemetry = silent();
-    telemetry.set_revision("a\"b\\c\nd");
+    telemetry.set_revision(3, "a\"b\\c\nd");
     let (worker, sample) = (telemetry.worker(), Sample::of("te\"na\\nt\n", "/a/{b}"));
     worker.record(&sample.record());
     let text = telemetry.render();
