@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::PATIENCE;
 use crate::pieces::{Piece, Pieces, fields};
-use crate::wire::{Message, Wire};
+use crate::wire::{Head, Message, Wire};
 
 /// A connection that speaks HTTP/1.1.
 #[derive(Debug)]
@@ -111,6 +111,15 @@ impl H2Answer {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
+
+    /// The same as a message over HTTP/1.1 would look.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let fields = self.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let head = Head { start: format!("HTTP/2 {}", self.status), fields };
+        Message { head, body: self.body.into(), complete: self.complete, ..Message::default() }
+    }
 }
 
 impl H2 {
@@ -120,16 +129,27 @@ impl H2 {
     /// When nobody listens there.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        Self::try_connect(address).unwrap()
+    }
+
+    /// Connects, if somebody listens there.
+    ///
+    /// # Errors
+    /// When nobody does.
+    ///
+    /// # Panics
+    /// When somebody does who speaks something else.
+    pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let sender = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let stream = tokio::net::TcpStream::connect(address).await?;
             let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
             tokio::spawn(async move {
                 let _ended = connection.await;
             });
-            sender
-        });
-        Self { runtime, sender }
+            Ok::<_, std::io::Error>(sender)
+        })?;
+        Ok(Self { runtime, sender })
     }
 
     /// A request for `http://test`, and its response.

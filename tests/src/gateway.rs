@@ -17,6 +17,7 @@ const USUAL: &[(&str, &str)] = &[
     ("version", "1"),
     ("workers", "1"),
     ("access_log", "off"),
+    ("drain", "{ deadline: 5s }"),
     ("admin", "{ bind: \"127.0.0.1:0\" }"),
     ("listeners", "{ main: { bind: \"127.0.0.1:0\" } }"),
 ];
@@ -83,7 +84,8 @@ impl Gateway {
     /// # Errors
     /// The diagnostics of the configuration, or why it cannot run.
     pub fn apply(&self, text: &str, places: &[(&str, &dyn Display)]) -> Result<u64, String> {
-        self.0.apply(snapshot(text, places)?).map_err(|error| error.to_string())
+        let applied = self.0.handle().apply(snapshot(text, places)?);
+        applied.map(|applied| applied.revision).map_err(|error| error.to_string())
     }
 
     /// The gateway itself.
@@ -158,7 +160,7 @@ fn snapshot(text: &str, places: &[(&str, &dyn Display)]) -> Result<Snapshot, Str
     }
 }
 
-fn filled_in(text: &str, places: &[(&str, &dyn Display)]) -> String {
+pub(crate) fn filled_in(text: &str, places: &[(&str, &dyn Display)]) -> String {
     let mut text = text.to_owned();
     for (name, place) in places {
         text = text.replace(&format!("{{{name}}}"), &place.to_string());
@@ -166,10 +168,20 @@ fn filled_in(text: &str, places: &[(&str, &dyn Display)]) -> String {
     for (opening, shown) in
         [("{guest:", guests::entry as fn(&Path) -> String), ("{file:", |path| path.display().to_string())]
     {
+        let mut done = String::new();
         while let Some((before, rest)) = text.split_once(opening) {
+            done.push_str(before);
+            if before.ends_with('$') {
+                // The gateway's own: a secret.
+                done.push_str(opening);
+                text = rest.to_owned();
+                continue;
+            }
             let (name, after) = rest.split_once('}').expect("a closing brace");
-            text = format!("{before}{}{after}", shown(&guests::module(name)));
+            done.push_str(&shown(&guests::module(name)));
+            text = after.to_owned();
         }
+        text = done + &text;
     }
     for (key, value) in USUAL {
         if !text.lines().any(|line| line.starts_with(&format!("{key}:"))) {

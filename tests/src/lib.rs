@@ -8,8 +8,10 @@
 pub mod client;
 pub mod gateway;
 pub mod guests;
+pub mod load;
 pub mod origin;
 pub mod pieces;
+pub mod process;
 pub mod raw;
 pub mod wire;
 

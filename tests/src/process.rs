@@ -1,0 +1,328 @@
+//! A gateway as a process of its own, started from files, told by signals.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::eventually;
+use crate::gateway::filled_in;
+use crate::guests;
+use crate::wire::Message;
+
+/// A process with its files. It is killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    folder: TempDir,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where its own pages are.
+    pub admin: SocketAddr,
+}
+
+/// How a process is started.
+#[derive(Debug)]
+pub struct Start {
+    program: PathBuf,
+    folder: TempDir,
+    address: SocketAddr,
+    admin: SocketAddr,
+    more: Vec<String>,
+    variables: Vec<(String, String)>,
+    stdout: Option<PathBuf>,
+    stderr: Option<PathBuf>,
+}
+
+/// An address that nobody has at the moment.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Start {
+    /// With this program, the gateway's, and this configuration; see [`Self::write`].
+    ///
+    /// # Panics
+    /// When there is no folder to be had.
+    #[must_use]
+    pub fn new(program: &str, text: &str, places: &[(&str, &dyn Display)]) -> Self {
+        let start = Self {
+            program: program.into(),
+            folder: tempfile::tempdir().unwrap(),
+            address: free_address(),
+            admin: free_address(),
+            more: Vec::new(),
+            variables: Vec::new(),
+            stdout: None,
+            stderr: None,
+        };
+        write(start.folder.path(), "portcullis.yaml", &start.configuration(text, places));
+        start
+    }
+
+    fn configuration(&self, text: &str, places: &[(&str, &dyn Display)]) -> String {
+        configuration(text, places, self.address, self.admin)
+    }
+
+    /// With another file beside the configuration.
+    #[must_use]
+    pub fn file(self, name: &str, text: &str) -> Self {
+        write(self.folder.path(), name, text);
+        self
+    }
+
+    /// With another argument.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.more.push(argument.to_owned());
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With its outputs here instead of in files of its own.
+    #[must_use]
+    pub fn outputs(mut self, stdout: &Path, stderr: &Path) -> Self {
+        (self.stdout, self.stderr) = (Some(stdout.to_owned()), Some(stderr.to_owned()));
+        self
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn spawn(&self) -> Child {
+        let open = |path: &Option<PathBuf>, name: &str| {
+            let path = path.clone().unwrap_or_else(|| self.folder.path().join(name));
+            File::options().create(true).append(true).open(path).unwrap()
+        };
+        let cache = guests::target().join("tmp").join("test-modules");
+        Command::new(&self.program)
+            .arg("run")
+            .arg(self.folder.path().join("portcullis.yaml"))
+            .arg("--cache")
+            .arg(cache)
+            .args(&self.more)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(open(&self.stdout, "stdout"))
+            .stderr(open(&self.stderr, "stderr"))
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts it, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready; with what it said.
+    #[must_use]
+    pub fn start(self) -> Process {
+        let child = self.spawn();
+        let mut process = Process { child, folder: self.folder, address: self.address, admin: self.admin };
+        eventually("the gateway is ready", || {
+            let ended = process.child.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended: {}", process.log());
+            process.is_ready()
+        });
+        process
+    }
+
+    /// Runs it to its end, which is expected to come at once.
+    ///
+    /// # Panics
+    /// When it goes on.
+    #[must_use]
+    pub fn run_to_end(self) -> (ExitStatus, String) {
+        let child = self.spawn();
+        let mut process = Process { child, folder: self.folder, address: self.address, admin: self.admin };
+        let status = process.wait();
+        (status, process.log())
+    }
+}
+
+fn configuration(text: &str, places: &[(&str, &dyn Display)], address: SocketAddr, admin: SocketAddr) -> String {
+    let usual = [
+        ("listeners:", format!("listeners: {{ main: {{ bind: \"{address}\" }} }}\n")),
+        ("admin:", format!("admin: {{ bind: \"{admin}\" }}\n")),
+    ];
+    let missing = |key: &str| !text.lines().any(|line| line.starts_with(key));
+    let added: String = usual.iter().filter(|(key, _)| missing(key)).map(|(_, line)| line.as_str()).collect();
+    filled_in(&format!("{added}{text}"), places)
+}
+
+/// Writes a file as careful programs do: under another name, then renamed.
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+impl Process {
+    /// Replaces the configuration. In the text, names in braces are filled in as by [`crate::gateway::Gateway::start`].
+    pub fn configure(&self, text: &str, places: &[(&str, &dyn Display)]) {
+        self.write("portcullis.yaml", &configuration(text, places, self.address, self.admin));
+    }
+
+    /// Replaces a file beside the configuration.
+    pub fn write(&self, name: &str, text: &str) {
+        write(self.folder.path(), name, text);
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal: `HUP`, `TERM`.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Whether it says that it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        TcpStream::connect(self.admin).is_ok() && self.page("/ready").status() == 200
+    }
+
+    /// A new connection to it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One of its own pages.
+    #[must_use]
+    pub fn page(&self, path: &str) -> Message {
+        self.ask_admin("GET", path, &[])
+    }
+
+    /// A request to its admin listener.
+    #[must_use]
+    pub fn ask_admin(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> Message {
+        let host = self.admin.to_string();
+        let fields: Vec<(&str, &str)> = [("host", host.as_str())].iter().chain(fields).copied().collect();
+        Client::connect(self.admin).ask(method, path, &fields, "")
+    }
+
+    /// Has it read its configuration anew, and returns what it answers.
+    #[must_use]
+    pub fn reload(&self) -> Message {
+        self.ask_admin("POST", "/reload", &[])
+    }
+
+    /// The value of a metric's only sample.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.page("/metrics").text();
+        page.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix([' ', '{'])?.rsplit(' ').next()?.parse().ok())
+    }
+
+    /// What it wrote to standard error, if that went to a file of its own.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// What it wrote to standard output, if that went to a file of its own.
+    #[must_use]
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stdout")).unwrap_or_default()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut ended = None;
+        eventually("the gateway ends", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
+    }
+
+    /// Whether it runs.
+    ///
+    /// # Panics
+    /// When the system does not tell.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in KiB.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Starts it again with the same files, once it has ended; see [`Start::start`].
+    #[must_use]
+    pub fn start_again(mut self, program: &str) -> Self {
+        let _ended = self.wait();
+        let Self { folder, address, admin, .. } = &mut self;
+        let folder = std::mem::replace(folder, tempfile::tempdir().unwrap());
+        let start = Start {
+            program: program.into(),
+            folder,
+            address: *address,
+            admin: *admin,
+            more: Vec::new(),
+            variables: Vec::new(),
+            stdout: None,
+            stderr: None,
+        };
+        start.start()
+    }
+}
+
+/// Sends a signal to a process.
+///
+/// # Panics
+/// When it is gone.
+pub fn signal(id: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &id.to_string()]).status().unwrap();
+    assert!(sent.success(), "{id} is gone");
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed.
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
