@@ -18,6 +18,7 @@ use crate::filter::{Callback, Chain, ChainFilter, FilterIndex};
 use crate::flow::{Flow, Stage};
 use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
+use crate::retry;
 use crate::time::Time;
 
 /// An exchange's name among those of its worker. One that has ended is never mistaken for its successor.
@@ -63,8 +64,29 @@ pub struct Place {
     pub upstream: Arc<str>,
     /// The tenant's name; empty when there is none.
     pub tenant: Arc<str>,
-    /// How long the upstream may take for the head of its response.
-    pub timeout: Duration,
+    /// How long its exchanges may take.
+    pub times: Times,
+    /// When its requests are tried again.
+    pub retry: retry::Policy,
+}
+
+/// How long the exchanges of a route may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// For the upstream to begin its response, from the last that it was sent; over all tries together.
+    pub response: Duration,
+    /// Without anything moving in either direction.
+    pub idle: Duration,
+    /// In all, from the request's head to the response's end.
+    pub request: Duration,
+}
+
+impl Times {
+    /// So long for the response to begin, and what is usual for the rest.
+    #[must_use]
+    pub const fn with_response(response: Duration) -> Self {
+        Self { response, idle: Limits::DEFAULT.exchange_idle, request: Duration::MAX }
+    }
 }
 
 /// What one direction of an exchange has room for.
@@ -144,7 +166,19 @@ pub struct Exchange {
     pub(crate) paused_since: Option<Time>,
     pub(crate) responded: Option<Time>,
     pub(crate) upstream_address: Option<SocketAddr>,
+    pub(crate) attempts: u32,
+    upload: Upload,
     woken: bool,
+}
+
+/// Whose turn it is while a request's body is on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Upload {
+    /// The client's: it has not sent more.
+    #[default]
+    FromClient,
+    /// The upstream's: it has not taken what there is.
+    ToUpstream,
 }
 
 impl Exchange {
@@ -170,6 +204,8 @@ impl Exchange {
             paused_since: None,
             responded: None,
             upstream_address: None,
+            attempts: 0,
+            upload: Upload::default(),
             woken: false,
         }
     }
@@ -242,9 +278,16 @@ impl Exchange {
         self.chain.watches_body(direction)
     }
 
-    /// Records the endpoint that was chosen.
-    pub fn set_upstream_address(&mut self, address: SocketAddr) {
-        self.upstream_address = Some(address);
+    /// Records the endpoint that was tried last, and how often one has been tried.
+    pub fn set_tried(&mut self, address: Option<SocketAddr>, attempts: u32) {
+        self.upstream_address = address.or(self.upstream_address);
+        self.attempts = attempts;
+    }
+
+    /// How often an endpoint was tried: once, where nothing failed.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// The endpoint that was chosen.
@@ -285,9 +328,23 @@ impl Exchange {
     /// Counts body bytes that pass by without being fed through, and notes that something moved.
     pub fn passed(&mut self, direction: Direction, bytes: u64, now: Time) {
         self.last_progress = now;
+        self.upload = Upload::ToUpstream;
         let flow = self.flow(direction);
         flow.received += bytes;
         flow.sent += bytes;
+    }
+
+    /// The request's body, which passes by without being fed through, has ended.
+    pub fn passed_all(&mut self, now: Time) {
+        self.last_progress = now;
+        if self.request.stage == Stage::Sent {
+            self.request.stage = Stage::Done;
+        }
+    }
+
+    /// There is nothing of the request to be sent: its client is waited for.
+    pub fn waits_for_client(&mut self) {
+        self.upload = Upload::FromClient;
     }
 
     /// Body bytes received and sent in this direction.
@@ -305,16 +362,25 @@ impl Exchange {
         if self.paused_since.is_some_and(|since| waited(since) > limits.filter_pause) {
             return Some(Failure::FilterTimeout);
         }
-        // The upstream's time runs from the last that it was sent: neither a filter's callout nor a slow upload eats into it.
-        let is_sent = match self.watches_body(Direction::Request) {
-            true => self.request.stage == Stage::Done,
-            false => self.request.head_is_sent(),
-        };
-        let timeout = self.facts().map_or(limits.exchange_idle, |facts| facts.place.timeout);
-        if self.stand == Stand::Requesting && is_sent && waited(self.last_progress) > timeout {
+        let usual = Times::with_response(limits.exchange_idle);
+        let times = self.facts().map_or(usual, |facts| facts.place.times);
+        if waited(self.started) > times.request {
+            return Some(Failure::RequestTimeout);
+        }
+        if self.stand == Stand::Requesting && self.is_upstreams_turn() && waited(self.last_progress) > times.response {
             return Some(Failure::UpstreamTimeout);
         }
-        (waited(self.last_progress) > limits.exchange_idle).then_some(Failure::Idle)
+        (waited(self.last_progress) > times.idle).then_some(Failure::Idle)
+    }
+
+    /// Whether all there is of the request has been handed on. The upstream's time runs from the last that it was sent: neither
+    /// a filter's callout nor a client's slow upload eats into it, but an upstream that reads no more does.
+    fn is_upstreams_turn(&self) -> bool {
+        match self.request.stage {
+            Stage::Done => true,
+            Stage::Sent => self.upload == Upload::ToUpstream && self.paused_since.is_none(),
+            Stage::Waiting | Stage::HeadAt(_) | Stage::HeadParked | Stage::Closed => false,
+        }
     }
 
     /// The callback of this direction that the filter is in, if it is in one.
@@ -407,7 +473,7 @@ impl Live {
         (exchange.entered, exchange.asked, exchange.details, exchange.blamed) = (0, None, None, None);
         (exchange.started, exchange.last_progress) = (now, now);
         (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
-        exchange.woken = false;
+        (exchange.attempts, exchange.upload, exchange.woken) = (0, Upload::default(), false);
         ExchangeId { index, life: exchange.life }
     }
 

@@ -199,10 +199,6 @@ impl Flow {
         })
     }
 
-    pub(crate) fn head_is_sent(&self) -> bool {
-        matches!(self.stage, Stage::Sent | Stage::Done)
-    }
-
     /// Whether more of this direction's message should be read: not while what was read is still here.
     pub(crate) fn wants_more(&self, held_limit: usize) -> bool {
         let stopped = self.stations.iter().any(|station| matches!(station.gate, Gate::StopAll(WhenFull::BackPressure)));

@@ -6,6 +6,7 @@
 //! effects and every rule can be tested without a network.
 
 pub mod admission;
+pub mod answer;
 pub mod authority;
 pub mod buffer;
 pub mod chain;
@@ -16,12 +17,14 @@ pub mod filter;
 pub mod flow;
 pub mod forward;
 pub mod headers;
+pub mod health;
 pub mod host;
 mod kept;
 pub mod limits;
 pub mod path;
 pub mod property;
 pub mod reply;
+pub mod retry;
 pub mod route;
 pub mod time;
 pub mod upstream;

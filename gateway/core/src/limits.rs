@@ -34,10 +34,19 @@ pub struct Limits {
     pub header_fields: usize,
     /// The shortest period of a guest's timer.
     pub shortest_tick: Duration,
+    /// Bytes of the head of an upstream's response, or of its trailers. Over it, the client gets 502.
+    pub response_head_bytes: usize,
+    /// Fields in the head of an upstream's response, or in its trailers.
+    pub response_head_fields: usize,
+    /// Bytes of a request's body kept so that it can be sent again. A larger one is not.
+    pub retry_body_bytes: usize,
+    /// Interim responses (1xx) before an upstream's response.
+    pub interim_responses: usize,
 }
 
 impl Limits {
-    /// The defaults. `held_bytes` and `callout_response_bytes` are Envoy's buffer limits, `exchange_idle` its stream idle timeout.
+    /// The defaults. `held_bytes` and `callout_response_bytes` are Envoy's buffer limits, `exchange_idle` its stream idle timeout, the
+    /// bounds on a head those that it has for requests.
     pub const DEFAULT: Self = Self {
         held_bytes: 1 << 20,
         filter_pause: Duration::from_secs(30),
@@ -48,6 +57,10 @@ impl Limits {
         property_bytes: 64 << 10,
         header_fields: 256,
         shortest_tick: Duration::from_millis(1),
+        response_head_bytes: 60 << 10,
+        response_head_fields: 100,
+        retry_body_bytes: 64 << 10,
+        interim_responses: 16,
     };
 }
 

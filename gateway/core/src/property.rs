@@ -83,6 +83,7 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
         (b"destination", Some(name)) => address(exchange.facts().map(|facts| facts.destination), name),
         (b"connection", Some(name)) => connection(exchange, name),
         (b"connection_id", None) => connection(exchange, b"id"),
+        (b"upstream", Some(b"request_attempt_count")) => int(u64::from(exchange.attempts())),
         (b"upstream", Some(name)) => address(exchange.upstream_address(), name),
         (b"xds", Some(b"cluster_name")) | (b"cluster_name", None) => {
             named(exchange.facts().map(|facts| &facts.place.upstream[..]))

@@ -73,14 +73,24 @@ failures! {
     FilterClosed = 502 "filter_closed" "A policy on this route closed the stream",
     /// No endpoint could be connected to.
     UpstreamConnect = 503 "upstream_connect" "The upstream could not be reached",
+    /// No connection to an endpoint was made in time.
+    UpstreamConnectTimeout = 504 "upstream_connect_timeout" "The upstream could not be reached in time",
     /// The upstream did not answer in time.
     UpstreamTimeout = 504 "upstream_timeout" "The upstream did not answer in time",
-    /// The upstream broke its response off, or answered what is not HTTP.
+    /// No try took less than the time for one, and there is no further one.
+    UpstreamTryTimeout = 504 "upstream_try_timeout" "The upstream did not answer in time",
+    /// The upstream broke its response off.
     UpstreamReset = 502 "upstream_reset" "The upstream failed to answer",
+    /// The upstream answered what is not HTTP, or can be read in two ways.
+    UpstreamProtocol = 502 "upstream_protocol" "The upstream's answer is malformed",
+    /// The upstream has as many requests as it may have.
+    UpstreamOverloaded = 503 "upstream_overloaded" "The upstream is busy",
     /// A filter changed a body after its length had been sent.
     LengthMismatch = 502 "length_mismatch" "A policy on this route broke the message",
     /// Nothing moved for too long.
     Idle = 504 "idle_timeout" "Nothing was sent or received for too long",
+    /// The exchange took longer than its route allows.
+    RequestTimeout = 504 "request_timeout" "The request took too long",
     /// The client went away.
     ClientGone = 499 "client_gone" "The client went away",
 }
@@ -106,6 +116,11 @@ impl Failure {
             | Self::FilterTimeout
             | Self::FilterClosed
             | Self::UpstreamConnect
+            | Self::UpstreamConnectTimeout
+            | Self::UpstreamTryTimeout
+            | Self::UpstreamProtocol
+            | Self::UpstreamOverloaded
+            | Self::RequestTimeout
             | Self::UpstreamTimeout
             | Self::UpstreamReset
             | Self::LengthMismatch
@@ -118,7 +133,14 @@ impl Failure {
     #[must_use]
     pub fn is_upstream(self) -> bool {
         match self {
-            Self::NoRoute | Self::UpstreamConnect | Self::UpstreamTimeout | Self::UpstreamReset => true,
+            Self::NoRoute
+            | Self::UpstreamConnect
+            | Self::UpstreamConnectTimeout
+            | Self::UpstreamTimeout
+            | Self::UpstreamTryTimeout
+            | Self::UpstreamReset
+            | Self::UpstreamProtocol
+            | Self::UpstreamOverloaded => true,
             Self::BadRequest
             | Self::BadFraming
             | Self::BadHost
@@ -135,6 +157,7 @@ impl Failure {
             | Self::FilterClosed
             | Self::LengthMismatch
             | Self::Idle
+            | Self::RequestTimeout
             | Self::ClientGone => false,
         }
     }

@@ -2,19 +2,38 @@
 //!
 //! A worker holds one [`Balancer`] per upstream and tells it what becomes of each choice; workers do not compare notes.
 //! An endpoint that fails is ejected for a while that doubles with each failure, then tried with one exchange before it
-//! is used freely again. When every endpoint is ejected all are used: refusing would turn a guess into an outage.
+//! is used freely again; one that only answers with errors, when it has done so several times in a row. When every endpoint is
+//! ejected, or too many of them, all are used: refusing would turn a guess into an outage.
 //!
-//! Connecting, pooling and retrying are the server's. Nothing here allocates after [`Balancer::new`].
+//! Endpoints come and go, as names resolve to other addresses. Connecting, pooling and retrying are the server's. Nothing here
+//! allocates but for a new endpoint.
 //!
-//! **Invariants:** every `started` is met by one `finished`; an endpoint on trial has an exchange in flight.
+//! **Invariants:** every `started` is met by one `finished`; an endpoint on trial has an exchange in flight; an index in use is
+//! never given to another endpoint.
 
 use crate::time::Time;
 use std::time::Duration;
 
-/// How long an endpoint is left alone after its first failure. About what a process takes to restart.
-pub const FIRST_EJECTION: Duration = Duration::from_secs(1);
-/// The longest an endpoint is left alone, however often it failed.
-pub const LONGEST_EJECTION: Duration = Duration::from_secs(30);
+/// When endpoints that fail are left alone, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// How many errors in a row eject an endpoint; 0: none do. A connection that fails does at once.
+    pub errors: u32,
+    /// How long it is left alone at first.
+    pub first: Duration,
+    /// The longest it is left alone, however often it failed.
+    pub longest: Duration,
+    /// With fewer usable endpoints than this, in percent, all are used.
+    pub panic: u32,
+}
+
+impl Default for Ejection {
+    /// At first about as long as a process takes to restart.
+    fn default() -> Self {
+        Self { errors: 5, first: Duration::from_secs(1), longest: Duration::from_secs(30), panic: 0 }
+    }
+}
+
 /// Up to this many endpoints, looking at each is cheaper than drawing two of them, and never wrong.
 const FEW: usize = 8;
 
@@ -43,7 +62,8 @@ impl EndpointIndex {
 #[derive(Clone, Debug)]
 pub struct Balancer {
     balance: Balance,
-    endpoints: Box<[Endpoint]>,
+    ejection: Ejection,
+    endpoints: Vec<Endpoint>,
     /// Where the next search begins.
     next: usize,
     random: Random,
@@ -52,7 +72,21 @@ pub struct Balancer {
 #[derive(Clone, Debug, Default)]
 struct Endpoint {
     in_flight: u32,
+    /// Errors in a row.
+    errors: u32,
     health: Health,
+    standing: Standing,
+}
+
+/// What others say of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    Up,
+    /// Its health checks fail.
+    Down,
+    /// It is no longer one of the upstream's.
+    Gone,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,21 +103,86 @@ impl Balancer {
     /// A balancer over that many endpoints, all taken to be good.
     ///
     /// The seed only decides draws among many endpoints; give each worker its own, or they will draw the same.
-    pub fn new(balance: Balance, endpoints: usize, seed: u64) -> Self {
+    pub fn new(balance: Balance, ejection: Ejection, endpoints: usize, seed: u64) -> Self {
         let mut random = Random(seed);
         // Or every worker would open its first connection to the same endpoint.
         let next = if endpoints == 0 { 0 } else { random.below(endpoints) };
-        Self { balance, endpoints: vec![Endpoint::default(); endpoints].into(), next, random }
+        Self { balance, ejection, endpoints: vec![Endpoint::default(); endpoints], next, random }
+    }
+
+    /// Another endpoint, taken to be good. It gets the place of one that is gone, if one is free.
+    pub fn add(&mut self) -> EndpointIndex {
+        let is_free = |endpoint: &Endpoint| endpoint.standing == Standing::Gone && endpoint.in_flight == 0;
+        let index = self.endpoints.iter().position(is_free).unwrap_or_else(|| {
+            self.endpoints.push(Endpoint::default());
+            self.endpoints.len() - 1
+        });
+        *self.endpoint(EndpointIndex(index)) = Endpoint::default();
+        EndpointIndex(index)
+    }
+
+    /// The endpoint is no longer one of the upstream's. Exchanges it has in flight go on.
+    pub fn remove(&mut self, index: EndpointIndex) {
+        self.endpoint(index).standing = Standing::Gone;
+    }
+
+    /// What its health checks say of an endpoint. Says whether that is news.
+    pub fn set_up(&mut self, index: EndpointIndex, is_up: bool) -> bool {
+        let standing = if is_up { Standing::Up } else { Standing::Down };
+        let endpoint = self.endpoint(index);
+        let is_news = endpoint.standing != Standing::Gone && endpoint.standing != standing;
+        if is_news {
+            endpoint.standing = standing;
+        }
+        is_news
     }
 
     /// Chooses an endpoint; none only if the upstream has none.
     ///
-    /// Ejected endpoints are passed over unless all are ejected.
-    pub fn choose(&mut self, now: Time) -> Option<EndpointIndex> {
-        let chosen = self.pick(|endpoint| endpoint.is_usable(now)).or_else(|| self.pick(|_| true))?;
-        self.next = (chosen + 1) % self.endpoints.len();
+    /// Endpoints in `apart` are passed over while there are others, ejected ones unless all are ejected.
+    pub fn choose(&mut self, now: Time, apart: &[EndpointIndex]) -> Option<EndpointIndex> {
+        let elsewhere = |index| !apart.contains(&EndpointIndex(index));
+        let mut chosen = None;
+        if !self.panics(now) {
+            if !apart.is_empty() {
+                chosen = self.pick(|index, endpoint| endpoint.is_usable(now) && elsewhere(index));
+            }
+            chosen = chosen.or_else(|| self.pick(|_, endpoint| endpoint.is_usable(now)));
+        }
+        let chosen = chosen.or_else(|| self.pick(|index, endpoint| endpoint.is_here() && elsewhere(index)));
+        let chosen = chosen.or_else(|| self.pick(|_, endpoint| endpoint.is_here()))?;
+        // A further try takes nobody's turn: or it would always be the same endpoint's that comes after it.
+        if apart.is_empty() {
+            self.next = (chosen + 1) % self.endpoints.len();
+        }
         self.check();
         Some(EndpointIndex(chosen))
+    }
+
+    /// Whether so few endpoints are usable that their being so few would be the next trouble.
+    fn panics(&self, now: Time) -> bool {
+        if self.ejection.panic == 0 {
+            return false;
+        }
+        let here = self.endpoints.iter().filter(|endpoint| endpoint.is_here());
+        let (mut all, mut usable) = (0_u64, 0_u64);
+        for endpoint in here {
+            all += 1;
+            usable += u64::from(endpoint.is_usable(now));
+        }
+        usable * 100 < all * u64::from(self.ejection.panic)
+    }
+
+    /// How many endpoints there are, and how many of them are neither ejected nor down.
+    pub fn count(&self, now: Time) -> (usize, usize) {
+        let here = || self.endpoints.iter().filter(|endpoint| endpoint.is_here());
+        (here().count(), here().filter(|endpoint| endpoint.is_usable(now)).count())
+    }
+
+    /// Whether there is a usable endpoint other than these.
+    pub fn has_other(&self, now: Time, apart: &[EndpointIndex]) -> bool {
+        let mut all = self.endpoints.iter().enumerate();
+        all.any(|(index, endpoint)| endpoint.is_usable(now) && !apart.contains(&EndpointIndex(index)))
     }
 
     /// An exchange was given to this endpoint.
@@ -96,25 +195,43 @@ impl Balancer {
         self.check();
     }
 
-    /// The endpoint sent a response head: it is good, whatever it was before.
+    /// The endpoint sent the head of a good response: it is good, whatever it was before.
     pub fn answered(&mut self, index: EndpointIndex) {
-        self.endpoint(index).health = Health::Good;
+        let endpoint = self.endpoint(index);
+        (endpoint.health, endpoint.errors) = (Health::Good, 0);
         self.check();
     }
 
-    /// The endpoint could not be connected to, or dropped the connection before it answered.
+    /// The endpoint answered with an error, or not in time. Says whether that ejects it.
+    pub fn erred(&mut self, index: EndpointIndex, now: Time) -> bool {
+        let most = self.ejection.errors;
+        let endpoint = self.endpoint(index);
+        endpoint.errors = endpoint.errors.saturating_add(1);
+        match endpoint.health {
+            // It was to show that it is better.
+            Health::OnTrial { .. } if most > 0 => self.failed(index, now),
+            Health::Good if most > 0 && endpoint.errors >= most => self.failed(index, now),
+            Health::Good | Health::Ejected { .. } | Health::OnTrial { .. } => false,
+        }
+    }
+
+    /// The endpoint could not be connected to, or dropped the connection before it answered. Says whether that ejects it.
     ///
-    /// Ejects it; failures that arrive while it is ejected are the same outage and change nothing. A kept connection
-    /// that turns out to be closed is no failure of the endpoint. `finished` is still to be called.
-    pub fn failed(&mut self, index: EndpointIndex, now: Time) {
+    /// It does; but failures that arrive while it is ejected are the same outage and change nothing. A kept connection that
+    /// turns out to be closed is no failure of the endpoint. `finished` is still to be called.
+    pub fn failed(&mut self, index: EndpointIndex, now: Time) -> bool {
+        let Ejection { first, longest, .. } = self.ejection;
         let endpoint = self.endpoint(index);
         let times = match endpoint.health {
             Health::Good => 1,
-            Health::Ejected { until, .. } if now < until => return,
+            Health::Ejected { until, .. } if now < until => return false,
             Health::Ejected { times, .. } | Health::OnTrial { times } => times.saturating_add(1),
         };
-        endpoint.health = Health::Ejected { until: now + ejection(times), times };
+        let doubled = first.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1)));
+        endpoint.health = Health::Ejected { until: now + doubled.min(longest), times };
+        endpoint.errors = 0;
         self.check();
+        true
     }
 
     /// An exchange that `started` here is over, for better or worse.
@@ -138,7 +255,7 @@ impl Balancer {
         self.endpoints.get_mut(index.0).expect("an index is used with the balancer that chose it")
     }
 
-    fn pick(&mut self, usable: impl Fn(&Endpoint) -> bool) -> Option<usize> {
+    fn pick(&mut self, usable: impl Fn(usize, &Endpoint) -> bool) -> Option<usize> {
         match self.balance {
             Balance::RoundRobin => self.first_from(self.next, usable),
             Balance::LeastRequests if self.endpoints.len() <= FEW => self.least(usable),
@@ -147,23 +264,24 @@ impl Balancer {
     }
 
     /// The first usable endpoint at or after a position, going round.
-    fn first_from(&self, start: usize, usable: impl Fn(&Endpoint) -> bool) -> Option<usize> {
-        self.round(start).find(|(_, endpoint)| usable(endpoint)).map(|(index, _)| index)
+    fn first_from(&self, start: usize, usable: impl Fn(usize, &Endpoint) -> bool) -> Option<usize> {
+        self.round(start).find(|(index, endpoint)| usable(*index, endpoint)).map(|(index, _)| index)
     }
 
-    fn least(&self, usable: impl Fn(&Endpoint) -> bool) -> Option<usize> {
-        let usable = self.round(self.next).filter(|(_, endpoint)| usable(endpoint));
+    fn least(&self, usable: impl Fn(usize, &Endpoint) -> bool) -> Option<usize> {
+        let usable = self.round(self.next).filter(|(index, endpoint)| usable(*index, endpoint));
         // The first of equals, so that going round spreads them.
         usable.min_by_key(|(_, endpoint)| endpoint.in_flight).map(|(index, _)| index)
     }
 
     /// A draw that hits an unusable endpoint moves on to the next one, which then is drawn more often than its share:
     /// of no weight while few are ejected, and their minimum is still taken.
-    fn better_of_two(&mut self, usable: impl Fn(&Endpoint) -> bool) -> Option<usize> {
+    fn better_of_two(&mut self, usable: impl Fn(usize, &Endpoint) -> bool) -> Option<usize> {
         let (start, step) = (self.random.below(self.endpoints.len()), self.random.below(self.endpoints.len()));
         let one = self.first_from(start, &usable)?;
         let rest = self.round(one + 1 + step).filter(|(index, _)| *index != one);
-        let two = rest.filter(|(_, endpoint)| usable(endpoint)).map(|(index, _)| index).next().unwrap_or(one);
+        let two =
+            rest.filter(|(index, endpoint)| usable(*index, endpoint)).map(|(index, _)| index).next().unwrap_or(one);
         [one, two].into_iter().min_by_key(|index| self.in_flight(EndpointIndex(*index)))
     }
 
@@ -183,18 +301,18 @@ impl Balancer {
 }
 
 impl Endpoint {
+    fn is_here(&self) -> bool {
+        self.standing != Standing::Gone
+    }
+
     fn is_usable(&self, now: Time) -> bool {
-        match self.health {
+        let recovered = match self.health {
             Health::Good => true,
             Health::Ejected { until, .. } => until <= now,
             Health::OnTrial { .. } => false,
-        }
+        };
+        recovered && self.standing == Standing::Up
     }
-}
-
-fn ejection(times: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(times.saturating_sub(1));
-    FIRST_EJECTION.saturating_mul(doubled).min(LONGEST_EJECTION)
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): a few instructions, any seed will do, and draws need only be spread.
@@ -226,7 +344,7 @@ mod tests {
     fn start(balancer: &mut Balancer, exchanges: usize, now: Time) -> Vec<usize> {
         let mut counts = vec![0; balancer.endpoints.len()];
         for _ in 0..exchanges {
-            let index = balancer.choose(now).unwrap();
+            let index = balancer.choose(now, &[]).unwrap();
             balancer.started(index);
             counts[index.get()] += 1;
         }
@@ -242,7 +360,7 @@ mod tests {
 
     /// Which endpoints are chosen at all when nothing starts.
     fn in_use(balancer: &mut Balancer, now: Time) -> Vec<usize> {
-        let mut chosen: Vec<_> = (0..100).map(|_| balancer.choose(now).unwrap().get()).collect();
+        let mut chosen: Vec<_> = (0..100).map(|_| balancer.choose(now, &[]).unwrap().get()).collect();
         chosen.sort_unstable();
         chosen.dedup();
         chosen
@@ -251,15 +369,15 @@ mod tests {
     #[test]
     fn an_upstream_without_endpoints_has_none_to_choose() {
         for balance in [Balance::RoundRobin, Balance::LeastRequests] {
-            assert_eq!(Balancer::new(balance, 0, 1).choose(START), None);
+            assert_eq!(Balancer::new(balance, Ejection::default(), 0, 1).choose(START, &[]), None);
         }
     }
 
     #[test]
     fn round_robin_takes_each_in_turn_and_skips_the_ejected() {
-        let mut balancer = Balancer::new(Balance::RoundRobin, 4, 1);
-        let first = balancer.choose(START).unwrap().get();
-        let turns: Vec<_> = (0..4).map(|_| balancer.choose(START).unwrap().get()).collect();
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 4, 1);
+        let first = balancer.choose(START, &[]).unwrap().get();
+        let turns: Vec<_> = (0..4).map(|_| balancer.choose(START, &[]).unwrap().get()).collect();
         assert_eq!(turns, [1, 2, 3, 4].map(|step| (first + step) % 4));
         fail(&mut balancer, 2, START);
         assert_eq!(in_use(&mut balancer, START), [0, 1, 3]);
@@ -267,7 +385,7 @@ mod tests {
 
     #[test]
     fn least_requests_finds_the_true_minimum_among_few() {
-        let mut balancer = Balancer::new(Balance::LeastRequests, 5, 1);
+        let mut balancer = Balancer::new(Balance::LeastRequests, Ejection::default(), 5, 1);
         assert_eq!(start(&mut balancer, 50, START), [10; 5]);
         for _ in 0..3 {
             balancer.finished(EndpointIndex(4));
@@ -277,8 +395,8 @@ mod tests {
 
     #[test]
     fn least_requests_takes_equals_in_turn() {
-        let mut balancer = Balancer::new(Balance::LeastRequests, 3, 1);
-        let turns: Vec<_> = (0..6).map(|_| balancer.choose(START).unwrap().get()).collect();
+        let mut balancer = Balancer::new(Balance::LeastRequests, Ejection::default(), 3, 1);
+        let turns: Vec<_> = (0..6).map(|_| balancer.choose(START, &[]).unwrap().get()).collect();
         let first = turns[0];
         assert_eq!(turns, [0, 1, 2, 3, 4, 5].map(|step| (first + step) % 3));
     }
@@ -286,7 +404,7 @@ mod tests {
     #[test]
     fn least_requests_stays_near_even_among_many_and_shuns_the_loaded_one() {
         for seed in 0..50 {
-            let mut balancer = Balancer::new(Balance::LeastRequests, 50, seed);
+            let mut balancer = Balancer::new(Balance::LeastRequests, Ejection::default(), 50, seed);
             for _ in 0..100 {
                 balancer.started(EndpointIndex(7));
             }
@@ -299,7 +417,7 @@ mod tests {
 
     #[test]
     fn draws_among_many_pass_over_the_ejected() {
-        let mut balancer = Balancer::new(Balance::LeastRequests, 20, 3);
+        let mut balancer = Balancer::new(Balance::LeastRequests, Ejection::default(), 20, 3);
         for index in 0..18 {
             fail(&mut balancer, index, START);
         }
@@ -310,7 +428,7 @@ mod tests {
 
     #[test]
     fn an_ejection_doubles_with_each_failed_trial_up_to_its_limit() {
-        let mut balancer = Balancer::new(Balance::RoundRobin, 2, 1);
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 2, 1);
         let mut now = START;
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             fail(&mut balancer, 0, now);
@@ -322,12 +440,12 @@ mod tests {
         }
         balancer.answered(EndpointIndex(0));
         fail(&mut balancer, 0, now);
-        assert_eq!(in_use(&mut balancer, now + FIRST_EJECTION), [0, 1]);
+        assert_eq!(in_use(&mut balancer, now + Ejection::default().first), [0, 1]);
     }
 
     #[test]
     fn one_exchange_tries_an_endpoint_that_was_ejected_before_others_follow() {
-        let mut balancer = Balancer::new(Balance::RoundRobin, 2, 1);
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 2, 1);
         fail(&mut balancer, 0, START);
         let now = after(1000);
         assert_eq!(start(&mut balancer, 20, now), [1, 19]);
@@ -337,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_trial_that_ends_without_an_answer_is_followed_by_another() {
-        let mut balancer = Balancer::new(Balance::RoundRobin, 2, 1);
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 2, 1);
         fail(&mut balancer, 0, START);
         assert_eq!(start(&mut balancer, 20, after(1000)), [1, 19]);
         balancer.finished(EndpointIndex(0));
@@ -346,7 +464,7 @@ mod tests {
 
     #[test]
     fn failures_of_one_outage_count_once() {
-        let mut balancer = Balancer::new(Balance::RoundRobin, 2, 1);
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 2, 1);
         assert_eq!(start(&mut balancer, 20, START), [10, 10]);
         for ms in 0..10 {
             balancer.failed(EndpointIndex(0), after(ms));
@@ -361,7 +479,7 @@ mod tests {
         for (balance, endpoints) in
             [(Balance::RoundRobin, 3), (Balance::LeastRequests, 3), (Balance::LeastRequests, 12)]
         {
-            let mut balancer = Balancer::new(balance, endpoints, 1);
+            let mut balancer = Balancer::new(balance, Ejection::default(), endpoints, 1);
             for index in 0..endpoints {
                 fail(&mut balancer, index, START);
             }
@@ -369,6 +487,90 @@ mod tests {
             assert_eq!(in_use(&mut balancer, START), all, "{balance:?}");
             balancer.answered(EndpointIndex(1));
             assert_eq!(in_use(&mut balancer, START), [1], "{balance:?}");
+        }
+    }
+
+    /// One exchange with an endpoint that answers with an error.
+    fn err(balancer: &mut Balancer, index: usize, now: Time) -> bool {
+        balancer.started(EndpointIndex(index));
+        let ejected = balancer.erred(EndpointIndex(index), now);
+        balancer.finished(EndpointIndex(index));
+        ejected
+    }
+
+    #[test]
+    fn errors_in_a_row_eject_an_endpoint_and_one_more_keeps_it_out() {
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 2, 1);
+        let ejected: Vec<_> = (0..5).map(|_| err(&mut balancer, 0, START)).collect();
+        assert_eq!(ejected, [false, false, false, false, true]);
+        assert_eq!(in_use(&mut balancer, after(999)), [1]);
+        assert!(err(&mut balancer, 0, after(1000)), "its trial failed");
+        assert_eq!(in_use(&mut balancer, after(2999)), [1], "twice as long");
+        balancer.started(EndpointIndex(0));
+        balancer.answered(EndpointIndex(0));
+        balancer.finished(EndpointIndex(0));
+        let mut four = || (0..4).any(|_| err(&mut balancer, 0, after(3000)));
+        assert!(!four(), "the count begins anew");
+        balancer.answered(EndpointIndex(0));
+        assert!(!(0..4).any(|_| err(&mut balancer, 0, after(3000))), "a good answer in between");
+        let mut patient = Balancer::new(Balance::RoundRobin, Ejection { errors: 0, ..Ejection::default() }, 2, 1);
+        assert!(!(0..100).any(|_| err(&mut patient, 0, START)), "errors do not count here");
+    }
+
+    #[test]
+    fn with_too_few_left_all_are_used() {
+        let ejection = Ejection { panic: 50, ..Ejection::default() };
+        let mut balancer = Balancer::new(Balance::RoundRobin, ejection, 4, 1);
+        fail(&mut balancer, 0, START);
+        fail(&mut balancer, 1, START);
+        assert_eq!(in_use(&mut balancer, START), [2, 3], "half are enough");
+        fail(&mut balancer, 2, START);
+        assert_eq!(in_use(&mut balancer, START), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn endpoints_that_are_down_are_passed_over_until_none_is_left() {
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 2, 1);
+        balancer.set_up(EndpointIndex(0), false);
+        assert_eq!((in_use(&mut balancer, START), balancer.count(START)), (vec![1], (2, 1)));
+        balancer.set_up(EndpointIndex(1), false);
+        assert_eq!(in_use(&mut balancer, START), [0, 1]);
+        balancer.set_up(EndpointIndex(0), true);
+        assert_eq!(in_use(&mut balancer, START), [0]);
+    }
+
+    #[test]
+    fn endpoints_come_and_go_and_no_index_is_given_away_while_it_is_in_use() {
+        let mut balancer = Balancer::new(Balance::RoundRobin, Ejection::default(), 0, 1);
+        let first = balancer.add();
+        let second = balancer.add();
+        assert_eq!(in_use(&mut balancer, START), [0, 1]);
+        balancer.started(first);
+        balancer.remove(first);
+        assert_eq!(in_use(&mut balancer, START), [1]);
+        let third = balancer.add();
+        assert_eq!(third.get(), 2, "the first is still in use");
+        balancer.set_up(first, true);
+        balancer.failed(first, START);
+        balancer.finished(first);
+        assert_eq!(balancer.add(), first);
+        assert_eq!(in_use(&mut balancer, START), [0, 1, 2], "and without what its predecessor had done");
+        [first, second, third].into_iter().for_each(|index| balancer.remove(index));
+        assert_eq!(balancer.choose(START, &[]), None);
+    }
+
+    #[test]
+    fn another_endpoint_is_preferred_to_one_that_has_failed() {
+        for balance in [Balance::RoundRobin, Balance::LeastRequests] {
+            let mut balancer = Balancer::new(balance, Ejection::default(), 3, 1);
+            let apart = [EndpointIndex(0), EndpointIndex(2)];
+            assert!(balancer.has_other(START, &apart));
+            assert!((0..10).all(|_| balancer.choose(START, &apart) == Some(EndpointIndex(1))), "{balance:?}");
+            fail(&mut balancer, 1, START);
+            assert!(!balancer.has_other(START, &apart));
+            assert!((0..10).all(|_| balancer.choose(START, &apart) != Some(EndpointIndex(1))), "rather one that works");
+            let all = [0, 1, 2].map(EndpointIndex);
+            assert!(balancer.choose(START, &all).is_some());
         }
     }
 }

@@ -133,11 +133,55 @@ fn an_upstream_that_never_answers_ends_with_504() {
     );
     check(
         "a[headers]",
-        "POST /; wait 16s",
+        "POST /; passes 5; wait 14s; passes end; wait 14s; wait 2s",
         expect![[r#"
         > POST /
         a.request_headers 3         continue
             upstream: POST /
+        > passes 5
+        > wait 14s
+        > passes end
+        > wait 14s
+        > wait 2s
+            deadline: upstream_timeout
+        a.response_headers 3        continue
+            client: 504 content-type=application/problem+json content-length=128
+            client: body <upstream_timeout> end
+    "#]],
+    );
+}
+
+#[test]
+fn an_upload_that_stops_is_the_fault_of_who_does_not_go_on() {
+    check(
+        "a[headers]",
+        "POST /; passes nothing; wait 299s; passes 5; passes nothing; wait 299s; wait 2s",
+        expect![[r#"
+            > POST /
+            a.request_headers 3         continue
+                upstream: POST /
+            > passes nothing
+            > wait 299s
+            > passes 5
+            > passes nothing
+            > wait 299s
+            > wait 2s
+                deadline: idle_timeout
+            a.response_headers 3        continue
+                client: 504 content-type=application/problem+json content-length=130
+                client: body <idle_timeout> end
+        "#]],
+    );
+    check(
+        "a[headers]",
+        "POST /; passes 5; wait 14s; passes 5; wait 16s",
+        expect![[r#"
+        > POST /
+        a.request_headers 3         continue
+            upstream: POST /
+        > passes 5
+        > wait 14s
+        > passes 5
         > wait 16s
             deadline: upstream_timeout
         a.response_headers 3        continue

@@ -11,10 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use portcullis_core::chain;
 use portcullis_core::context::{Callout, CalloutResponse};
 use portcullis_core::event::{Direction, End, Event, Part};
-use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place};
+use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::reply::Failure;
+use portcullis_core::retry::Policy;
 use portcullis_core::time::Time;
 
 use crate::fake::Fakes;
@@ -133,6 +134,19 @@ impl World {
             ["limit", bytes] => self.exchanges.limits.held_bytes = bytes.parse().expect("bytes"),
             ["wants"] => self.wants(id),
             ["end", rest @ ..] => self.end(index, rest.first().map(|code| failure(code))),
+            ["tries", count] => {
+                let exchange = self.exchanges.get_mut(id).expect("an exchange");
+                exchange.set_tried(Some(([192, 0, 2, 9], 80).into()), count.parse().expect("a number"));
+            }
+            ["passes", what] => {
+                let now = self.exchanges.now;
+                let exchange = self.exchanges.get_mut(id).expect("an exchange");
+                match *what {
+                    "end" => exchange.passed_all(now),
+                    "nothing" => exchange.waits_for_client(),
+                    bytes => exchange.passed(Direction::Request, bytes.parse().expect("bytes"), now),
+                }
+            }
             ["body" | "trailers", ..] => self.feed(id, Event::Request(part(&words))),
             [method, ..] if method.chars().all(char::is_uppercase) => {
                 self.stream(index).client.to_head = *method == "HEAD";
@@ -281,7 +295,8 @@ pub(crate) fn facts() -> Facts {
             pattern: "/orders/{id}".into(),
             upstream: "shop".into(),
             tenant: "acme".into(),
-            timeout: Duration::from_secs(15),
+            times: Times::with_response(Duration::from_secs(15)),
+            retry: Policy::connect_only(),
         }),
     }
 }

@@ -14,9 +14,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use portcullis_core::chain;
 use portcullis_core::context::UpstreamId;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
-use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place};
+use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, OnFailure, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
+use portcullis_core::retry::Policy;
 use portcullis_core::time::Time;
 use portcullis_vm::{Engine, EngineOptions, LoadError, RootSpec, Shared, VmSpec, Vms};
 
@@ -161,7 +162,8 @@ impl Worker {
                 pattern: "/*".into(),
                 upstream: "origin".into(),
                 tenant: "".into(),
-                timeout: Duration::from_secs(5),
+                times: Times::with_response(Duration::from_secs(5)),
+                retry: Policy::connect_only(),
             }),
         };
         let mut fields = HeaderMap::new();
