@@ -17,7 +17,7 @@ use portcullis_core::context::{Callout, CalloutResponse};
 use portcullis_core::headers::{Headers, strip_hop_by_hop};
 
 use crate::message::RequestBody;
-use crate::upstream::{Answer, SendError};
+use crate::upstream::{Answer, SendError, Tries};
 use crate::worker::Worker;
 
 /// Makes the call, and hands what comes of it to the guest.
@@ -35,13 +35,17 @@ async fn call(worker: &Worker, callout: Callout) -> CalloutResponse {
     }
     let trailers = (!trailers.is_empty()).then_some(trailers);
     let body = RequestBody::Whole(Some(body), trailers);
-    match worker.upstreams.send(upstream, headers, body, &worker.clock).await {
+    match worker.upstreams.send(upstream, (headers, body), None, &Tries::default(), &worker.clock).await {
         Ok(answer) => collect(worker, answer).await.unwrap_or_default(),
-        Err(SendError::Connect) => synthetic(
+        Err(SendError::Connect | SendError::ConnectTimeout) => synthetic(
             StatusCode::SERVICE_UNAVAILABLE,
             "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
         ),
-        Err(SendError::Reset | SendError::BadRequest) => synthetic(
+        Err(SendError::Overloaded) => synthetic(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+        ),
+        Err(SendError::Reset | SendError::Protocol | SendError::TryTimeout | SendError::BadRequest) => synthetic(
             StatusCode::SERVICE_UNAVAILABLE,
             "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
         ),

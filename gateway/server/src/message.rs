@@ -16,7 +16,7 @@ use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Wants};
 use portcullis_core::reply::Failure;
 
-use crate::upstream::Lease;
+use crate::upstream::{Lease, Replay, failure_of};
 use crate::worker::{Ticket, Worker};
 
 /// A stream was broken off; the peer must see that it was.
@@ -44,6 +44,8 @@ pub(crate) enum RequestBody {
     Passing(Rc<Worker>, ExchangeId, Incoming),
     /// Its filters see it.
     Fed(Rc<Worker>, ExchangeId, Source),
+    /// It is kept on the way, so that it can be sent again.
+    Kept(Replay),
 }
 
 /// What is left to read of a message.
@@ -94,7 +96,10 @@ impl Body for RequestBody {
                 Poll::Ready(body.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
             Self::Passing(worker, id, body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
+                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                    worker.waits_for_client(*id);
+                    return Poll::Pending;
+                };
                 match &frame {
                     Some(Ok(frame)) => {
                         let bytes = frame.data_ref().map_or(0, Bytes::len);
@@ -103,9 +108,13 @@ impl Body for RequestBody {
                     Some(Err(error)) => worker.blame(*id, blamed(error)),
                     None => {}
                 }
+                if frame.is_none() || body.is_end_stream() {
+                    worker.passed_all(*id);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| Broken(blamed(&error)))))
             }
             Self::Fed(worker, id, source) => poll_fed_request(worker, *id, source, cx),
+            Self::Kept(replay) => replay.poll(cx),
         }
     }
 
@@ -115,6 +124,7 @@ impl Body for RequestBody {
             Self::Whole(body, trailers) => body.as_ref().is_none_or(Bytes::is_empty) && trailers.is_none(),
             Self::Passing(_, _, body) => body.is_end_stream(),
             Self::Fed(..) => false,
+            Self::Kept(replay) => replay.is_end_stream(),
         }
     }
 
@@ -124,6 +134,7 @@ impl Body for RequestBody {
             Self::Whole(body, _) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
             Self::Passing(_, _, body) => body.size_hint(),
             Self::Fed(..) => SizeHint::default(),
+            Self::Kept(replay) => replay.size_hint(),
         }
     }
 }
@@ -137,7 +148,11 @@ fn poll_fed_request(
     loop {
         match worker.next_effect(id, Direction::Request) {
             Some(Effect::Send(Part::Head(..))) => {}
-            Some(Effect::Send(Part::Body(data, End::No))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            Some(Effect::Send(Part::Body(data, End::No))) => {
+                // It has been counted; what is noted is that the upstream is to take it.
+                worker.passed(id, Direction::Request, 0);
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
             Some(Effect::Send(Part::Body(data, End::Yes))) if data.is_empty() => return Poll::Ready(None),
             Some(Effect::Send(Part::Body(data, End::Yes))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
             Some(Effect::Send(Part::Trailers(fields))) => return Poll::Ready(Some(Ok(Frame::trailers(fields)))),
@@ -152,7 +167,11 @@ fn poll_fed_request(
                 Wants::More => {
                     // Filters may have something to send while the client is silent.
                     worker.wait(id, Direction::Request, cx);
-                    match ready!(source.poll_part(cx)) {
+                    let Poll::Ready(part) = source.poll_part(cx) else {
+                        worker.waits_for_client(id);
+                        return Poll::Pending;
+                    };
+                    match part {
                         Some(Ok(part)) => worker.feed(id, Event::Request(part)),
                         Some(Err(error)) => {
                             worker.blame(id, blamed(&error));
@@ -232,7 +251,7 @@ impl ResponseBody {
                 self.finish();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => self.broken(Failure::UpstreamReset),
+            Poll::Ready(Some(Err(error))) => self.broken(failure_of(&error)),
             Poll::Ready(Some(Ok(frame))) => {
                 let ends = body.is_end_stream() || frame.is_trailers();
                 worker.passed(id, Direction::Response, frame.data_ref().map_or(0, Bytes::len) as u64);
@@ -273,7 +292,7 @@ impl ResponseBody {
                             let ResponseSource::Fed(source) = &mut self.source else { return Poll::Pending };
                             match ready!(source.poll_part(cx)) {
                                 Some(Ok(part)) => worker.feed(id, Event::Response(part)),
-                                Some(Err(_)) => return self.broken(Failure::UpstreamReset),
+                                Some(Err(error)) => return self.broken(failure_of(&error)),
                                 None => return Poll::Pending,
                             }
                         }

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use portcullis_core::context::UpstreamId;
-use portcullis_core::exchange::Place;
+use portcullis_core::exchange::{Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, VmIndex};
 use portcullis_core::reply::Failure;
+use portcullis_core::retry::Policy;
 use portcullis_core::route::{Match, Request};
 use portcullis_core::time::Time;
 use portcullis_vm::{
@@ -140,7 +141,8 @@ impl Plan {
                 pattern: Arc::from(""),
                 upstream: Arc::from(""),
                 tenant: fresh(tenant.map_or("", |tenant| &snapshot.tenant(tenant).name)),
-                timeout: std::time::Duration::MAX,
+                times: Times::with_response(std::time::Duration::MAX),
+                retry: Policy::connect_only(),
             }),
         };
         let routes = snapshot.routes.iter().map(|route| Spot {
@@ -151,7 +153,8 @@ impl Plan {
                 pattern: fresh(&route.pattern),
                 upstream: fresh(&snapshot.upstream(route.upstream).name),
                 tenant: fresh(route.tenant.map_or("", |tenant| &snapshot.tenant(tenant).name)),
-                timeout: route.timeout,
+                times: route.times,
+                retry: route.retry.clone(),
             }),
         });
         let tenants = (0..).zip(&snapshot.tenants);

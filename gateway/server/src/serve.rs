@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{self, HeaderValue};
@@ -17,7 +18,7 @@ use hyper::body::Incoming;
 use portcullis_core::admission::{self, Admission};
 use portcullis_core::context::UpstreamId;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
-use portcullis_core::exchange::{ExchangeId, Facts, Wants};
+use portcullis_core::exchange::{ExchangeId, Facts, Place, Wants};
 use portcullis_core::forward;
 use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
@@ -25,7 +26,7 @@ use portcullis_core::reply::Failure;
 use crate::listener::Connection;
 use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source, blamed};
 use crate::request_id;
-use crate::upstream::{Answer, Lease, SendError};
+use crate::upstream::{Answer, Lease, SendError, Tries, failure_of};
 use crate::worker::{Described, Ticket, Worker};
 
 /// A request that has been looked at and given a place.
@@ -35,6 +36,7 @@ struct Admitted {
     body: Incoming,
     /// Where it goes; or why it goes nowhere.
     target: Result<UpstreamId, Failure>,
+    place: Arc<Place>,
 }
 
 /// Serves one exchange. An error closes the connection, or resets the HTTP/2 stream: there is no clean answer to give.
@@ -44,7 +46,7 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Broken> {
     let version = request.version();
-    let Admitted { mut ticket, headers, body, target } = admit(&worker, &connection, request);
+    let Admitted { mut ticket, headers, body, target, place } = admit(&worker, &connection, request);
     let id = ticket.parts().1;
     let end = End::from_bool(body.is_end_stream());
     let mut source = (!end.is_end()).then(|| Source::new(body));
@@ -58,7 +60,7 @@ pub(crate) async fn serve(
     if let Ready::Upstream(headers, end) = ready {
         let body = request_body(&worker, id, source.take(), end);
         // Boxed: hyper moves the whole future about, and this is most of it.
-        if let Some(answer) = Box::pin(answer(&worker, id, target, headers, body)).await {
+        if let Some(answer) = Box::pin(answer(&worker, id, (target, &place), headers, body)).await {
             answered = take_in(&worker, id, answer);
         }
         ready = head(&worker, id, Direction::Response, &mut answered.source).await;
@@ -136,10 +138,11 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
         request_id,
         place: spot.place.clone(),
     };
+    let place = spot.place.clone();
     let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent };
     let chain = spot.chain.clone();
     let ticket = worker.open(revision, chain, facts, described);
-    Admitted { ticket, headers: Headers::request(head.method, scheme, path, head.headers), body, target }
+    Admitted { ticket, headers: Headers::request(head.method, scheme, path, head.headers), body, target, place }
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -173,8 +176,8 @@ async fn head(worker: &Rc<Worker>, id: ExchangeId, direction: Direction, source:
             let Some(source) = reads else { return Poll::Pending };
             match source.poll_part(cx) {
                 Poll::Ready(Some(Ok(part))) => worker.feed(id, part_event(direction, part)),
-                Poll::Ready(Some(Err(_))) if direction == Direction::Response => {
-                    worker.feed(id, Event::UpstreamFailed(Failure::UpstreamReset));
+                Poll::Ready(Some(Err(error))) if direction == Direction::Response => {
+                    worker.feed(id, Event::UpstreamFailed(failure_of(&error)));
                 }
                 Poll::Ready(Some(Err(error))) => match blamed(&error) {
                     refused if refused.is_refusal() => worker.feed(id, Event::UpstreamFailed(refused)),
@@ -228,7 +231,7 @@ fn request_body(worker: &Rc<Worker>, id: ExchangeId, source: Option<Source>, end
 async fn answer(
     worker: &Rc<Worker>,
     id: ExchangeId,
-    target: Result<UpstreamId, Failure>,
+    (target, place): (Result<UpstreamId, Failure>, &Place),
     headers: Headers,
     body: RequestBody,
 ) -> Option<Answer> {
@@ -244,7 +247,9 @@ async fn answer(
         worker.feed(id, Event::UpstreamFailed(Failure::NoRoute));
         return None;
     }
-    let mut sending = pin!(worker.upstreams.send(upstream, headers, body, &worker.clock));
+    let tries = Tries::default();
+    let sending = worker.upstreams.send(upstream, (headers, body), Some(&place.retry), &tries, &worker.clock);
+    let mut sending = pin!(sending);
     let answered = poll_fn(|cx: &mut Context<'_>| {
         if worker.has_reply(id) {
             return Poll::Ready(None);
@@ -252,14 +257,18 @@ async fn answer(
         worker.wait(id, Direction::Response, cx);
         Pin::new(&mut sending).poll(cx).map(Some)
     })
-    .await?;
+    .await;
+    worker.tried(id, &tries);
     match answered {
-        Ok(answer) => return Some(answer),
-        Err(SendError::Connect) => worker.feed(id, Event::UpstreamFailed(Failure::UpstreamConnect)),
-        Err(SendError::Reset) => {
-            worker.feed(id, Event::UpstreamFailed(worker.blamed(id).unwrap_or(Failure::UpstreamReset)))
+        Some(Ok(answer)) => return Some(answer),
+        Some(Err(SendError::Reset)) => {
+            worker.feed(id, Event::UpstreamFailed(worker.blamed(id).unwrap_or(Failure::UpstreamReset)));
         }
-        Err(SendError::BadRequest) => worker.feed(id, Event::UpstreamFailed(Failure::BadRequest)),
+        Some(Err(error)) => worker.feed(id, Event::UpstreamFailed(error.into())),
+        None if worker.failure(id) == Some(Failure::UpstreamTimeout) => {
+            worker.upstreams.timed_out(upstream, &tries, &worker.clock);
+        }
+        None => {}
     }
     None
 }
@@ -268,9 +277,6 @@ async fn answer(
 fn take_in(worker: &Rc<Worker>, id: ExchangeId, answer: Answer) -> Answered {
     let (mut head, body) = answer.response.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    if let Some(address) = answer.lease.address() {
-        worker.went_to(id, address);
-    }
     let end = End::from_bool(body.is_end_stream());
     worker.feed(id, Event::Response(Part::Head(Headers::response(head.status, head.headers), end)));
     Answered { source: (!end.is_end()).then(|| Source::new(body)), lease: Some(answer.lease) }

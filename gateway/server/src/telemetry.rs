@@ -12,7 +12,9 @@ mod filters;
 mod log_writer;
 mod metrics;
 mod series;
+mod upstreams;
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::marker::PhantomData;
@@ -30,6 +32,7 @@ use exposition::{Exposition, Seconds};
 use filters::Past;
 use log_writer::LogWriter;
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
+pub(crate) use upstreams::UpstreamCounts;
 
 /// The environment variable that says what is logged, in `tracing`'s filter syntax.
 const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
@@ -102,6 +105,7 @@ struct Told {
     vms: Vec<Arc<VmCells>>,
     /// What VMs that are gone have come to.
     past: Past,
+    upstreams: Vec<Arc<UpstreamCounts>>,
     revision: Option<Revision>,
     refusals: u64,
 }
@@ -182,12 +186,13 @@ impl Telemetry {
     pub fn render(&self) -> String {
         let mut text = Exposition::default();
         self.metrics.render(&mut text);
-        let (vms, past, revision, refusals) = {
+        let (vms, past, upstreams, revision, refusals) = {
             let mut told = self.told();
             told.forget_vms();
-            (told.vms.clone(), told.past.clone(), told.revision.clone(), told.refusals)
+            (told.vms.clone(), told.past.clone(), told.upstreams.clone(), told.revision.clone(), told.refusals)
         };
         filters::render(&mut text, &vms, past);
+        upstreams::render(&mut text, &upstreams);
         text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         text.sample("portcullis_access_log_dropped_total", &[], dropped);
@@ -275,9 +280,35 @@ impl WorkerTelemetry {
         }
     }
 
+    /// Where this worker counts what it has to do with upstreams.
+    pub(crate) fn upstreams(&self) -> UpstreamTelemetry {
+        UpstreamTelemetry { shared: self.shared.clone(), own: RefCell::default() }
+    }
+
     /// Also shows what is counted of this worker's VMs.
     pub fn add_filter_cells(&self, vms: Vec<Arc<VmCells>>) {
         self.shared.add_filter_cells(vms);
+    }
+}
+
+/// One worker's way to where it counts what it has to do with upstreams.
+#[derive(Debug)]
+pub(crate) struct UpstreamTelemetry {
+    shared: Arc<Telemetry>,
+    own: RefCell<Vec<Arc<UpstreamCounts>>>,
+}
+
+impl UpstreamTelemetry {
+    /// The same again for the same names: a later revision of the configuration goes on counting.
+    pub(crate) fn of(&self, name: &str, tenant: &str) -> Arc<UpstreamCounts> {
+        let mut own = self.own.borrow_mut();
+        if let Some(counts) = own.iter().find(|counts| counts.is_of(name, tenant)) {
+            return counts.clone();
+        }
+        let counts = Arc::new(UpstreamCounts::new(name, tenant));
+        self.shared.told().upstreams.push(counts.clone());
+        own.push(counts.clone());
+        counts
     }
 }
 

@@ -1,33 +1,53 @@
 //! One worker's upstreams: an endpoint chosen, a connection leased, a request sent.
 //!
-//! What is chosen is `core::upstream`'s decision; this file and its children connect and wait. A request that was never written
-//! because its kept-alive connection had died is sent again on another; once written, it is not.
+//! Which endpoint is `core::upstream`'s decision, whether a request is tried again `core::retry`'s; this file and its children
+//! connect, keep what a further try would need (`replay`), and wait.
 
 mod connect;
+mod health;
+mod lease;
 mod pool;
+mod replay;
+mod resolve;
+mod tries;
+mod watched;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_core::context::UpstreamId;
 use portcullis_core::headers::{Headers, StartLine};
+use portcullis_core::health::Checks;
+use portcullis_core::reply::Failure;
+use portcullis_core::retry::{Budget, Policy};
+use portcullis_core::time::Time;
 use portcullis_core::upstream::{Balancer, EndpointIndex};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
 
 pub(crate) use self::connect::LocalExecutor;
+pub(crate) use self::lease::Lease;
+use self::lease::{Active, Flight};
 use self::pool::{Connection, Pool};
+pub(crate) use self::replay::Replay;
+use self::resolve::Names;
+use self::tries::Course;
+pub(crate) use self::tries::Tries;
 use crate::clock::Clock;
-use crate::config::snapshot::{self, Protocol};
+use crate::config::snapshot::{self, Endpoint, Protocol, UpstreamLimits};
 use crate::message::RequestBody;
+use crate::telemetry::{UpstreamCounts, UpstreamTelemetry};
 
-/// How often a request is tried before the upstream counts as unreachable.
-const ATTEMPTS: usize = 3;
+/// A connection that has not been used for so long may have been closed at the other end without our knowing. Sooner, it would
+/// have to be closed just then, and keeping a copy of every request for that case costs more than it saves.
+const MAY_BE_STALE: Duration = Duration::from_millis(50);
 
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,12 +55,50 @@ pub(crate) enum SendError {
     /// No endpoint took a connection.
     #[error("no endpoint could be connected to")]
     Connect,
-    /// The endpoint broke off, or answered what is not HTTP.
+    /// No connection was made in time.
+    #[error("no endpoint could be connected to in time")]
+    ConnectTimeout,
+    /// The last try took too long.
+    #[error("the endpoint did not answer within the time of one try")]
+    TryTimeout,
+    /// The endpoint broke off.
     #[error("the endpoint broke off before it had answered")]
     Reset,
+    /// The endpoint answered what is not HTTP, or can be read in two ways.
+    #[error("the endpoint's answer is malformed")]
+    Protocol,
+    /// The upstream has as many requests as it may have.
+    #[error("the upstream has as many requests as it may have")]
+    Overloaded,
     /// The request cannot be written as HTTP.
     #[error("the request cannot be written as HTTP")]
     BadRequest,
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Connect => Self::UpstreamConnect,
+            SendError::ConnectTimeout => Self::UpstreamConnectTimeout,
+            SendError::TryTimeout => Self::UpstreamTryTimeout,
+            SendError::Reset => Self::UpstreamReset,
+            SendError::Protocol => Self::UpstreamProtocol,
+            SendError::Overloaded => Self::UpstreamOverloaded,
+            SendError::BadRequest => Self::BadRequest,
+        }
+    }
+}
+
+impl From<&hyper::Error> for SendError {
+    fn from(error: &hyper::Error) -> Self {
+        let malformed = error.is_parse() || watched::violation(error).is_some();
+        if malformed { Self::Protocol } else { Self::Reset }
+    }
+}
+
+/// What is said of a response that breaks off.
+pub(crate) fn failure_of(error: &hyper::Error) -> Failure {
+    SendError::from(error).into()
 }
 
 /// The head of a response, with its body to come and the connection it comes over.
@@ -49,88 +107,129 @@ pub(crate) struct Answer {
     pub(crate) lease: Lease,
 }
 
-/// A connection on loan. Back to its pool when the response was read to its end, closed otherwise.
-pub(crate) struct Lease {
-    upstream: Rc<Upstream>,
-    endpoint: EndpointIndex,
-    connection: Option<Connection>,
+/// One endpoint: an address, with the connections to it that nobody uses.
+struct Target {
+    index: EndpointIndex,
+    address: SocketAddr,
+    /// What the configuration calls it; its name may have other addresses too.
+    name: Rc<Endpoint>,
+    /// Its name still has this address.
+    is_here: bool,
+    pool: Pool,
+    flight: Option<Rc<Flight>>,
+    checks: Checks,
 }
 
-impl Lease {
-    /// The endpoint's address.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.connection.as_ref().map(Connection::address)
-    }
-
-    /// The response has been read to its end: the connection may be used again.
-    pub(crate) fn done(mut self, clock: &Clock) {
-        if let Some(connection) = self.connection.take() {
-            self.upstream.pool(self.endpoint, |pool| pool.put(connection, clock.now()));
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.upstream.balancer.borrow_mut().finished(self.endpoint);
+impl Target {
+    fn new(index: EndpointIndex, address: SocketAddr, name: Rc<Endpoint>) -> Self {
+        Self { index, address, name, is_here: true, pool: Pool::default(), flight: None, checks: Checks::default() }
     }
 }
 
 /// A named group of equal endpoints.
 struct Upstream {
     spec: Arc<snapshot::Upstream>,
+    /// This worker's share.
+    limits: UpstreamLimits,
     balancer: RefCell<Balancer>,
-    pools: Vec<RefCell<Pool>>,
+    /// In the places that the balancer's indices name.
+    targets: RefCell<Vec<Target>>,
+    names: Names,
+    budget: RefCell<Budget>,
+    open: Cell<u32>,
+    pending: Cell<u32>,
+    /// A connection was put back or closed.
+    room: Notify,
+    counts: Arc<UpstreamCounts>,
 }
 
 impl Upstream {
-    fn pool<T>(&self, endpoint: EndpointIndex, then: impl FnOnce(&mut Pool) -> T) -> Option<T> {
-        self.pools.get(endpoint.get()).map(|pool| then(&mut pool.borrow_mut()))
-    }
-
-    /// A kept-alive connection, or a new one.
-    async fn lease(self: &Rc<Self>, clock: &Clock) -> Result<(Lease, Origin), SendError> {
-        let endpoint = self.balancer.borrow_mut().choose(clock.now()).ok_or(SendError::Connect)?;
-        self.balancer.borrow_mut().started(endpoint);
-        let mut lease = Lease { upstream: self.clone(), endpoint, connection: None };
-        if let Some(connection) = self.pool(endpoint, Pool::take).flatten() {
-            lease.connection = Some(connection);
-            return Ok((lease, Origin::KeptAlive));
-        }
-        let target = self.spec.endpoints.get(endpoint.get()).ok_or(SendError::Connect)?;
-        // Boxed, since it is rare and large, and every exchange would carry its state.
-        match Box::pin(connect::connect(target, self.spec.protocol, self.spec.timeouts.connect)).await {
-            Ok(connection) => {
-                if let Some(shared) = connection.shared() {
-                    // One HTTP/2 connection carries many exchanges at once: others may use it from now on.
-                    self.pool(endpoint, |pool| pool.put(shared, clock.now()));
-                }
-                lease.connection = Some(connection);
-                Ok((lease, Origin::New))
-            }
-            Err(error) => {
-                tracing::debug!(upstream = %self.spec.name, endpoint = %target, %error, "connect failed");
-                self.balancer.borrow_mut().failed(endpoint, clock.now());
-                Err(SendError::Connect)
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    KeptAlive,
-    New,
-}
-
-impl Upstream {
-    /// Nothing connected yet. `seed` keeps workers from choosing in step.
-    fn new(spec: Arc<snapshot::Upstream>, seed: u64) -> Rc<Self> {
-        Rc::new(Self {
-            balancer: RefCell::new(Balancer::new(spec.balance, spec.endpoints.len(), seed)),
-            pools: spec.endpoints.iter().map(|_| RefCell::default()).collect(),
+    fn new(spec: Arc<snapshot::Upstream>, workers: usize, seed: u64, counts: Arc<UpstreamCounts>) -> Rc<Self> {
+        let share = |limit: u32| limit.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX));
+        let UpstreamLimits { requests, connections, pending } = spec.limits;
+        let upstream = Self {
+            limits: UpstreamLimits {
+                requests: requests.map(share),
+                connections: connections.map(share),
+                pending: share(pending),
+            },
+            balancer: RefCell::new(Balancer::new(spec.balance, spec.ejection, 0, seed)),
+            targets: RefCell::default(),
+            names: Names::of(&spec.endpoints),
+            budget: RefCell::default(),
+            open: Cell::default(),
+            pending: Cell::default(),
+            room: Notify::new(),
+            counts,
             spec,
-        })
+        };
+        upstream.set_addresses();
+        Rc::new(upstream)
+    }
+
+    /// Starts looking names up, and health checks. Both end with the upstream.
+    fn run(self: &Rc<Self>) {
+        if !self.names.is_empty() {
+            spawn_local(resolve::run(Rc::downgrade(self)));
+        }
+        if let Some(health) = &self.spec.health {
+            spawn_local(health::run(Rc::downgrade(self), health.clone()));
+        }
+    }
+
+    fn target<T>(&self, endpoint: EndpointIndex, then: impl FnOnce(&mut Target) -> T) -> Option<T> {
+        self.targets.borrow_mut().get_mut(endpoint.get()).map(then)
+    }
+
+    fn endpoints(&self) -> Vec<EndpointIndex> {
+        self.targets.borrow().iter().filter(|target| target.is_here).map(|target| target.index).collect()
+    }
+
+    fn take(&self, endpoint: EndpointIndex) -> Option<(Connection, Time)> {
+        self.target(endpoint, |target| target.pool.take()).flatten()
+    }
+
+    fn put_back(&self, endpoint: EndpointIndex, connection: Connection, clock: &Clock) {
+        self.target(endpoint, |target| {
+            if target.is_here {
+                target.pool.put(connection, clock.now());
+            }
+        });
+        if self.limits.connections.is_some() {
+            self.room.notify_one();
+        }
+    }
+
+    /// The endpoint answered.
+    fn answered(&self, endpoint: EndpointIndex, status: StatusCode, clock: &Clock) {
+        match status {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                self.erred(endpoint, clock);
+            }
+            _ => self.balancer.borrow_mut().answered(endpoint),
+        }
+    }
+
+    /// The endpoint answered with an error, or not in time.
+    fn erred(&self, endpoint: EndpointIndex, clock: &Clock) {
+        if self.balancer.borrow_mut().erred(endpoint, clock.now()) {
+            self.counts.ejected();
+        }
+    }
+
+    /// The endpoint broke off, or was not there.
+    fn failed(&self, endpoint: EndpointIndex, clock: &Clock) {
+        if self.balancer.borrow_mut().failed(endpoint, clock.now()) {
+            self.counts.ejected();
+        }
+    }
+
+    /// Closes what has been idle for too long, and notes what scrapes show.
+    fn sweep(&self, now: Time) {
+        let idle = self.spec.timeouts.idle;
+        self.targets.borrow_mut().iter_mut().for_each(|target| target.pool.sweep(now, idle));
+        let (all, usable) = self.balancer.borrow().count(now);
+        self.counts.endpoints(all, usable);
     }
 }
 
@@ -144,11 +243,17 @@ struct Held {
 pub(crate) struct Upstreams {
     all: RefCell<Vec<Option<Held>>>,
     seed: u64,
+    /// How many workers share what there is of an upstream.
+    workers: usize,
+    telemetry: UpstreamTelemetry,
+    /// The runtime runs: what goes on beside the requests can be started.
+    running: Cell<bool>,
 }
 
 impl Upstreams {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { all: RefCell::default(), seed }
+    /// `seed` keeps workers from choosing in step.
+    pub(crate) fn new(seed: u64, workers: usize, telemetry: UpstreamTelemetry) -> Self {
+        Self { all: RefCell::default(), seed, workers, telemetry, running: Cell::default() }
     }
 
     /// Notes one more user of the place `id`. If it had none, there will be an upstream of this kind.
@@ -158,8 +263,15 @@ impl Upstreams {
             all.resize_with(index + 1, || None);
         }
         if let Some(place) = all.get_mut(index) {
-            let new = || Held { upstream: Upstream::new(spec.clone(), self.seed), holders: 0 };
-            place.get_or_insert_with(new).holders += 1;
+            let held = place.get_or_insert_with(|| {
+                let counts = self.telemetry.of(&spec.name, &spec.owner);
+                let upstream = Upstream::new(spec.clone(), self.workers, self.seed, counts);
+                if self.running.get() {
+                    upstream.run();
+                }
+                Held { upstream, holders: 0 }
+            });
+            held.holders += 1;
         }
     }
 
@@ -177,57 +289,45 @@ impl Upstreams {
         self.all.borrow().get(id.0 as usize)?.as_ref().map(|held| held.upstream.clone())
     }
 
-    /// Sends a request and waits for the head of the response.
+    /// Starts what goes on beside the requests, now and for upstreams to come.
+    pub(crate) fn run(&self) {
+        self.running.set(true);
+        self.all.borrow().iter().flatten().for_each(|held| held.upstream.run());
+    }
+
+    /// Sends a request and waits for the head of the response; tries again as `policy` says, or as the upstream's own does.
     pub(crate) async fn send(
         &self,
         id: UpstreamId,
-        headers: Headers,
-        body: RequestBody,
+        (headers, body): (Headers, RequestBody),
+        policy: Option<&Policy>,
+        tries: &Tries,
         clock: &Clock,
     ) -> Result<Answer, SendError> {
-        let upstream = self.get(id).ok_or(SendError::Connect)?;
-        let mut request = request(headers, body, upstream.spec.protocol)?;
-        let mut failure = SendError::Connect;
-        for _ in 0..ATTEMPTS {
-            let (mut lease, origin) = match upstream.lease(clock).await {
-                Ok(leased) => leased,
-                Err(error) => {
-                    failure = error;
-                    continue;
-                }
-            };
-            let Some(connection) = lease.connection.as_mut() else { continue };
-            match connection.send(request).await {
-                Ok(response) => {
-                    upstream.balancer.borrow_mut().answered(lease.endpoint);
-                    return Ok(Answer { response, lease });
-                }
-                Err(mut error) => {
-                    let stale = origin == Origin::KeptAlive;
-                    let unsent = error.take_message();
-                    tracing::debug!(upstream = %upstream.spec.name, error = %error.error(), stale, "exchange failed");
-                    if !stale {
-                        upstream.balancer.borrow_mut().failed(lease.endpoint, clock.now());
-                    }
-                    // The connection is not fit to be put back: the lease is dropped with it.
-                    match unsent {
-                        Some(unsent) => request = unsent,
-                        None => return Err(SendError::Reset),
-                    }
-                    failure = SendError::Reset;
-                }
-            }
+        let upstream = &self.get(id).ok_or(SendError::Connect)?;
+        let policy = policy.unwrap_or(&upstream.spec.retry);
+        let request = request(headers, body, upstream.spec.protocol)?;
+        let active = Active::begin(upstream)?;
+        let mut answer = match upstream.attempt(request, policy, &Course::default(), tries, clock).await {
+            Ok(answer) => answer,
+            // Boxed, since it is rare, and every exchange would carry its state.
+            Err(miss) => Box::pin(upstream.further(*miss, policy, tries, clock)).await?,
+        };
+        answer.lease.active = Some(active);
+        Ok(answer)
+    }
+
+    /// The last try of a request has been given up, because the response's time is over.
+    pub(crate) fn timed_out(&self, id: UpstreamId, tries: &Tries, clock: &Clock) {
+        if let (Some(upstream), Some(endpoint)) = (self.get(id), tries.endpoint()) {
+            upstream.erred(endpoint, clock);
         }
-        Err(failure)
     }
 
     /// Closes connections that have been idle for longer than their upstream allows.
     pub(crate) fn sweep(&self, clock: &Clock) {
         let now = clock.now();
-        for Held { upstream, .. } in self.all.borrow().iter().flatten() {
-            let idle: Duration = upstream.spec.timeouts.idle;
-            upstream.pools.iter().for_each(|pool| pool.borrow_mut().sweep(now, idle));
-        }
+        self.all.borrow().iter().flatten().for_each(|held| held.upstream.sweep(now));
     }
 }
 

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
 use crate::telemetry::{Record, WorkerTelemetry};
-use crate::upstream::Upstreams;
+use crate::upstream::{Tries, Upstreams};
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
@@ -83,7 +83,7 @@ impl Worker {
         let mut exchanges = Exchanges::default();
         exchanges.now = clock.now();
         let mut vms = plan.no_vms();
-        let upstreams = Upstreams::new(number + 1);
+        let upstreams = Upstreams::new(number + 1, plan.snapshot().worker_count(), telemetry.upstreams());
         telemetry.add_filter_cells(prepared.cells());
         let revision = Revision::take_places(prepared, &mut exchanges, &mut vms, &upstreams);
         Rc::new(Self {
@@ -157,6 +157,7 @@ impl Worker {
     /// Starts what runs beside the exchanges: guests' timers and housekeeping. Also sees to what guests asked for at their start.
     pub(crate) fn run(self: &Rc<Self>) {
         self.see_to_rest(&mut self.state.borrow_mut());
+        self.upstreams.run();
         spawn_local(self.clone().run_timers());
         spawn_local(self.clone().keep_house());
     }
@@ -312,9 +313,20 @@ impl Worker {
         self.with(id, |exchange| exchange.passed(direction, bytes, now));
     }
 
-    /// Notes which endpoint an exchange went to.
-    pub(crate) fn went_to(&self, id: ExchangeId, address: std::net::SocketAddr) {
-        self.with(id, |exchange| exchange.set_upstream_address(address));
+    /// The request's body, which passes an exchange untouched, has ended.
+    pub(crate) fn passed_all(&self, id: ExchangeId) {
+        let now = self.clock.now();
+        self.with(id, |exchange| exchange.passed_all(now));
+    }
+
+    /// A connection to the upstream could take more of the request than its client has sent.
+    pub(crate) fn waits_for_client(&self, id: ExchangeId) {
+        self.with(id, Exchange::waits_for_client);
+    }
+
+    /// Notes which endpoint an exchange went to, and how often one was tried.
+    pub(crate) fn tried(&self, id: ExchangeId, tries: &Tries) {
+        self.with(id, |exchange| exchange.set_tried(tries.address(), tries.made()));
     }
 
     /// Notes whose fault the coming failure is.
@@ -325,6 +337,15 @@ impl Worker {
     /// Whose fault it is, if someone has said so.
     pub(crate) fn blamed(&self, id: ExchangeId) -> Option<Failure> {
         self.with(id, |exchange| exchange.blamed()).flatten()
+    }
+
+    /// Why the gateway itself answers, if it does.
+    pub(crate) fn failure(&self, id: ExchangeId) -> Option<Failure> {
+        self.with(id, |exchange| match exchange.details() {
+            Some(Details::Gateway(failure)) => Some(*failure),
+            Some(Details::Filter(_)) | None => None,
+        })
+        .flatten()
     }
 
     /// Whether the response is the gateway's or a filter's own.

@@ -9,6 +9,7 @@ mod definitions;
 mod filters;
 mod modules;
 mod routes;
+mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

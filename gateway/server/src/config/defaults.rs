@@ -14,3 +14,27 @@ pub(crate) const PLUGIN_MEMORY: u64 = 16 << 20;
 pub(crate) const PLUGIN_CPU: Duration = Duration::from_millis(10);
 /// For requests under way to end once the gateway has stopped accepting. Kubernetes waits for 30 s before it kills.
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
+/// Without anything moving in an exchange. Envoy's default.
+pub(crate) const STREAM: Duration = portcullis_core::limits::Limits::DEFAULT.exchange_idle;
+/// Further tries. An upstream with three endpoints survives the loss of two.
+pub(crate) const RETRIES: u32 = 2;
+/// The first bound on the wait before a further try. Envoy's default.
+pub(crate) const BACKOFF_BASE: Duration = Duration::from_millis(25);
+/// The last bound: ten times the first, as with Envoy.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// The share of an upstream's requests that may be retries. Envoy's default for a retry budget.
+pub(crate) const RETRY_BUDGET_PERCENT: u32 = 20;
+/// How many retries are allowed in any case. Envoy's default.
+pub(crate) const RETRY_BUDGET_MIN: u32 = 3;
+/// Between two look-ups of a name. The system's resolver does not tell how long an answer holds; Envoy's default.
+pub(crate) const RESOLVE: Duration = Duration::from_secs(5);
+/// Requests that wait for a connection. Envoy's default.
+pub(crate) const PENDING: u32 = 1024;
+/// Between two health checks of an endpoint. As in HAProxy and nginx, within a factor.
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// For one health check.
+pub(crate) const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Health checks in a row that make an endpoint usable again. HAProxy's `rise`.
+pub(crate) const HEALTHY: u32 = 2;
+/// Health checks in a row that take an endpoint out. HAProxy's `fall`.
+pub(crate) const UNHEALTHY: u32 = 3;

@@ -5,6 +5,8 @@
 //! **Invariant:** every type has a default, so that a file with problems can still be typed and all its problems found;
 //! what must be written is listed in the schema's `required` instead.
 
+mod upstream;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,7 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::defaults;
-use super::written::{CpuShare, Digest, Endpoint, Module, Rate, Size, Text, Token};
+use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
+
+pub use self::upstream::Protocol;
+pub(crate) use self::upstream::{Balance, Ejection, Health, Retries, RetryOn, RouteTimeouts, Timeouts, Upstream};
 
 /// The configuration of a Portcullis gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -123,56 +128,6 @@ pub(crate) enum EncodedSlashes {
     Keep,
     /// They become slashes.
     Decode,
-}
-
-/// A group of equal origins.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["endpoints"]))]
-pub(crate) struct Upstream {
-    /// Where they listen: `host:port` each.
-    #[schemars(length(min = 1))]
-    pub(crate) endpoints: Vec<Text<Endpoint>>,
-    /// How one of the endpoints is chosen for a request.
-    pub(crate) balance: Balance,
-    /// What is spoken to them, in the clear.
-    pub(crate) protocol: Protocol,
-    /// How long to wait for them.
-    pub(crate) timeouts: Timeouts,
-}
-
-/// How one of several endpoints is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Balance {
-    /// Each in turn.
-    #[default]
-    RoundRobin,
-    /// The one with the fewest requests in flight.
-    LeastRequests,
-}
-
-/// What is spoken to an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// HTTP/1.1, with connections kept alive.
-    #[default]
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-}
-
-/// How long to wait for an upstream.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Timeouts {
-    /// For a connection to be made.
-    pub(crate) connect: Text<Duration>,
-    /// For a response to begin once the request has been sent. A route's `timeout` replaces it.
-    pub(crate) response: Text<Duration>,
-    /// How long an unused connection is kept.
-    pub(crate) idle: Text<Duration>,
 }
 
 /// A module with its bounds.
@@ -286,6 +241,10 @@ pub(crate) struct Route {
     pub(crate) upstream: String,
     /// How long the upstream may take to begin its response. Default: the upstream's `timeouts.response`.
     pub(crate) timeout: Option<Text<Duration>>,
+    /// How long its exchanges may take beyond that.
+    pub(crate) timeouts: RouteTimeouts,
+    /// When its requests are tried again. Default: the upstream's `retries`.
+    pub(crate) retries: Option<Retries>,
 }
 
 /// Which requests fit a route: all the conditions that are written must hold.
@@ -327,12 +286,6 @@ impl Default for Listener {
             underscores_in_headers: Underscores::default(),
             encoded_slashes: EncodedSlashes::default(),
         }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Text(defaults::CONNECT), response: Text(defaults::RESPONSE), idle: Text(defaults::IDLE) }
     }
 }
 

@@ -11,9 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 use portcullis_core::admission::Rules;
+use portcullis_core::exchange::Times;
 pub use portcullis_core::filter::OnFailure;
+use portcullis_core::health;
+use portcullis_core::retry::Policy;
 use portcullis_core::route::{HostPattern, Router};
 pub use portcullis_core::upstream::Balance;
+use portcullis_core::upstream::Ejection;
 use sha2::{Digest as _, Sha256};
 
 pub use super::file::{AccessLog, Protocol};
@@ -110,6 +114,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// The tenant who alone sees it; `None` when everyone does.
     pub tenant: Option<TenantIndex>,
+    /// That tenant's name; empty when everyone sees it.
+    pub owner: Arc<str>,
     /// Where its origins listen; at least one.
     pub endpoints: Vec<Endpoint>,
     /// How one is chosen.
@@ -118,6 +124,38 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How long to wait for them.
     pub timeouts: Timeouts,
+    /// When a request is tried again, where its route says nothing.
+    pub retry: Policy,
+    /// How much is asked of it at the same time, by all workers together.
+    pub limits: UpstreamLimits,
+    /// When an endpoint that fails is left alone.
+    pub ejection: Ejection,
+    /// How it is found out whether an endpoint is well.
+    pub health: Option<Health>,
+    /// How often names of endpoints are looked up.
+    pub resolve: Duration,
+}
+
+/// How much is asked of an upstream at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// Requests; `None`: any number.
+    pub requests: Option<u32>,
+    /// Connections; `None`: any number.
+    pub connections: Option<u32>,
+    /// Requests that wait for one of the connections.
+    pub pending: u32,
+}
+
+/// A request that shows whether an endpoint is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Its path.
+    pub path: http::uri::PathAndQuery,
+    /// Its host; `None`: the endpoint's.
+    pub host: Option<http::uri::Authority>,
+    /// When it is made, and what it means.
+    pub rules: health::Rules,
 }
 
 impl Upstream {
@@ -125,12 +163,18 @@ impl Upstream {
     /// and means nothing in another snapshot.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let Self { name, tenant: _, endpoints, balance, protocol, timeouts } = self;
+        let Self { name, tenant: _, owner: _, endpoints, balance, protocol, timeouts, .. } = self;
+        let Self { retry, limits, ejection, health, resolve, .. } = self;
         *name == other.name
             && *endpoints == other.endpoints
             && *balance == other.balance
             && *protocol == other.protocol
             && *timeouts == other.timeouts
+            && *retry == other.retry
+            && *limits == other.limits
+            && *ejection == other.ejection
+            && *health == other.health
+            && *resolve == other.resolve
     }
 }
 
@@ -139,10 +183,14 @@ impl Upstream {
 pub struct Timeouts {
     /// For a connection to be made.
     pub connect: Duration,
-    /// For a response to begin once the request has been sent. A route's timeout is already in [`Route::timeout`].
+    /// For a response to begin once the request has been sent. A route's own times are already in [`Route::times`].
     pub response: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
+    /// How long an exchange may be without progress.
+    pub stream: Duration,
+    /// For a whole exchange; `None`: any time.
+    pub request: Option<Duration>,
 }
 
 /// A module with its bounds.
@@ -197,8 +245,10 @@ pub struct Route {
     pub filters: Vec<FilterIndex>,
     /// Where its requests go.
     pub upstream: UpstreamIndex,
-    /// How long the upstream may take to begin its response.
-    pub timeout: Duration,
+    /// How long its exchanges may take.
+    pub times: Times,
+    /// When its requests are tried again.
+    pub retry: Policy,
 }
 
 /// An owner of hosts.
@@ -230,6 +280,13 @@ pub struct TenantLimits {
 }
 
 impl Snapshot {
+    /// How many threads serve requests.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(processors, usize::from)
+    }
+
     /// The upstream of this index.
     #[must_use]
     pub fn upstream(&self, index: UpstreamIndex) -> &Upstream {

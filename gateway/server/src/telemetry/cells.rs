@@ -19,6 +19,10 @@ impl Count {
         self.0.store(self.get().wrapping_add(more), Ordering::Relaxed);
     }
 
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     pub(super) fn subtract(&self, less: u64) {
         self.0.store(self.get().saturating_sub(less), Ordering::Relaxed);
     }

@@ -1,16 +1,26 @@
 //! New connections to endpoints.
 
 use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use portcullis_core::limits::Limits;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use super::pool::{Connection, Driver, Sender};
-use crate::config::snapshot::{Endpoint, Protocol};
+use super::lease::Open;
+use super::pool::{Connection, Driver, Sender, Streams};
+use super::watched::Watched;
+use crate::config::snapshot::Protocol;
+use crate::telemetry::UpstreamCounts;
+
+/// How many exchanges an HTTP/2 connection carries before its endpoint has said how many it allows; the others wait for that.
+const UNTOLD: usize = 1;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -35,37 +45,61 @@ impl<F: Future + 'static> Executor<F> for LocalExecutor {
     }
 }
 
-/// Connects, and starts the task that drives the connection; it ends with the connection.
+/// Connects, and starts the task that drives the connection; it ends with the connection, and `open` with it.
 pub(super) async fn connect(
-    endpoint: &Endpoint,
+    address: SocketAddr,
     protocol: Protocol,
     limit: Duration,
+    open: Option<Open>,
+    counts: &Arc<UpstreamCounts>,
 ) -> Result<Connection, ConnectError> {
-    tokio::time::timeout(limit, open(endpoint, protocol)).await.map_err(|_| ConnectError::TimedOut(limit))?
+    let made = tokio::time::timeout(limit, make(address, protocol, open, counts)).await;
+    made.map_err(|_| ConnectError::TimedOut(limit))?
 }
 
-async fn open(endpoint: &Endpoint, protocol: Protocol) -> Result<Connection, ConnectError> {
-    let stream = TcpStream::connect((&*endpoint.host, endpoint.port)).await?;
+async fn make(
+    address: SocketAddr,
+    protocol: Protocol,
+    open: Option<Open>,
+    counts: &Arc<UpstreamCounts>,
+) -> Result<Connection, ConnectError> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let address = stream.peer_addr()?;
-    let io = TokioIo::new(stream);
     let (sender, driver) = match protocol {
         Protocol::Http1 => {
-            let (sender, connection) = http1::handshake(io).await?;
+            let (stream, line) = Watched::new(stream, counts.clone());
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             let task = spawn_local(async move {
                 // How it ended is the exchange's news, told where it is waited for.
                 let _ended = connection.await;
+                drop(open);
             });
-            (Sender::Http1(sender), Some(Driver::new(task.abort_handle())))
+            (Sender::Http1(sender, line), Some(Driver::new(task.abort_handle())))
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
-            let (sender, connection) = builder.handshake(io).await?;
+            builder.max_header_list_size(u32::try_from(Limits::DEFAULT.response_head_bytes).unwrap_or(u32::MAX));
+            // Until the endpoint has said how many it allows: or a burst would be more than that, and what is too much refused.
+            builder.initial_max_send_streams(UNTOLD);
+            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+            let streams = Rc::<Streams>::default();
+            let allowed = streams.clone();
             spawn_local(async move {
-                let _ended = connection.await;
+                let mut connection = std::pin::pin!(connection);
+                let _ended = std::future::poll_fn(|cx| {
+                    let poll = connection.as_mut().poll(cx);
+                    // The endpoint may change its mind at any time.
+                    let told = connection.current_max_send_streams();
+                    if told != UNTOLD {
+                        allowed.allow(told);
+                    }
+                    poll
+                })
+                .await;
+                drop(open);
             });
-            (Sender::Http2(sender), None)
+            (Sender::Http2(sender, streams), None)
         }
     };
     Ok(Connection::new(sender, address, driver))

@@ -1,15 +1,20 @@
 //! Idle connections to one endpoint, last used first.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use portcullis_core::answer::Asked;
 use portcullis_core::time::Time;
 use tokio::task::AbortHandle;
 
+use super::watched::Line;
 use crate::message::RequestBody;
 
 /// The most idle connections kept to one endpoint by one worker.
@@ -17,8 +22,47 @@ const MAX_IDLE: usize = 256;
 
 /// Where requests are handed to the connection's task.
 pub(super) enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+    Http1(http1::SendRequest<RequestBody>, Arc<Line>),
+    Http2(http2::SendRequest<RequestBody>, Rc<Streams>),
+}
+
+/// How many exchanges an HTTP/2 connection carries, and how many its endpoint allows.
+pub(super) struct Streams {
+    used: Cell<usize>,
+    allowed: Cell<usize>,
+}
+
+impl Default for Streams {
+    /// So many are given to a connection before its endpoint has said (RFC 9113 §6.5.2 recommends no less).
+    fn default() -> Self {
+        Self { used: Cell::default(), allowed: Cell::new(100) }
+    }
+}
+
+impl Streams {
+    pub(super) fn allow(&self, streams: usize) {
+        self.allowed.set(streams);
+    }
+
+    fn has_room(&self) -> bool {
+        self.used.get() < self.allowed.get()
+    }
+}
+
+/// One exchange on an HTTP/2 connection.
+struct Stream(Rc<Streams>);
+
+impl Stream {
+    fn begin(streams: &Rc<Streams>) -> Self {
+        streams.used.set(streams.used.get() + 1);
+        Self(streams.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.used.set(self.0.used.get() - 1);
+    }
 }
 
 /// The task that drives a connection which only one exchange at a time uses. It ends with that use: left alone, a task that is
@@ -42,11 +86,17 @@ pub(super) struct Connection {
     sender: Sender,
     address: SocketAddr,
     _driver: Option<Driver>,
+    /// Absent in the pool.
+    _stream: Option<Stream>,
 }
 
 impl Connection {
     pub(super) fn new(sender: Sender, address: SocketAddr, driver: Option<Driver>) -> Self {
-        Self { sender, address, _driver: driver }
+        let _stream = match &sender {
+            Sender::Http1(..) => None,
+            Sender::Http2(_, streams) => Some(Stream::begin(streams)),
+        };
+        Self { sender, address, _driver: driver, _stream }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -56,8 +106,10 @@ impl Connection {
     /// Another handle on the same connection, where one connection carries many exchanges.
     pub(super) fn shared(&self) -> Option<Self> {
         match &self.sender {
-            Sender::Http1(_) => None,
-            Sender::Http2(sender) => Some(Self::new(Sender::Http2(sender.clone()), self.address, None)),
+            Sender::Http1(..) => None,
+            Sender::Http2(sender, streams) => {
+                Some(Self::new(Sender::Http2(sender.clone(), streams.clone()), self.address, None))
+            }
         }
     }
 
@@ -66,48 +118,98 @@ impl Connection {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
+            Sender::Http1(sender, line) => {
+                line.ask(asked(&request));
+                sender.try_send_request(request).await
+            }
+            Sender::Http2(sender, _) => sender.try_send_request(request).await,
         }
+    }
+
+    fn is_over(&self, streams: &Rc<Streams>) -> bool {
+        matches!(&self.sender, Sender::Http2(_, own) if Rc::ptr_eq(own, streams))
+    }
+
+    fn is_in_use(&self) -> bool {
+        matches!(&self.sender, Sender::Http2(_, streams) if streams.used.get() > 0)
     }
 
     /// Whether it can take a request now. One that is still busy with an earlier one is not worth waiting for.
     fn is_ready(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         let ready = match &mut self.sender {
-            Sender::Http1(sender) => sender.poll_ready(&mut context),
-            Sender::Http2(sender) => sender.poll_ready(&mut context),
+            Sender::Http1(_, line) if !line.is_sound() => return false,
+            Sender::Http1(sender, _) => sender.poll_ready(&mut context),
+            Sender::Http2(sender, _) => sender.poll_ready(&mut context),
         };
         matches!(ready, Poll::Ready(Ok(())))
     }
 }
 
-/// Idle connections to one endpoint.
+fn asked(request: &Request<RequestBody>) -> Asked {
+    match request.method() {
+        &http::Method::HEAD => Asked::Head,
+        // Clients' own `Upgrade` ends at the gateway: this one is the gateway's.
+        _ if request.headers().contains_key(http::header::UPGRADE) => Asked::Upgrade,
+        _ => Asked::Plain,
+    }
+}
+
+/// Idle connections to one endpoint; and those of HTTP/2, idle or not.
 #[derive(Default)]
 pub(super) struct Pool {
     idle: Vec<(Connection, Time)>,
 }
 
 impl Pool {
-    /// A connection that can take a request; those that cannot are closed on the way.
-    pub(super) fn take(&mut self) -> Option<Connection> {
-        loop {
-            let (connection, _) = self.idle.last_mut()?;
-            if connection.is_ready() {
-                return connection.shared().or_else(|| self.idle.pop().map(|(connection, _)| connection));
+    /// A connection that can take a request, and since when it has been here; those that cannot any more are closed on the way.
+    pub(super) fn take(&mut self) -> Option<(Connection, Time)> {
+        let mut next = self.idle.len();
+        while let Some(at) = next.checked_sub(1) {
+            next = at;
+            let (connection, since) = self.idle.get_mut(at)?;
+            if !connection.is_ready() {
+                self.idle.remove(at);
+                continue;
             }
-            self.idle.pop();
+            match &connection.sender {
+                Sender::Http1(..) => return Some(self.idle.remove(at)),
+                Sender::Http2(_, streams) if streams.has_room() => {
+                    let since = *since;
+                    return connection.shared().map(|connection| (connection, since));
+                }
+                Sender::Http2(..) => {}
+            }
         }
+        None
     }
 
-    pub(super) fn put(&mut self, connection: Connection, now: Time) {
-        let already_here = matches!(connection.sender, Sender::Http2(_)) && !self.idle.is_empty();
-        if !already_here && self.idle.len() < MAX_IDLE {
+    /// An HTTP/2 connection that has as many exchanges as it may: what is sent over it waits there.
+    pub(super) fn take_full(&mut self) -> Option<Connection> {
+        let full = self.idle.iter().min_by_key(|(connection, _)| match &connection.sender {
+            Sender::Http1(..) => usize::MAX,
+            Sender::Http2(_, streams) => streams.used.get(),
+        });
+        full?.0.shared()
+    }
+
+    pub(super) fn put(&mut self, mut connection: Connection, now: Time) {
+        connection._stream = None;
+        let is_known = match &connection.sender {
+            Sender::Http1(..) => false,
+            Sender::Http2(_, streams) => self.idle.iter().any(|(known, _)| known.is_over(streams)),
+        };
+        if !is_known && self.idle.len() < MAX_IDLE {
             self.idle.push((connection, now));
         }
     }
 
     pub(super) fn sweep(&mut self, now: Time, limit: Duration) {
-        self.idle.retain(|(_, since)| now.saturating_since(*since) < limit);
+        self.idle.retain_mut(|(connection, since)| {
+            if connection.is_in_use() {
+                *since = now;
+            }
+            now.saturating_since(*since) < limit
+        });
     }
 }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::filter::OnFailure;
-use portcullis_core::upstream::Balance;
 
 use super::{Check, Section};
 use crate::config::file;
 use crate::config::names::nearest;
-use crate::config::snapshot::{Plugin, PluginIndex, PluginLimits, Timeouts, Upstream, UpstreamIndex};
+use crate::config::snapshot::{Plugin, PluginIndex, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
 use crate::diagnostic::{Diagnostic, Span};
 
@@ -56,9 +55,9 @@ impl Scope {
 impl Check<'_> {
     /// Everything of a section that others refer to, but policies, which refer to plugins themselves.
     pub(super) fn define(&mut self, section: &Section<'_>) -> Scope {
-        let upstreams = named(section.node, UPSTREAM.section, |key, _| {
-            let upstream = section.upstreams.get(&key.name)?;
-            self.upstreams.push(self::upstream(upstream, key, section));
+        let upstreams = named(section.node, UPSTREAM.section, |key, node| {
+            let upstream = self.upstream(section.upstreams.get(&key.name)?, key, node, section);
+            self.upstreams.push(upstream);
             Some(UpstreamIndex(self.upstreams.len() - 1))
         });
         let plugins = named(section.node, PLUGIN.section, |key, node| {
@@ -185,22 +184,4 @@ fn named<T>(node: &Node, section: &str, mut make: impl FnMut(&Key, &Node) -> Opt
     let broken = broken.iter().map(|key| (key.name.clone(), (key.span.clone(), None)));
     let sound = section.entries().map(|(key, node)| (key.name.clone(), (key.span.clone(), make(key, node))));
     sound.chain(broken).collect()
-}
-
-fn upstream(upstream: &file::Upstream, key: &Key, section: &Section<'_>) -> Upstream {
-    Upstream {
-        name: key.name.as_str().into(),
-        tenant: section.tenant,
-        endpoints: upstream.endpoints.iter().map(|endpoint| endpoint.0.clone()).collect(),
-        balance: match upstream.balance {
-            file::Balance::RoundRobin => Balance::RoundRobin,
-            file::Balance::LeastRequests => Balance::LeastRequests,
-        },
-        protocol: upstream.protocol,
-        timeouts: Timeouts {
-            connect: upstream.timeouts.connect.0,
-            response: upstream.timeouts.response.0,
-            idle: upstream.timeouts.idle.0,
-        },
-    }
 }

@@ -3,15 +3,19 @@
 //! Which of two routes is more specific, and what is a tie, is `core::route`'s rule; here its answers get their places.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use portcullis_core::exchange::Times;
+use portcullis_core::retry::Policy;
 use portcullis_core::route::{Conditions, HostPattern, Owner, PathPattern, RouteError, Router, Rule};
 
 use super::definitions::UPSTREAM;
 use super::filters::{self, Placed};
 use super::{Check, Hosts, Section, unreadable};
 use crate::config::file;
-use crate::config::snapshot::{Route, RouteIndex, TenantIndex, UpstreamIndex};
+use crate::config::snapshot::{Route, RouteIndex, TenantIndex, Timeouts, UpstreamIndex};
 use crate::config::tree::Node;
+use crate::config::written::Text;
 use crate::diagnostic::{Diagnostic, Span};
 
 type Owners = Vec<Owner<Option<TenantIndex>, RouteIndex>>;
@@ -88,15 +92,16 @@ impl Check<'_> {
         let own = self.filters(&route.filters, node.get("filters"), section, scope);
         let mut chain = self.unskipped(outer, route, node);
         chain.extend(filters::indices(&own));
-        let response =
-            upstream.and_then(|index| self.upstreams.get(index.0)).map(|upstream| upstream.timeouts.response);
+        let retry = route.retries.as_ref().map(|retries| self.retries(retries, node));
+        let to = upstream.and_then(|index| self.upstreams.get(index.0));
         Route {
             name: route.name.as_str().into(),
             tenant: section.tenant,
             pattern: route.r#match.path.as_str().into(),
             filters: chain,
             upstream: upstream.unwrap_or(UpstreamIndex(0)),
-            timeout: route.timeout.as_ref().map(|timeout| timeout.0).or(response).unwrap_or_default(),
+            times: to.map_or(Times::with_response(Duration::ZERO), |to| times(route, &to.timeouts)),
+            retry: retry.or_else(|| Some(to?.retry.clone())).unwrap_or_else(Policy::connect_only),
         }
     }
 
@@ -161,6 +166,16 @@ impl Check<'_> {
             RouteError::HostClaimedTwice { .. } => Diagnostic::error(error.to_string()),
         };
         self.report(problem);
+    }
+}
+
+/// The route's own times, or else its upstream's.
+fn times(route: &file::Route, upstream: &Timeouts) -> Times {
+    let own = |time: &Option<Text<Duration>>| time.as_ref().map(|time| time.0);
+    Times {
+        response: own(&route.timeout).unwrap_or(upstream.response),
+        idle: own(&route.timeouts.stream).unwrap_or(upstream.stream),
+        request: own(&route.timeouts.request).or(upstream.request).unwrap_or(Duration::MAX),
     }
 }
 

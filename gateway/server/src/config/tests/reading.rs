@@ -30,7 +30,7 @@ fn the_least_there_is_gets_every_default() {
     assert_eq!((upstream.endpoints[0].host.as_str(), upstream.endpoints[0].port), ("127.0.0.1", 9001));
     let seconds = [upstream.timeouts.connect, upstream.timeouts.response, upstream.timeouts.idle].map(|t| t.as_secs());
     assert_eq!(seconds, [5, 15, 60]);
-    assert_eq!(snapshot.routes[0].timeout, Duration::from_secs(15));
+    assert_eq!(snapshot.routes[0].times.response, Duration::from_secs(15));
     assert_eq!(&*snapshot.routes[0].pattern, "/*");
     assert!(snapshot.admin.is_none() && snapshot.chain.is_empty());
     assert_eq!(find(&snapshot, "any.test", "/x"), "all");
@@ -175,7 +175,7 @@ fn what_is_written_is_what_is_read() {
     let acme = &snapshot.tenants[0].limits;
     assert_eq!((acme.requests.unwrap().count, acme.in_flight, acme.memory), (500, Some(3), Some(64 << 20)));
     assert_eq!(snapshot.listeners[0].trusted_proxies[1].to_string(), "192.0.2.1/32");
-    let timeouts: Vec<_> = snapshot.routes.iter().map(|route| (&*route.name, route.timeout.as_secs())).collect();
+    let timeouts: Vec<_> = snapshot.routes.iter().map(|route| (&*route.name, route.times.response.as_secs())).collect();
     assert_eq!(timeouts, [("status", 2), ("a", 1), ("b", 15), ("a", 2)]);
 }
 
@@ -268,7 +268,8 @@ fn the_schema_shows_units_and_defaults() {
           "default": {
             "connect": "5s",
             "idle": "60s",
-            "response": "15s"
+            "response": "15s",
+            "stream": "300s"
           },
           "description": "How long to wait for them."
         }

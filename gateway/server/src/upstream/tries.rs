@@ -1,0 +1,299 @@
+//! The tries of one request: the first, and those that follow where that is safe.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::Request;
+use portcullis_core::limits::Limits;
+use portcullis_core::retry::{self, Cause, Policy, Reason, Tried, Verdict};
+use portcullis_core::upstream::EndpointIndex;
+
+use super::replay::Spare;
+use super::{Answer, SendError, Upstream};
+use crate::clock::Clock;
+use crate::config::snapshot::Protocol;
+use crate::message::RequestBody;
+
+/// What has been tried of a request; to be looked at while it is being sent, and after.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    made: Cell<u32>,
+    endpoint: Cell<Option<EndpointIndex>>,
+    address: Cell<Option<SocketAddr>>,
+}
+
+impl Tries {
+    /// How many there were.
+    pub(crate) fn made(&self) -> u32 {
+        self.made.get()
+    }
+
+    /// Where the last one went.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address.get()
+    }
+
+    pub(super) fn endpoint(&self) -> Option<EndpointIndex> {
+        self.endpoint.get()
+    }
+
+    pub(super) fn goes_to(&self, endpoint: EndpointIndex) {
+        self.endpoint.set(Some(endpoint));
+    }
+}
+
+/// How a try came by its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was made for it.
+    New,
+    /// It was used a moment ago.
+    InUse,
+    /// It had been unused for some time.
+    Kept,
+}
+
+/// What those before it have taught a try.
+#[derive(Default)]
+pub(super) struct Course {
+    /// Endpoints to stay away from.
+    pub(super) failed: Vec<EndpointIndex>,
+    /// A kept connection was of no use: make a new one.
+    pub(super) fresh: bool,
+    /// Tries that do not count.
+    free: u32,
+}
+
+/// A try that may not be the last.
+pub(super) struct Miss {
+    cause: Cause,
+    /// What is made of it if it is.
+    outcome: Result<Answer, SendError>,
+    left: Left,
+}
+
+/// What is left of a request.
+enum Left {
+    /// All of it.
+    Unsent(Box<Request<RequestBody>>),
+    /// What was kept of it, if something was.
+    Spare(Option<Box<Spare>>),
+}
+
+impl Left {
+    fn is_idempotent(&self) -> bool {
+        let method = match self {
+            Self::Unsent(request) => Some(request.method()),
+            Self::Spare(spare) => spare.as_ref().map(|spare| spare.method()),
+        };
+        method.is_some_and(retry::is_idempotent)
+    }
+
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Unsent(_) => true,
+            Self::Spare(spare) => spare.as_ref().is_some_and(|spare| spare.is_whole()),
+        }
+    }
+
+    fn into_request(self) -> Option<Request<RequestBody>> {
+        match self {
+            Self::Unsent(request) => Some(*request),
+            Self::Spare(spare) => spare?.again(),
+        }
+    }
+}
+
+/// A request that is being tried again.
+struct Retrying<'a>(&'a Upstream);
+
+impl<'a> Retrying<'a> {
+    fn begin(upstream: &'a Upstream) -> Self {
+        upstream.budget.borrow_mut().begin_retrying();
+        Self(upstream)
+    }
+}
+
+impl Drop for Retrying<'_> {
+    fn drop(&mut self) {
+        self.0.budget.borrow_mut().end_retrying();
+    }
+}
+
+impl Upstream {
+    /// Tries once.
+    pub(super) async fn attempt(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        policy: &Policy,
+        course: &Course,
+        tries: &Tries,
+        clock: &Clock,
+    ) -> Result<Answer, Box<Miss>> {
+        tries.made.set(tries.made.get() + 1);
+        let (mut lease, origin) = match self.lease(course, tries, clock).await {
+            Ok(leased) => leased,
+            Err(error) => return Err(unsent(error, request)),
+        };
+        let (request, spare) = self.with_spare(request, policy, origin);
+        let Some(connection) = lease.connection() else {
+            return Err(unsent(SendError::Connect, request));
+        };
+        tries.address.set(Some(connection.address()));
+        let sent = match policy.per_try {
+            None => Ok(connection.send(request).await),
+            // Boxed, or every exchange would carry a timer.
+            Some(limit) => Box::pin(tokio::time::timeout(limit, connection.send(request))).await,
+        };
+        let left = Left::Spare(spare);
+        let (cause, outcome, left) = match sent {
+            Ok(Ok(response)) if response.headers().len() > Limits::DEFAULT.response_head_fields => {
+                // Over HTTP/1 it would not have come so far.
+                (Cause::Reset, Err(SendError::Protocol), left)
+            }
+            Ok(Ok(response)) => {
+                let status = response.status();
+                self.answered(lease.endpoint(), status, clock);
+                let answer = Answer { response, lease };
+                if !policy.is_failure(status) {
+                    return Ok(answer);
+                }
+                (Cause::Status(status.as_u16()), Ok(answer), left)
+            }
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message();
+                let error = error.error();
+                let cause = cause(unsent.is_some(), error, origin);
+                tracing::debug!(upstream = %self.spec.name, %error, ?cause, "try failed");
+                if origin == Origin::New || cause == Cause::Reset {
+                    self.failed(lease.endpoint(), clock);
+                }
+                // The connection is not fit to be put back: the lease is dropped with it.
+                (cause, Err(error.into()), unsent.map_or(left, |request| Left::Unsent(Box::new(request))))
+            }
+            Err(_elapsed) => {
+                self.erred(lease.endpoint(), clock);
+                (Cause::Timeout, Err(SendError::TryTimeout), left)
+            }
+        };
+        Err(Box::new(Miss { cause, outcome, left }))
+    }
+
+    /// Keeps what a further try would need, where there may be one after the request has been sent.
+    fn with_spare(
+        &self,
+        request: Request<RequestBody>,
+        policy: &Policy,
+        origin: Origin,
+    ) -> (Request<RequestBody>, Option<Box<Spare>>) {
+        // Over HTTP/2 an endpoint can say that it has not processed a request, whatever its method.
+        let is_h2 = self.spec.protocol == Protocol::Http2;
+        let safe = is_h2 || retry::is_idempotent(request.method());
+        let likely = is_h2 || policy.needs_copy() || origin == Origin::Kept;
+        if !(safe && likely) {
+            return (request, None);
+        }
+        let (request, spare) = Spare::of(request);
+        (request, Some(Box::new(spare)))
+    }
+
+    /// Tries again for as long as that is asked for, safe, and within the budget.
+    pub(super) async fn further(
+        self: &Rc<Self>,
+        mut miss: Miss,
+        policy: &Policy,
+        tries: &Tries,
+        clock: &Clock,
+    ) -> Result<Answer, SendError> {
+        let mut course = Course::default();
+        let mut retrying = None;
+        loop {
+            let wait = match self.judge(&miss, policy, &mut course, tries, clock) {
+                Verdict::Free => None,
+                Verdict::After(wait) => {
+                    retrying.get_or_insert_with(|| Retrying::begin(self));
+                    Some(wait).filter(|wait| !wait.is_zero())
+                }
+                Verdict::Enough(reason) => {
+                    if reason == Reason::Budget {
+                        self.counts.budget_exhausted();
+                    }
+                    return miss.outcome;
+                }
+            };
+            let Some(request) = miss.left.into_request() else { return miss.outcome };
+            self.counts.retry(miss.cause);
+            if let Ok(Answer { response, lease }) = miss.outcome
+                && http_body::Body::is_end_stream(response.body())
+            {
+                lease.done(clock);
+            }
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait).await;
+            }
+            match self.attempt(request, policy, &course, tries, clock).await {
+                Ok(answer) => return Ok(answer),
+                Err(again) => miss = *again,
+            }
+        }
+    }
+
+    fn judge(&self, miss: &Miss, policy: &Policy, course: &mut Course, tries: &Tries, clock: &Clock) -> Verdict {
+        match miss.cause {
+            // It is the connection's fault, not the endpoint's.
+            Cause::Stale | Cause::Unprocessed => course.fresh = self.spec.protocol == Protocol::Http1,
+            Cause::Overloaded => {}
+            Cause::Connect | Cause::Reset | Cause::Timeout | Cause::Status(_) => course.failed.extend(tries.endpoint()),
+        }
+        let tried = Tried {
+            made: tries.made(),
+            free: course.free,
+            idempotent: miss.left.is_idempotent(),
+            replayable: miss.left.is_whole(),
+            elsewhere: self.balancer.borrow().has_other(clock.now(), &course.failed),
+        };
+        let verdict = retry::judge(policy, tried, miss.cause, &self.budget.borrow(), fastrand::u64(..));
+        if verdict == Verdict::Free {
+            course.free += 1;
+        }
+        verdict
+    }
+}
+
+fn unsent(error: SendError, request: Request<RequestBody>) -> Box<Miss> {
+    // A line that is full now is full elsewhere too: it is one line for the whole upstream.
+    let cause = if error == SendError::Overloaded { Cause::Overloaded } else { Cause::Connect };
+    Box::new(Miss { cause, outcome: Err(error), left: Left::Unsent(Box::new(request)) })
+}
+
+/// What a failed try says about the request.
+fn cause(unsent: bool, error: &hyper::Error, origin: Origin) -> Cause {
+    if unsent || was_refused(error) {
+        return Cause::Unprocessed;
+    }
+    // What comes back from a connection that is closed is nothing at all; an answer that begins and breaks off is another matter.
+    let silent = error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_reset(error);
+    if origin != Origin::New && silent { Cause::Stale } else { Cause::Reset }
+}
+
+/// Whether an HTTP/2 endpoint said that it has not processed the request (RFC 9113 §8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.is_remote()
+            && match error.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+                // Only streams above the last one that it names are ended with it.
+                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+                _ => false,
+            }
+    })
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| {
+        matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+    })
+}
