@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use portcullis_core::exchange::{Facts, Place};
+use portcullis_core::exchange::{Facts, Place, Times};
 use portcullis_core::headers::{Headers, Scheme};
+use portcullis_core::retry::Policy;
 
 /// With `:path`, `:method` and `:scheme` these are the 20 pairs of a request.
 const REQUEST: [(&str, &str); 17] = [
@@ -100,7 +101,8 @@ fn facts() -> Facts {
             pattern: "/v1/orders/*".into(),
             upstream: "orders".into(),
             tenant: "acme".into(),
-            timeout: Duration::from_secs(15),
+            times: Times::with_response(Duration::from_secs(15)),
+            retry: Policy::connect_only(),
         }),
     }
 }

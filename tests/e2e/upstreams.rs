@@ -74,23 +74,19 @@ routes:
 
 #[test]
 fn an_origin_that_breaks_off_or_answers_nonsense_is_a_502() {
-    for (what, bytes) in [
-        ("nothing", ""),
-        ("half a head", "HTTP/1.1 200 OK\r\ncontent-"),
-        ("nonsense", "SSH-2.0-OpenSSH\r\n\r\n"),
-        ("two lengths", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc"),
+    for (what, bytes, want) in [
+        ("nothing", "", "upstream_reset"),
+        ("half a head", "HTTP/1.1 200 OK\r\ncontent-", "upstream_reset"),
+        ("nonsense", "SSH-2.0-OpenSSH\r\n\r\n", "upstream_protocol"),
+        ("two lengths", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc", "upstream_protocol"),
     ] {
         let origin = RawOrigin::start(move |wire, _| {
             let _request = wire.message();
             let _gone = wire.write(bytes);
         });
         let gateway = Gateway::in_front_of(&origin, "[]");
-        assert_eq!(code(&gateway.get("/")), (502, "upstream_reset".to_owned()), "{what}");
-        assert_eq!(
-            code(&gateway.ask("POST", "/", &[], "body")),
-            (502, "upstream_reset".to_owned()),
-            "{what}, after a body"
-        );
+        assert_eq!(code(&gateway.get("/")), (502, want.to_owned()), "{what}");
+        assert_eq!(code(&gateway.ask("POST", "/", &[], "body")), (502, want.to_owned()), "{what}, after a body");
     }
 }
 
