@@ -101,7 +101,7 @@ fn heads_that_are_not_strictly_http_are_refused() {
         ("bare LF at the end", b"GET /evil HTTP/1.1\r\nhost: test\r\n\n".to_vec(), 400),
         ("only bare LF", b"GET /evil HTTP/1.1\nhost: test\n\n".to_vec(), 400),
         ("bare CR in a value", request("x: a\rb", ""), 400),
-        ("bare CR at the end", b"GET /evil HTTP/1.1\r\nhost: test\r\n\rX".to_vec(), 400),
+        ("bare CR at the end", b"GET /evil HTTP/1.1\r\nhost: test\r\n\rX\n".to_vec(), 400),
         ("a folded field", request("x: a\r\n b", ""), 400),
         ("a folded first field", b"GET /evil HTTP/1.1\r\n host: test\r\n\r\n".to_vec(), 400),
         ("NUL in a value", request("x: a\0b", ""), 400),

@@ -5,18 +5,19 @@
 
 use core::net::Ipv6Addr;
 
+use crate::scan;
+
 /// Whether this is `host` or `host:port`, with a host that is not empty.
 #[must_use]
 pub fn is_authority(text: &[u8]) -> bool {
     if text.first() == Some(&b'[') {
         return is_bracketed(text);
     }
-    let host = text.iter().position(|byte| !is_name(*byte)).unwrap_or(text.len());
+    let mut host = scan::plain(text, 0);
+    while matches!(text.get(host), Some(b'_' | b'~')) {
+        host = scan::plain(text, host + 1);
+    }
     host > 0 && text.get(host..).is_some_and(is_port)
-}
-
-fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 fn is_bracketed(text: &[u8]) -> bool {

@@ -26,6 +26,7 @@ pub mod property;
 pub mod reply;
 pub mod retry;
 pub mod route;
+mod scan;
 pub mod time;
 pub mod upstream;
 pub mod wire;

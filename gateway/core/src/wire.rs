@@ -10,13 +10,13 @@
 //! connection. It cannot be forged: it has no `Host`, and no HTTP/1.1 request without one ever passes.
 //!
 //! **Invariants:** what is said of bytes does not depend on how they were split into reads; a connection's first refusal is its
-//! last. No allocation, and no byte is looked at twice.
+//! last. No allocation, and a byte is looked at twice only in lines that come in pieces.
 
 mod body;
 mod fields;
 mod head;
+mod lines;
 mod refusal;
-mod text;
 
 pub use refusal::{Reason, Refusal, refused};
 

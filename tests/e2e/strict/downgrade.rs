@@ -50,6 +50,7 @@ fn nothing_that_http1_would_read_differently_is_written_as_http1() {
         ("an empty path", &[(":path", b"")], b"", Outcome::Broken),
         ("a relative path", &[(":path", b"evil")], b"", Outcome::Broken),
         ("bytes beyond ASCII in the path", &[(":path", b"/\xc3\xa9")], b"", refused),
+        ("a quotation mark in the path", &[(":path", b"/a\"b")], b"", refused),
         ("an asterisk", &[(":path", b"*")], b"", refused),
         ("a space in the method", &[(":method", b"GET /smuggled HTTP/1.1\r\n")], b"", Outcome::Broken),
         ("CRLF in the authority", &[(":authority", b"a\r\nx: y")], b"", Outcome::Broken),
@@ -77,7 +78,7 @@ fn good_frames_are_served() {
         (3, &[("content-length", &b"5"[..])], b"hello"),
         (5, &[], b"hello"),
         (7, &[("host", b"test"), ("te", b"trailers")], b""),
-        (9, &[(":path", b"/evil\"{}?{}")], b""),
+        (9, &[(":path", b"/evil{}?{}")], b""),
     ] {
         assert_eq!(frames.ask(stream, &fields(given), body), Outcome::Status(200), "{given:?}");
     }

@@ -1,6 +1,7 @@
 //! A request's body: a length to count down, or chunks.
 
-use super::fields::{self, Fields, Kind};
+use super::fields::{Kind, walk};
+use super::lines::Lines;
 use super::refusal::Reason;
 use crate::limits::TRAILER_BYTES;
 
@@ -18,8 +19,8 @@ pub(super) enum Body {
     Chunk(u64),
     /// The line end behind a chunk.
     ChunkEnd,
-    /// The trailers, looked at up to `at`.
-    Trailers { fields: Fields, at: usize },
+    /// The trailers, so many of them so far.
+    Trailers { lines: Lines, count: usize },
 }
 
 /// How far it got.
@@ -61,12 +62,12 @@ impl Body {
                 [b'\r'] | [] => Ok((0, Progress::Short)),
                 _ => Err(Reason::ChunkEnd),
             },
-            Self::Trailers { fields, at } => {
+            Self::Trailers { lines, count } => {
                 let window = bytes.get(..TRAILER_BYTES).unwrap_or(bytes);
-                match fields.walk(window, at, is_trailer)? {
-                    fields::Progress::On => Ok((*at, Progress::Ended)),
-                    fields::Progress::Short if bytes.len() > TRAILER_BYTES => Err(Reason::TrailersTooLarge),
-                    fields::Progress::Short => Ok((0, Progress::Short)),
+                match walk(lines, count, window, is_trailer)? {
+                    Some(()) => Ok((lines.at(), Progress::Ended)),
+                    None if bytes.len() > TRAILER_BYTES => Err(Reason::TrailersTooLarge),
+                    None => Ok((0, Progress::Short)),
                 }
             }
         }
@@ -85,7 +86,7 @@ impl Body {
             (Some(b';' | b' ' | b'\t'), _) if digits > 0 => return Err(Reason::ChunkExtension),
             _ => return Err(Reason::ChunkSize),
         }
-        *self = if size == 0 { Self::Trailers { fields: Fields::default(), at: 0 } } else { Self::Chunk(size) };
+        *self = if size == 0 { Self::Trailers { lines: Lines::default(), count: 0 } } else { Self::Chunk(size) };
         Ok((digits + 2, Progress::Open))
     }
 }

@@ -2,41 +2,33 @@
 
 use super::After;
 use super::body::Body;
-use super::fields::{Fields, Kind, Progress};
+use super::fields::{Kind, walk};
+use super::lines::Lines;
 use super::refusal::Reason;
-use super::text::{PATH, QUERY, TOKEN, run};
 use crate::authority::is_authority;
 use crate::limits::{HEAD_BYTES, TARGET_BYTES};
+use crate::scan;
 
-/// What is known of a head whose bytes have come in part. Places are counted from its first byte.
+/// What is known of a head whose bytes have come in part.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    /// Where to look next.
-    at: usize,
-    part: Part,
-    /// Where the method begins; behind it the target, behind that the fields.
-    start: usize,
-    target: usize,
-    target_end: usize,
-    version: Version,
-    fields: Fields,
+    lines: Lines,
+    first: Option<First>,
+    count: usize,
     framing: Framing,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-enum Part {
-    #[default]
-    Before,
-    Method,
-    Path,
-    Query,
-    Version,
-    Fields,
+/// A first line that is sound.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    /// Where the method starts, and the target ends.
+    start: usize,
+    end: usize,
+    version: Version,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
-    #[default]
     Http11,
     Http10,
 }
@@ -72,127 +64,97 @@ impl Head {
     /// Looks at a head that begins with these bytes; the length of the whole head once it is there.
     pub(super) fn judge(&mut self, bytes: &[u8]) -> Result<Option<(usize, Message)>, Reason> {
         let window = bytes.get(..HEAD_BYTES).unwrap_or(bytes);
-        match self.walk(window)? {
-            Some(message) => Ok(Some((self.at, message))),
-            None if bytes.len() > HEAD_BYTES => Err(Reason::HeadTooLarge),
-            None => Ok(None),
+        let first = loop {
+            let start = self.lines.at();
+            match self.first {
+                Some(first) => break first,
+                None => match self.lines.next(window, |rest| first_line(rest, start))? {
+                    Some(first) => self.first = first,
+                    None => return incomplete(window, start).map_or_else(|| over(bytes), Err),
+                },
+            }
+        };
+        let framing = &mut self.framing;
+        let take = |kind, value: &[u8]| framing.take(kind, value, first.version);
+        match walk(&mut self.lines, &mut self.count, window, take)? {
+            Some(()) => Ok(Some((self.lines.at(), framing.message(first.version)?))),
+            None => over(bytes),
         }
     }
 
     pub(super) fn line(&self) -> Line {
-        if self.target_end > 0 { Line::Sound { start: self.start, end: self.target_end } } else { Line::Unsound }
+        self.first.map_or(Line::Unsound, |First { start, end, .. }| Line::Sound { start, end })
     }
+}
 
-    fn walk(&mut self, bytes: &[u8]) -> Result<Option<Message>, Reason> {
-        loop {
-            let more = match self.part {
-                Part::Before => self.before(bytes)?,
-                Part::Method => self.method(bytes)?,
-                Part::Path | Part::Query => self.target(bytes)?,
-                Part::Version => self.version(bytes)?,
-                Part::Fields => return self.fields(bytes),
-            };
-            if more == Progress::Short {
-                return Ok(None);
-            }
-        }
+/// More is needed, unless there is too much already.
+fn over<T>(bytes: &[u8]) -> Result<Option<T>, Reason> {
+    if bytes.len() > HEAD_BYTES { Err(Reason::HeadTooLarge) } else { Ok(None) }
+}
+
+/// What is wrong with a first line already, though its end has not come.
+fn incomplete(bytes: &[u8], start: usize) -> Option<Reason> {
+    let noise = |byte: &u8| !byte.is_ascii_graphic() && *byte != b'\r';
+    if bytes.first().is_some_and(noise) {
+        return Some(Reason::RequestLine);
     }
+    is_endless(bytes.get(start..)?).then_some(Reason::TargetTooLong)
+}
 
-    /// One empty line before a request is let pass, since old clients end bodies with it (RFC 9112 §2.2).
-    fn before(&mut self, bytes: &[u8]) -> Result<Progress, Reason> {
-        match bytes {
-            [] | [b'\r'] => return Ok(Progress::Short),
-            [b'\r', b'\n', ..] => self.start = 2,
-            [b'\r', ..] => return Err(Reason::BareCarriageReturn),
-            [b'\n', ..] => return Err(Reason::BareLineFeed),
-            _ => {}
-        }
-        self.at = self.start;
-        self.part = Part::Method;
-        Ok(Progress::On)
+/// Whether the target is too long, wherever it ends.
+fn is_endless(line: &[u8]) -> bool {
+    let mut rest = line.iter();
+    let method = line.len() > TARGET_BYTES && rest.find(|byte| matches!(byte, b' ' | b'\n')) == Some(&b' ');
+    method && rest.len() > TARGET_BYTES && rest.take(TARGET_BYTES + 1).all(|byte| !matches!(byte, b' ' | b'\n'))
+}
+
+/// `method SP target SP version CRLF`, starting at `start` of the head; or nothing but CRLF.
+///
+/// One empty line before a request is let pass, since old clients end bodies with it (RFC 9112 §2.2).
+fn first_line(rest: &[u8], start: usize) -> Result<(usize, Option<First>), Reason> {
+    let method_end = scan::token(rest, 0);
+    match rest.get(method_end..) {
+        Some([b' ', ..]) if method_end > 0 => {}
+        Some([b'\r', b'\n', ..]) if method_end == 0 && start == 0 => return Ok((2, None)),
+        Some([b'\n', ..]) if method_end == 0 => return Err(Reason::BareLineFeed),
+        Some([b'\r', ..]) if method_end == 0 => return Err(Reason::BareCarriageReturn),
+        _ => return Err(Reason::RequestLine),
     }
-
-    fn method(&mut self, bytes: &[u8]) -> Result<Progress, Reason> {
-        let Some(end) = self.look(bytes, TOKEN) else { return Ok(Progress::Short) };
-        if end == self.start || bytes.get(end) != Some(&b' ') {
-            return Err(Reason::RequestLine);
-        }
-        if bytes.get(self.start..end) == Some(b"CONNECT") {
-            return Err(Reason::Connect);
-        }
-        self.target = end + 1;
-        (self.at, self.part) = (self.target, Part::Path);
-        Ok(Progress::On)
+    if is_endless(rest) {
+        return Err(Reason::TargetTooLong);
     }
-
-    fn target(&mut self, bytes: &[u8]) -> Result<Progress, Reason> {
-        let room = self.target + TARGET_BYTES + 1;
-        let window = bytes.get(..room).unwrap_or(bytes);
-        let class = if matches!(self.part, Part::Path) { PATH } else { QUERY };
-        let Some(end) = self.look(window, class) else {
-            return if window.len() == room { Err(Reason::TargetTooLong) } else { Ok(Progress::Short) };
-        };
-        match (bytes.get(end), self.part) {
-            (Some(b'?'), Part::Path) => (self.at, self.part) = (end + 1, Part::Query),
-            (Some(b' '), _) => {
-                let method = bytes.get(self.start..self.target).unwrap_or_default();
-                let target = bytes.get(self.target..end).unwrap_or_default();
-                is_target(target, method == b"OPTIONS ")?;
-                self.target_end = end;
-                (self.at, self.part) = (end + 1, Part::Version);
-            }
-            // There is no version: HTTP/0.9, or a line broken in two.
-            (Some(b'\r' | b'\n'), _) => return Err(Reason::RequestLine),
-            _ => return Err(Reason::Target),
-        }
-        Ok(Progress::On)
+    let (method, target_start) = (rest.get(..method_end).unwrap_or_default(), method_end + 1);
+    if method == b"CONNECT" {
+        return Err(Reason::Connect);
     }
-
-    fn version(&mut self, bytes: &[u8]) -> Result<Progress, Reason> {
-        let rest = bytes.get(self.at..).unwrap_or_default();
-        let Some(version) = rest.first_chunk() else { return Ok(Progress::Short) };
-        self.version = match version {
-            b"HTTP/1.1\r\n" => Version::Http11,
-            b"HTTP/1.0\r\n" => Version::Http10,
-            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9', b'\r', b'\n'] => {
-                return Err(Reason::Version);
-            }
-            [_, _, _, _, _, _, _, _, b'\n', _] => return Err(Reason::BareLineFeed),
-            _ => return Err(Reason::RequestLine),
-        };
-        self.at += version.len();
-        self.part = Part::Fields;
-        Ok(Progress::On)
+    let mut end = scan::path(rest, target_start);
+    if rest.get(end) == Some(&b'?') {
+        end = scan::query(rest, end + 1);
     }
-
-    fn fields(&mut self, bytes: &[u8]) -> Result<Option<Message>, Reason> {
-        let (framing, version) = (&mut self.framing, self.version);
-        let found = self.fields.walk(bytes, &mut self.at, |kind, value| framing.take(kind, value, version))?;
-        if found == Progress::Short {
-            return Ok(None);
-        }
-        if !framing.host && version == Version::Http11 {
-            return Err(Reason::HostMissing);
-        }
-        let body = match framing.length {
-            None | Some(0) => framing.chunked.then(Body::chunked),
-            Some(length) => Some(Body::Sized(length)),
-        };
-        let asks = framing.upgrade && version == Version::Http11;
-        Ok(Some(Message { body, after: if asks { After::Decision } else { After::Head } }))
+    match rest.get(end) {
+        Some(b' ') => {}
+        // There is no version: HTTP/0.9, or a line broken in two.
+        Some(b'\r' | b'\n') => return Err(Reason::RequestLine),
+        _ => return Err(Reason::Target),
     }
+    is_target(rest.get(target_start..end).unwrap_or_default(), method)?;
+    let (len, version) = version(rest.get(end + 1..).unwrap_or_default())?;
+    Ok((end + 1 + len, Some(First { start, end: start + end, version })))
+}
 
-    /// Where the run of this class ends that goes on at `self.at`.
-    fn look(&mut self, bytes: &[u8], class: u8) -> Option<usize> {
-        let end = run(bytes, self.at, class);
-        self.at = end.unwrap_or(bytes.len());
-        end
+fn version(rest: &[u8]) -> Result<(usize, Version), Reason> {
+    match rest.first_chunk() {
+        Some(b"HTTP/1.1\r\n") => Ok((10, Version::Http11)),
+        Some(b"HTTP/1.0\r\n") => Ok((10, Version::Http10)),
+        Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9', b'\r', b'\n']) => Err(Reason::Version),
+        _ if rest.starts_with(b"HTTP/1.1\n") || rest.starts_with(b"HTTP/1.0\n") => Err(Reason::BareLineFeed),
+        _ => Err(Reason::RequestLine),
     }
 }
 
 /// A path, `*` for `OPTIONS`, or an absolute URI of our schemes (RFC 9112 §3.2).
-fn is_target(target: &[u8], options: bool) -> Result<(), Reason> {
-    if target.first() == Some(&b'/') || (options && target == b"*") {
+fn is_target(target: &[u8], method: &[u8]) -> Result<(), Reason> {
+    if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
         return Ok(());
     }
     let scheme = |scheme: &[u8]| {
@@ -219,6 +181,19 @@ impl Framing {
             Kind::Other => {}
         }
         if self.chunked && self.length.is_some() { Err(Reason::LengthWithCoding) } else { Ok(()) }
+    }
+
+    /// What the fields together make of the message.
+    fn message(&self, version: Version) -> Result<Message, Reason> {
+        if !self.host && version == Version::Http11 {
+            return Err(Reason::HostMissing);
+        }
+        let body = match self.length {
+            None | Some(0) => self.chunked.then(Body::chunked),
+            Some(length) => Some(Body::Sized(length)),
+        };
+        let asks = self.upgrade && version == Version::Http11;
+        Ok(Message { body, after: if asks { After::Decision } else { After::Head } })
     }
 }
 
