@@ -10,6 +10,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 
+use crate::authority::is_authority;
+
 /// Whether the client's connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -331,9 +333,19 @@ impl Headers {
             return Err(Refused::Framing);
         }
         let value = HeaderValue::from_bytes(value).map_err(|_| Refused::Value)?;
+        if name == header::TE && value.as_bytes() != b"trailers" {
+            return Err(Refused::Framing);
+        }
         // Two lengths, or one that is no number, are the classic ways to smuggle; a host twice is another.
         let single = name == header::CONTENT_LENGTH || name == header::HOST;
+        if single && matches!(self.start, StartLine::Trailers) {
+            // A trailer must not frame or route (RFC 9110 §6.5.1): whoever merges it into the head would be misled.
+            return Err(Refused::Framing);
+        }
         if name == header::CONTENT_LENGTH && !is_length(value.as_bytes()) {
+            return Err(Refused::Value);
+        }
+        if name == header::HOST && self.is_request() && !is_authority(value.as_bytes()) {
             return Err(Refused::Value);
         }
         if self.fields.len() >= max_fields && !self.fields.contains_key(&name) {
@@ -350,6 +362,10 @@ impl Headers {
     fn put_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
         match (name, &mut self.start) {
             (b":path", StartLine::Request { path, .. }) => {
+                // A fragment would be cut off in silence, and bytes beyond ASCII sent as they are.
+                if !value.is_ascii() || value.contains(&b'#') {
+                    return Err(Refused::Value);
+                }
                 let new = PathAndQuery::try_from(value).map_err(|_| Refused::Value)?;
                 if !new.as_str().starts_with('/') && new.as_str() != "*" {
                     return Err(Refused::Value);
@@ -357,7 +373,12 @@ impl Headers {
                 *path = Some(new);
             }
             (b":method", StartLine::Request { method, .. }) => {
-                *method = Method::from_bytes(value).map_err(|_| Refused::Value)?;
+                let new = Method::from_bytes(value).map_err(|_| Refused::Value)?;
+                if new == Method::CONNECT {
+                    // The upstream would take what follows for a tunnel.
+                    return Err(Refused::Value);
+                }
+                *method = new;
             }
             (b":scheme", StartLine::Request { scheme, .. }) => {
                 *scheme = match value {
@@ -367,7 +388,9 @@ impl Headers {
                 };
             }
             (b":authority", StartLine::Request { .. }) => {
-                http::uri::Authority::try_from(value).map_err(|_| Refused::Value)?;
+                if !is_authority(value) {
+                    return Err(Refused::Value);
+                }
                 self.fields.insert(header::HOST, HeaderValue::from_bytes(value).map_err(|_| Refused::Value)?);
             }
             (b":status", StartLine::Response { status }) => {
@@ -441,8 +464,19 @@ mod tests {
             (b"content-length", b"5, 5", Refused::Value),
             (b":path", b"/a b", Refused::Value),
             (b":path", b"a", Refused::Value),
+            (b":path", b"/a#b", Refused::Value),
+            (b":path", b"/\xc3\xa9", Refused::Value),
+            (b":path", b"/\x7f", Refused::Value),
+            (b":path", b"/a\r\nx: y", Refused::Value),
             (b":method", b"GET /", Refused::Value),
+            (b":method", b"CONNECT", Refused::Value),
             (b":authority", b"a\r\nb", Refused::Value),
+            (b":authority", b"u@a", Refused::Value),
+            (b":authority", b"a/b", Refused::Value),
+            (b"host", b"a, b", Refused::Value),
+            (b"host", b"", Refused::Value),
+            (b"te", b"gzip", Refused::Framing),
+            (b"upgrade", b"h2c", Refused::Framing),
             (b":status", b"200", Refused::Name),
             (b":nonsense", b"1", Refused::Name),
         ] {
@@ -452,6 +486,18 @@ mod tests {
             assert_eq!(headers.add(name, value, 99), Err(want));
             assert_eq!(shown(&headers), before);
         }
+    }
+
+    #[test]
+    fn trailers_neither_frame_nor_route() {
+        let mut trailers = Headers::trailers(HeaderMap::new());
+        for (name, value) in [(&b"content-length"[..], &b"5"[..]), (b"host", b"a"), (b"transfer-encoding", b"chunked")]
+        {
+            assert_eq!(trailers.add(name, value, 9), Err(Refused::Framing));
+        }
+        assert_eq!(trailers.add(b":path", b"/", 9), Err(Refused::Name));
+        trailers.add(b"grpc-status", b"0", 9).unwrap();
+        assert_eq!(shown(&trailers), "grpc-status=0");
     }
 
     #[test]
