@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
+use portcullis_core::admission::Underscores;
+use portcullis_core::path::Slashes;
 use portcullis_core::route::{Match, Request};
 
 use super::super::shape;
@@ -275,4 +277,18 @@ fn the_schema_shows_units_and_defaults() {
         }
     "##]]
     .assert_eq(&format!("{timeouts:#}\n"));
+}
+
+#[test]
+fn a_listener_is_strict_unless_told_otherwise() {
+    let rules = |keys: &str| {
+        let rules = read(&BASE.replace("\"127.0.0.1:0\"", &format!("\"127.0.0.1:0\"{keys}"))).listeners[0].rules;
+        (rules.underscores, rules.slashes)
+    };
+    assert_eq!(rules(""), (Underscores::Drop, Slashes::Reject));
+    assert_eq!(rules(", underscores_in_headers: reject, encoded_slashes: keep"), (Underscores::Reject, Slashes::Keep));
+    assert_eq!(
+        rules(", underscores_in_headers: allow, encoded_slashes: decode"),
+        (Underscores::Allow, Slashes::Decode)
+    );
 }
