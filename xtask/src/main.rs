@@ -5,6 +5,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod plugins;
 mod test;
 mod toolchain;
@@ -23,6 +24,11 @@ const COMMANDS: &[Row] = &[
     ("test", "everything CI runs: format, lints, tests, documentation", test::run),
     ("plugins", "build the plugins to target/plugins/NAME.wasm; --test runs their native tests instead", plugins::run),
     ("bench", "proxy: beside nginx, HAProxy and Envoy; micro: the core and the crossing alone", bench::run),
+    (
+        "fuzz",
+        "SECONDS for each fuzz target in tests/fuzz; --light leaves out the one that builds for minutes",
+        fuzz::run_fuzz,
+    ),
     ("ci", "install what this machine lacks (Debian, as root), then run the tests as CI does", demo::run_ci),
 ];
 

@@ -72,8 +72,10 @@ fn steps() -> Result<Vec<Step>> {
         step("plugins to wasm", Task::Run(xtask(&["plugins"])?)),
         step("tests of the plugins", Task::Run(xtask(&["plugins", "--test"])?)),
         step("clippy", Task::Run(main_workspace(&clippy))),
+        step("format of the fuzz targets", Task::Run(fuzz_workspace(&["fmt", "--all", "--check"]))),
         step("clippy of the plugins", Task::Run(plugin_workspace(&clippy))),
         step("tests", Task::Run(runner)),
+        step("fuzzing", Task::Run(xtask(&["fuzz", "5", "--light"])?)),
         step("tests in documentation", Task::Run(main_workspace(&["test", "--workspace", "--doc", "--no-fail-fast"]))),
         step("documentation", Task::Run(documentation)),
         step("commands and links", Task::Check(documents::check)),
@@ -94,6 +96,13 @@ fn main_workspace(args: &[&str]) -> Command {
 fn plugin_workspace(args: &[&str]) -> Command {
     let mut command = cargo();
     command.current_dir(root().join("plugins")).env("CARGO_TARGET_DIR", target_dir().join("plugins-native")).args(args);
+    command
+}
+
+/// The fuzz targets.
+fn fuzz_workspace(args: &[&str]) -> Command {
+    let mut command = cargo();
+    command.current_dir(root().join("tests/fuzz")).args(args);
     command
 }
 
