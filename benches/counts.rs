@@ -8,12 +8,15 @@
 use std::hint::black_box;
 
 use gungraun::prelude::*;
+use http::uri::PathAndQuery;
 use portcullis_benches::exchange::{Does, Worker};
 use portcullis_benches::guests::{Crossing, Hostcall, Starter};
 use portcullis_benches::routes::Routes;
 use portcullis_benches::traffic::{self, Traffic};
 use portcullis_core::headers::Headers;
+use portcullis_core::path::{Slashes, normalise};
 use portcullis_core::route::Match;
+use portcullis_core::wire::Inspector;
 use portcullis_vm::Vms;
 
 const TIMES: u32 = 1000;
@@ -63,6 +66,33 @@ fn a_thousand_header_writes((mut headers, name): (Headers, &'static str)) -> Hea
 fn one_route(routes: Routes) -> (Routes, Match<u32, u32>) {
     let found = routes.find();
     (routes, found)
+}
+
+/// As `curl` sends it.
+const HEAD: &[u8] =
+    b"GET /api/v1/orders/1234567890?expand=items HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\n\
+    Accept: */*\r\nX-Request-Id: 0123456789abcdef\r\n\r\n";
+
+#[library_benchmark(setup = Inspector::default)]
+#[bench::of_150_bytes()]
+fn a_thousand_heads_inspected(mut inspector: Inspector) -> Inspector {
+    for _ in 0..TIMES {
+        black_box(inspector.inspect(black_box(HEAD)));
+    }
+    inspector
+}
+
+fn target() -> PathAndQuery {
+    PathAndQuery::from_static("/api/v1/orders/1234567890?expand=items")
+}
+
+#[library_benchmark(setup = target)]
+#[bench::normal_already()]
+fn a_thousand_paths(target: PathAndQuery) -> PathAndQuery {
+    for _ in 0..TIMES {
+        _ = black_box(normalise(black_box(&target), Slashes::Reject));
+    }
+    target
 }
 
 /// A crossing that has been made once.
@@ -120,7 +150,14 @@ fn one_vm((mut starter, mut place): (Starter, Vms)) -> (Starter, Vms) {
 
 library_benchmark_group!(
     name = chain,
-    benchmarks = [one_exchange, a_thousand_header_reads, a_thousand_header_writes, one_route]
+    benchmarks = [
+        one_exchange,
+        a_thousand_header_reads,
+        a_thousand_header_writes,
+        a_thousand_heads_inspected,
+        a_thousand_paths,
+        one_route
+    ]
 );
 library_benchmark_group!(
     name = border,
