@@ -110,6 +110,11 @@ pub(crate) enum Stand {
     Requesting,
     /// The upstream's response is on its way to the client.
     Responding,
+    /// Both messages have ended, and bytes that no filter sees pass in a tunnel.
+    Tunnelling {
+        /// How long it may be silent.
+        idle: Duration,
+    },
     /// A local reply is in its place, or the stream was broken off: what the upstream still says is of no interest.
     Replying,
     /// The last callbacks run; nothing a guest asks for has an effect any more.
@@ -325,6 +330,11 @@ impl Exchange {
         self.started
     }
 
+    /// The client has been told that protocols are switched. Silence in the tunnel for longer than `idle` ends it.
+    pub fn open_tunnel(&mut self, idle: Duration) {
+        self.stand = Stand::Tunnelling { idle };
+    }
+
     /// Counts body bytes that pass by without being fed through, and notes that something moved.
     pub fn passed(&mut self, direction: Direction, bytes: u64, now: Time) {
         self.last_progress = now;
@@ -359,6 +369,9 @@ impl Exchange {
     /// Which deadline has passed, if one has.
     fn overdue(&self, now: Time, limits: &Limits) -> Option<Failure> {
         let waited = |since: Time| now.saturating_since(since);
+        if let Stand::Tunnelling { idle } = self.stand {
+            return (waited(self.last_progress) > idle).then_some(Failure::Idle);
+        }
         if self.paused_since.is_some_and(|since| waited(since) > limits.filter_pause) {
             return Some(Failure::FilterTimeout);
         }

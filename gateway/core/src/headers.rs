@@ -317,7 +317,12 @@ impl Headers {
 
     /// Removes every entry and adds these in order, as a guest asks. What cannot be written is left out and counted.
     pub fn set_all<'a>(&mut self, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>, max_fields: usize) -> usize {
+        // That an upgrade is asked for is not the guest's to say; one that does not want it removes the field.
+        let upgrade = self.fields.get(header::UPGRADE).cloned();
+        let connection = self.fields.get(header::CONNECTION).cloned();
         self.fields.clear();
+        upgrade.map(|upgrade| self.fields.insert(header::UPGRADE, upgrade));
+        connection.map(|connection| self.fields.insert(header::CONNECTION, connection));
         if let StartLine::Request { path, .. } = &mut self.start {
             *path = None;
         }

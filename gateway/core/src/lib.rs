@@ -28,5 +28,6 @@ pub mod retry;
 pub mod route;
 mod scan;
 pub mod time;
+pub mod upgrade;
 pub mod upstream;
 pub mod wire;

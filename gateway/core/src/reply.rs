@@ -43,6 +43,10 @@ macro_rules! failures {
 failures! {
     /// No route matches.
     NoRoute = 404 "no_route" "No route matches this request",
+    /// The request asks for a tunnel that its route does not allow.
+    UpgradeRefused = 403 "upgrade_refused" "This route does not allow the connection to be upgraded",
+    /// The upstream did not switch to the protocol it was asked for, or claimed to without having been asked.
+    UpgradeFailed = 502 "upgrade_failed" "The upstream did not switch protocols as it was asked",
     /// The request cannot be forwarded as it is.
     BadRequest = 400 "bad_request" "The request is malformed",
     /// Where the request ends could be read in two ways.
@@ -110,6 +114,8 @@ impl Failure {
             | Self::NotImplemented
             | Self::VersionNotSupported => true,
             Self::NoRoute
+            | Self::UpgradeRefused
+            | Self::UpgradeFailed
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed
@@ -134,6 +140,8 @@ impl Failure {
     pub fn is_upstream(self) -> bool {
         match self {
             Self::NoRoute
+            | Self::UpgradeRefused
+            | Self::UpgradeFailed
             | Self::UpstreamConnect
             | Self::UpstreamConnectTimeout
             | Self::UpstreamTimeout

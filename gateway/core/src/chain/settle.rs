@@ -49,6 +49,9 @@ impl<F: Filters> Walk<'_, F> {
     /// Makes a local reply, or breaks the stream off where it is too late for one.
     fn reply(&mut self, asked: Asked) {
         let Some(exchange) = self.exchange() else { return };
+        if let Stand::Tunnelling { .. } = exchange.stand {
+            return exchange.abort(broken_by(asked));
+        }
         if exchange.is_over(Direction::Response) {
             // The client has its response; all that is left to refuse is the rest of the request.
             return exchange.request.close();
@@ -79,6 +82,14 @@ impl<F: Filters> Walk<'_, F> {
         if !body.is_empty() && !self.is_interrupted() {
             self.walk(Direction::Response, 0, Part::Body(body, End::Yes));
         }
+    }
+}
+
+/// What is said of a stream that is broken off because of this.
+fn broken_by(asked: Asked) -> Failure {
+    match asked {
+        Asked::Fail(failure) | Asked::Reply(LocalReply { details: Details::Gateway(failure), .. }) => failure,
+        Asked::Close | Asked::Reply(LocalReply { details: Details::Filter(_), .. }) => Failure::FilterClosed,
     }
 }
 
