@@ -8,6 +8,8 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 pub(crate) const RESPONSE: Duration = Duration::from_secs(15);
 /// For an unused connection to be kept. nginx's default.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
+/// For an upgraded connection to be silent. Envoy's stream idle timeout; WebSocket libraries that ping do so every minute or sooner.
+pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(300);
 /// Bytes of memory of one instance. A first-party filter needs about one mebibyte.
 pub(crate) const PLUGIN_MEMORY: u64 = 16 << 20;
 /// Processor time of one callback. A JWT with an RSA signature takes about one millisecond.

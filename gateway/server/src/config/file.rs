@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_core::upgrade::Upgrade;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -245,6 +246,11 @@ pub(crate) struct Route {
     pub(crate) timeouts: RouteTimeouts,
     /// When its requests are tried again. Default: the upstream's `retries`.
     pub(crate) retries: Option<Retries>,
+    /// The protocols that its requests may leave HTTP for, `websocket` above all. What they then send passes no filter.
+    /// Default: none.
+    pub(crate) upgrades: Vec<Text<Upgrade>>,
+    /// How long an upgraded connection may be silent. Default: `5m`.
+    pub(crate) tunnel_idle: Option<Text<Duration>>,
 }
 
 /// Which requests fit a route: all the conditions that are written must hold.

@@ -16,6 +16,7 @@ pub use portcullis_core::filter::OnFailure;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{HostPattern, Router};
+use portcullis_core::upgrade::Tunnels;
 pub use portcullis_core::upstream::Balance;
 use portcullis_core::upstream::Ejection;
 use sha2::{Digest as _, Sha256};
@@ -249,6 +250,8 @@ pub struct Route {
     pub times: Times,
     /// When its requests are tried again.
     pub retry: Policy,
+    /// What its requests may leave HTTP for.
+    pub tunnels: Tunnels,
 }
 
 /// An owner of hosts.

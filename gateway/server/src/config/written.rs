@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_core::upgrade::Upgrade;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
@@ -92,6 +93,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<Digest>(),
     format::<Token>(),
     format::<http::Method>(),
+    format::<Upgrade>(),
 ];
 
 fn split_unit(text: &str) -> Result<(u64, &str), String> {
@@ -467,6 +469,20 @@ impl Written for http::Method {
     }
 }
 
+impl Written for Upgrade {
+    const FORMAT: &'static str = "upgrade";
+    const WHAT: &'static str = "a protocol to upgrade to";
+    const EXAMPLES: &'static [&'static str] = &["websocket"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+
+    fn write(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -491,6 +507,7 @@ mod tests {
         check::<Digest>();
         check::<Token>();
         check::<http::Method>();
+        check::<Upgrade>();
     }
 
     #[test]

@@ -8,14 +8,15 @@ use std::time::Duration;
 use portcullis_core::exchange::Times;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{Conditions, HostPattern, Owner, PathPattern, RouteError, Router, Rule};
+use portcullis_core::upgrade::Tunnels;
 
 use super::definitions::UPSTREAM;
 use super::filters::{self, Placed};
 use super::{Check, Hosts, Section, unreadable};
-use crate::config::file;
 use crate::config::snapshot::{Route, RouteIndex, TenantIndex, Timeouts, UpstreamIndex};
 use crate::config::tree::Node;
 use crate::config::written::Text;
+use crate::config::{defaults, file};
 use crate::diagnostic::{Diagnostic, Span};
 
 type Owners = Vec<Owner<Option<TenantIndex>, RouteIndex>>;
@@ -102,6 +103,22 @@ impl Check<'_> {
             upstream: upstream.unwrap_or(UpstreamIndex(0)),
             times: to.map_or(Times::with_response(Duration::ZERO), |to| times(route, &to.timeouts)),
             retry: retry.or_else(|| Some(to?.retry.clone())).unwrap_or_else(Policy::connect_only),
+            tunnels: self.tunnels(route, node),
+        }
+    }
+
+    fn tunnels(&mut self, route: &file::Route, node: &Node) -> Tunnels {
+        if let Some(place) = node.get("tunnel_idle")
+            && route.upgrades.is_empty()
+        {
+            let problem = Diagnostic::error(format!("route `{}` has no tunnels that could be idle", name(node)))
+                .at(&place.span, "it allows no upgrade")
+                .help("allow one, as in `upgrades: [websocket]`, or remove `tunnel_idle`");
+            self.report(problem);
+        }
+        Tunnels {
+            allowed: route.upgrades.iter().map(|upgrade| upgrade.0.clone()).collect(),
+            idle: route.tunnel_idle.as_ref().map_or(defaults::TUNNEL_IDLE, |idle| idle.0),
         }
     }
 
