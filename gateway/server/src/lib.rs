@@ -23,5 +23,7 @@ mod sockets;
 pub mod supervisor;
 mod systemd;
 pub mod telemetry;
+mod tunnel;
 mod upstream;
+mod websocket;
 mod worker;

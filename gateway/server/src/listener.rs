@@ -5,7 +5,7 @@
 
 mod strict;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +31,7 @@ use self::strict::{Answers, Strict};
 use crate::config::snapshot::Listener;
 use crate::serve::serve;
 use crate::sockets::Key;
+use crate::telemetry::OpenConnection;
 use crate::upstream::LocalExecutor;
 use crate::worker::Worker;
 
@@ -45,7 +46,7 @@ const MAX_STREAMS: u32 = 100;
 #[expect(clippy::cast_possible_truncation, reason = "the constant is small")]
 const MAX_HEAD: u32 = limits::HEAD_BYTES as u32;
 
-/// A client's connection.
+/// A client's connection. It counts as open for as long as anyone holds this: its requests, or its tunnel.
 pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
@@ -55,6 +56,7 @@ pub(crate) struct Connection {
     is_http2: Cell<bool>,
     pub(crate) rules: Rules,
     pub(crate) answers: Arc<Answers>,
+    counted: OnceCell<(Member, OpenConnection)>,
 }
 
 impl Connection {
@@ -199,8 +201,9 @@ pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<L
         let open = listening.open.borrow().clone();
         let peer = Peer::new(address.ip(), trust(&open.settings.trusted_proxies, address.ip()));
         let (rules, answers) = (open.settings.rules, Arc::default());
-        let (of, is_http2) = (open.clone(), Cell::new(false));
-        let connection = Rc::new(Connection { id: next_id, address, local, peer, rules, answers, open: of, is_http2 });
+        let (of, is_http2, counted) = (open.clone(), Cell::new(false), OnceCell::new());
+        let connection = Connection { id: next_id, address, local, peer, rules, answers, open: of, is_http2, counted };
+        let connection = Rc::new(connection);
         spawn_local(serve_connection(worker.clone(), open, stream, connection));
     };
     loop {
@@ -232,12 +235,12 @@ async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream,
     let _best_effort = stream.set_nodelay(true);
     let (id, peer) = (connection.id, connection.address);
     let stream = Strict::new(stream, connection.answers.clone());
-    let _member = Member::join(open.clone(), id).await;
-    let _counted = worker.telemetry.connection();
+    let member = Member::join(open.clone(), id).await;
+    let _set_once = connection.counted.set((member, worker.telemetry.connection()));
+    let builder = builder(worker.revision().table.has_tunnels());
     let asked = connection.clone();
     let service = service_fn(move |request| serve(worker.clone(), asked.clone(), request));
-    let builder = builder();
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let mut told = false;
     let ended = poll_fn(|cx| {
         let ends = match open.lasts.get() {
@@ -256,11 +259,15 @@ async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream,
     }
 }
 
-fn builder() -> auto::Builder<LocalExecutor> {
+fn builder(has_tunnels: bool) -> auto::Builder<LocalExecutor> {
     let mut builder = auto::Builder::new(LocalExecutor);
     // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
     builder.http1().half_close(false).keep_alive(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD);
+    if has_tunnels {
+        // Told of it, browsers open WebSockets over HTTP/2; otherwise over a connection of their own (RFC 8441 §3).
+        builder.http2().enable_connect_protocol();
+    }
     builder
 }
 

@@ -187,7 +187,8 @@ fn poll_fed_request(
 
 /// The body of a response to a client. Owns the exchange's end: when it is done or dropped, the exchange ends.
 pub(crate) struct ResponseBody {
-    ticket: Ticket,
+    /// Absent where somebody else ends the exchange: its tunnel.
+    ticket: Option<Ticket>,
     source: ResponseSource,
     lease: Option<Lease>,
     ended: bool,
@@ -205,40 +206,49 @@ pub(crate) enum ResponseSource {
 
 impl ResponseBody {
     pub(crate) fn new(ticket: Ticket, source: ResponseSource, lease: Option<Lease>, end: End) -> Self {
-        let mut body = Self { ticket, source, lease, ended: false };
+        let mut body = Self { ticket: Some(ticket), source, lease, ended: false };
         if end.is_end() {
             body.finish();
         }
         body
     }
 
+    /// No body, of a response that does not end its exchange.
+    pub(crate) fn none() -> Self {
+        Self { ticket: None, source: ResponseSource::Exchange, lease: None, ended: true }
+    }
+
     /// The response is complete.
     fn finish(&mut self) {
         self.ended = true;
         let read_to_end = match &self.source {
-            ResponseSource::Exchange => false,
+            // A lease without a body: there was nothing to read behind the head.
+            ResponseSource::Exchange => true,
             ResponseSource::Passing(body) => body.is_end_stream(),
             ResponseSource::Fed(source) => source.0.as_ref().is_none_or(Incoming::is_end_stream),
         };
+        let Some(ticket) = &mut self.ticket else { return };
         if let Some(lease) = self.lease.take()
             && read_to_end
         {
-            lease.done(self.ticket.clock());
+            lease.done(ticket.clock());
         }
-        self.ticket.finish();
+        ticket.finish();
     }
 
     fn broken(&mut self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         self.ended = true;
         self.lease = None;
-        self.ticket.fail(failure);
+        if let Some(ticket) = &mut self.ticket {
+            ticket.fail(failure);
+        }
         Poll::Ready(Some(Err(Broken(failure))))
     }
 
     fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let ResponseSource::Passing(body) = &mut self.source else { return Poll::Ready(None) };
         // A filter may close the stream, or a deadline may pass, while the upstream is silent.
-        let (worker, id) = self.ticket.parts();
+        let Some((worker, id)) = self.ticket.as_ref().map(Ticket::parts) else { return Poll::Ready(None) };
         if let Some(Effect::Abort(failure)) = worker.next_effect(id, Direction::Response) {
             return self.broken(failure);
         }
@@ -264,7 +274,7 @@ impl ResponseBody {
     }
 
     fn poll_fed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let (worker, id) = self.ticket.parts();
+        let Some((worker, id)) = self.ticket.as_ref().map(Ticket::parts) else { return Poll::Ready(None) };
         loop {
             match worker.next_effect(id, Direction::Response) {
                 Some(Effect::Send(Part::Head(..))) => {}

@@ -18,6 +18,7 @@ use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{Match, Request};
 use portcullis_core::time::Time;
+use portcullis_core::upgrade::Tunnels;
 use portcullis_vm::{
     Engine, EngineError, EngineOptions, LoadError, Module, Newborn, RootSpec, Shared, StartError, VmSpec, Vms,
 };
@@ -144,6 +145,7 @@ impl Plan {
                 times: Times::with_response(std::time::Duration::MAX),
                 retry: Policy::connect_only(),
             }),
+            tunnels: Tunnels::default(),
         };
         let routes = snapshot.routes.iter().map(|route| Spot {
             target: self.upstream_id(route.upstream).ok_or(Failure::NoRoute),
@@ -156,6 +158,7 @@ impl Plan {
                 times: route.times,
                 retry: route.retry.clone(),
             }),
+            tunnels: route.tunnels.clone(),
         });
         let tenants = (0..).zip(&snapshot.tenants);
         Table {
@@ -316,6 +319,7 @@ pub(crate) struct Spot {
     target: Result<UpstreamId, Failure>,
     pub(crate) place: Arc<Place>,
     pub(crate) chain: Arc<Chain>,
+    pub(crate) tunnels: Tunnels,
 }
 
 /// One worker's routing table.
@@ -328,6 +332,11 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Whether any request may leave HTTP.
+    pub(crate) fn has_tunnels(&self) -> bool {
+        self.routes.iter().any(|spot| !spot.tunnels.allowed.is_empty())
+    }
+
     /// For requests that are refused before they are routed.
     pub(crate) fn nowhere(&self) -> &Spot {
         &self.nowhere

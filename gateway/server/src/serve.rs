@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use portcullis_core::admission::{self, Admission};
 use portcullis_core::context::UpstreamId;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
@@ -22,10 +23,12 @@ use portcullis_core::exchange::{ExchangeId, Facts, Place, Wants};
 use portcullis_core::forward;
 use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
+use portcullis_core::upgrade::Offer;
 
 use crate::listener::Connection;
 use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source, blamed};
 use crate::request_id;
+use crate::tunnel::{self, Leaving};
 use crate::upstream::{Answer, Lease, SendError, Tries, failure_of};
 use crate::worker::{Described, Ticket, Worker};
 
@@ -37,6 +40,8 @@ struct Admitted {
     /// Where it goes; or why it goes nowhere.
     target: Result<UpstreamId, Failure>,
     place: Arc<Place>,
+    /// Its wish for a tunnel. Boxed, since few have one.
+    leaving: Option<Box<Leaving>>,
 }
 
 /// Serves one exchange. An error closes the connection, or resets the HTTP/2 stream: there is no clean answer to give.
@@ -46,7 +51,7 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Broken> {
     let version = request.version();
-    let Admitted { mut ticket, headers, body, target, place } = admit(&worker, &connection, request);
+    let Admitted { mut ticket, headers, body, target, place, mut leaving } = admit(&worker, &connection, request);
     let id = ticket.parts().1;
     let end = End::from_bool(body.is_end_stream());
     let mut source = (!end.is_end()).then(|| Source::new(body));
@@ -57,11 +62,14 @@ pub(crate) async fn serve(
     }
     let mut answered = Answered::default();
     let mut ready = head(&worker, id, Direction::Request, &mut source).await;
-    if let Ready::Upstream(headers, end) = ready {
+    if let Ready::Upstream(mut headers, end) = ready {
+        if let Some(leaving) = &mut leaving {
+            leaving.begin(&mut headers);
+        }
         let body = request_body(&worker, id, source.take(), end);
         // Boxed: hyper moves the whole future about, and this is most of it.
         if let Some(answer) = Box::pin(answer(&worker, id, (target, &place), headers, body)).await {
-            answered = take_in(&worker, id, answer);
+            answered = take_in(&worker, id, answer, leaving.as_deref_mut());
         }
         ready = head(&worker, id, Direction::Response, &mut answered.source).await;
     }
@@ -69,10 +77,14 @@ pub(crate) async fn serve(
         Ready::Client(mut headers, end) => {
             // Whoever sent a bad request may mean something else by what follows it.
             let is_bad = version < Version::HTTP_2 && refused.is_some();
-            if connection.ends_with(version) || is_bad {
+            let ends = connection.ends_with(version) || is_bad;
+            if ends && headers.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
                 headers.fields_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            let response = response(ticket, headers, end, answered);
+            let response = match leaving {
+                None => response(ticket, headers, end, answered),
+                Some(leaving) => leaving_response(*leaving, connection.clone(), ticket, headers, end, answered),
+            };
             if version < Version::HTTP_2 {
                 connection.answers.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
             }
@@ -117,18 +129,56 @@ fn response(mut ticket: Ticket, headers: Headers, end: End, answered: Answered) 
     response
 }
 
+/// The response to a client that asked to leave HTTP: the opening of its tunnel, or one like any other.
+fn leaving_response(
+    leaving: Leaving,
+    connection: Rc<Connection>,
+    mut ticket: Ticket,
+    mut headers: Headers,
+    end: End,
+    answered: Answered,
+) -> Response<ResponseBody> {
+    let status = headers.status().unwrap_or_default();
+    let shown = leaving.answer(status, headers.fields_mut());
+    let mut response = if status == StatusCode::SWITCHING_PROTOCOLS {
+        ticket.status = status.as_u16();
+        leaving.open(ticket, answered.lease, connection);
+        let mut response = Response::new(ResponseBody::none());
+        *response.headers_mut() = headers.into_parts().1;
+        response
+    } else {
+        // What a filter has made another response of was the end of HTTP on the upstream's connection all the same.
+        let lease = if leaving.has_switched() { None } else { answered.lease };
+        response(ticket, headers, end, Answered { lease, ..answered })
+    };
+    *response.status_mut() = shown;
+    response
+}
+
 /// Looks at a request: what it is, where it came from, where it goes. Opens its exchange.
 fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming>) -> Admitted {
     let (mut head, body) = request.into_parts();
+    let end = End::from_bool(body.is_end_stream());
+    let offer = offer(&mut head, end);
     let Admission { host, user_agent, path, refused } = admission::admit(&mut head, connection.rules);
     let scheme = Scheme::Http;
     let fresh_id = || request_id::fresh(&worker.clock);
     let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, fresh_id);
+    if let Some(offer) = &offer {
+        offer.show(&mut head.headers);
+    }
     let revision = worker.revision();
-    let (spot, target) = match refused {
+    let (spot, mut target) = match refused {
         Some(failure) => (revision.table.nowhere(), Err(failure)),
         None => revision.table.route(&head.method, host.as_ref(), &path, &head.headers),
     };
+    let leaving = offer.and_then(|offer| {
+        if let Err(failure) = offer.settle(&spot.tunnels.allowed, &mut head.headers) {
+            target = target.and(Err(failure));
+        }
+        let client = head.extensions.remove()?;
+        Some(Box::new(Leaving::new(offer.asked(), spot.tunnels.idle, client)))
+    });
     let facts = Facts {
         // The port is the peer's own only while the peer is the client.
         source: SocketAddr::new(client, if client == connection.address.ip() { connection.address.port() } else { 0 }),
@@ -142,7 +192,21 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
     let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent };
     let chain = spot.chain.clone();
     let ticket = worker.open(revision, chain, facts, described);
-    Admitted { ticket, headers: Headers::request(head.method, scheme, path, head.headers), body, target, place }
+    let headers = Headers::request(head.method, scheme, path, head.headers);
+    Admitted { ticket, headers, body, target, place, leaving }
+}
+
+/// What the client offers to leave HTTP for. An extended CONNECT (RFC 8441) is then what it means: a GET.
+fn offer(head: &mut http::request::Parts, end: End) -> Option<Offer> {
+    // The library knows whom it could let go: no client over HTTP/1.0, which has no upgrades (RFC 9110 §7.8).
+    head.extensions.get::<OnUpgrade>()?;
+    if head.method != Method::CONNECT {
+        return Offer::in_fields(&head.method, &head.headers, end);
+    }
+    let protocol = head.extensions.get::<hyper::ext::Protocol>()?;
+    let offer = Offer::in_connect(protocol.as_str());
+    head.method = Method::GET;
+    Some(offer)
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -274,9 +338,19 @@ async fn answer(
 }
 
 /// Takes in the head of an upstream's answer.
-fn take_in(worker: &Rc<Worker>, id: ExchangeId, answer: Answer) -> Answered {
+fn take_in(worker: &Rc<Worker>, id: ExchangeId, mut answer: Answer, leaving: Option<&mut Leaving>) -> Answered {
+    let switched = match leaving {
+        Some(leaving) => leaving.take_in(&mut answer.response),
+        None => tunnel::unasked(answer.response.status()),
+    };
+    if let Err(failure) = switched {
+        worker.feed(id, Event::UpstreamFailed(failure));
+        return Answered::default();
+    }
     let (mut head, body) = answer.response.into_parts();
-    strip_hop_by_hop(&mut head.headers);
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        strip_hop_by_hop(&mut head.headers);
+    }
     let end = End::from_bool(body.is_end_stream());
     worker.feed(id, Event::Response(Part::Head(Headers::response(head.status, head.headers), end)));
     Answered { source: (!end.is_end()).then(|| Source::new(body)), lease: Some(answer.lease) }

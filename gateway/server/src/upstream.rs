@@ -28,6 +28,7 @@ use portcullis_core::health::Checks;
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::{Budget, Policy};
 use portcullis_core::time::Time;
+use portcullis_core::upgrade;
 use portcullis_core::upstream::{Balancer, EndpointIndex};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -352,6 +353,11 @@ fn request(headers: Headers, body: RequestBody, protocol: Protocol) -> Result<Re
             *request.uri_mut() = path.into();
         }
         Protocol::Http2 => {
+            if let Some(protocol) = upgrade::take_protocol(&mut fields) {
+                *request.method_mut() = http::Method::CONNECT;
+                let protocol = protocol.to_str().map_err(|_| SendError::BadRequest)?;
+                request.extensions_mut().insert(hyper::ext::Protocol::from(protocol));
+            }
             let host = fields.remove(header::HOST).ok_or(SendError::BadRequest)?;
             let uri = http::Uri::builder().scheme(scheme.as_str()).authority(host.as_bytes()).path_and_query(path);
             *request.uri_mut() = uri.build().map_err(|_| SendError::BadRequest)?;

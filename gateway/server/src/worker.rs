@@ -329,6 +329,11 @@ impl Worker {
         self.with(id, |exchange| exchange.set_tried(tries.address(), tries.made()));
     }
 
+    /// The exchange's bytes pass in a tunnel from now on, which ends when it is silent for too long.
+    pub(crate) fn open_tunnel(&self, id: ExchangeId, idle: Duration) {
+        self.with(id, |exchange| exchange.open_tunnel(idle));
+    }
+
     /// Notes whose fault the coming failure is.
     pub(crate) fn blame(&self, id: ExchangeId, failure: Failure) {
         self.with(id, |exchange| exchange.blame(failure));

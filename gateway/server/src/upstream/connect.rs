@@ -71,7 +71,7 @@ async fn make(
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             let task = spawn_local(async move {
                 // How it ended is the exchange's news, told where it is waited for.
-                let _ended = connection.await;
+                let _ended = connection.with_upgrades().await;
                 drop(open);
             });
             (Sender::Http1(sender, line), Some(Driver::new(task.abort_handle())))
