@@ -29,4 +29,5 @@ mod strict;
 mod tenants;
 mod upstream_h2;
 mod upstream_timeouts;
+mod upgrades;
 mod upstreams;

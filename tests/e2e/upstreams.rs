@@ -270,3 +270,17 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
         gateway.get("/").status() == 200 && origin.last().connection > 1
     });
 }
+
+#[test]
+fn a_connection_is_kept_after_a_response_without_a_body() {
+    for status in [200, 204, 304] {
+        let origin = Origin::always(Answer::status(status));
+        let gateway = Gateway::in_front_of(&origin, "[]");
+        let mut client = gateway.client();
+        for _ in 0..3 {
+            assert_eq!(client.get("/").status(), status);
+            assert_eq!(client.ask("HEAD", "/", &[], "").status(), status);
+        }
+        assert_eq!(origin.last().connection, 1, "{status}");
+    }
+}

@@ -13,6 +13,7 @@ pub mod origin;
 pub mod pieces;
 pub mod process;
 pub mod raw;
+pub mod tunnel;
 pub mod wire;
 
 use std::thread;

@@ -257,6 +257,23 @@ impl Process {
         fs::read_to_string(self.folder.path().join("stdout")).unwrap_or_default()
     }
 
+    /// The one line of its access log that has all of these, once it is there.
+    ///
+    /// # Panics
+    /// When it does not come to be there, or not alone.
+    #[must_use]
+    pub fn logged(&self, with: &[&str]) -> String {
+        let mut lines = Vec::new();
+        eventually("the line is in the access log", || {
+            let output = self.output();
+            let fits = |line: &&str| with.iter().all(|word| line.contains(word));
+            lines = output.lines().filter(fits).map(str::to_owned).collect();
+            !lines.is_empty()
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.remove(0)
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
