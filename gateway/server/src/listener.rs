@@ -41,6 +41,10 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// HTTP/2 streams a client may have open at once on one connection.
 const MAX_STREAMS: u32 = 100;
+/// Bytes of one HTTP/2 request that may wait here for an upstream that does not read.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Bytes that may wait here of all requests of a connection together: one that is stuck does not stop the others.
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Bytes of a head over HTTP/2; over HTTP/1 the inspector counts.
 #[expect(clippy::cast_possible_truncation, reason = "the constant is small")]
@@ -264,6 +268,7 @@ fn builder(has_tunnels: bool) -> auto::Builder<LocalExecutor> {
     // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
     builder.http1().half_close(false).keep_alive(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD);
+    builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     if has_tunnels {
         // Told of it, browsers open WebSockets over HTTP/2; otherwise over a connection of their own (RFC 8441 §3).
         builder.http2().enable_connect_protocol();

@@ -22,6 +22,12 @@ use crate::telemetry::UpstreamCounts;
 /// How many exchanges an HTTP/2 connection carries before its endpoint has said how many it allows; the others wait for that.
 const UNTOLD: usize = 1;
 
+/// Bytes of one HTTP/2 response that may wait here for a client that does not read.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes that may wait here of all responses of a connection together. It is far more than one stream's, since clients that do not
+/// read must not stop the others: 128 of them are needed for that, more than servers usually allow streams.
+const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
@@ -79,6 +85,7 @@ async fn make(
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+            builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
             builder.max_header_list_size(u32::try_from(Limits::DEFAULT.response_head_bytes).unwrap_or(u32::MAX));
             // Until the endpoint has said how many it allows: or a burst would be more than that, and what is too much refused.
             builder.initial_max_send_streams(UNTOLD);
