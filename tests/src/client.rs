@@ -143,6 +143,7 @@ impl H2 {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let sender = runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
             let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
             tokio::spawn(async move {
                 let _ended = connection.await;
@@ -203,9 +204,23 @@ impl H2 {
     /// When there is none in time.
     #[must_use]
     pub fn begin(&self, path: &str) -> Response<Incoming> {
-        let request = h2_request("GET", path, &[], []);
+        self.start("GET", path, [])
+    }
+
+    /// The head of a response to a request whose body need not have ended.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    #[must_use]
+    pub fn start(&self, method: &str, path: &str, body: impl IntoIterator<Item = Piece>) -> Response<Incoming> {
+        let request = h2_request(method, path, &[], body);
         let sent = async { tokio::time::timeout(PATIENCE, self.sender.clone().send_request(request)).await.unwrap() };
         self.runtime.block_on(sent).unwrap()
+    }
+
+    /// Sends a request without waiting for anything; its response is thrown away. It goes on while others are asked.
+    pub fn offer(&self, method: &str, path: &str, body: impl IntoIterator<Item = Piece>) {
+        self.runtime.spawn(whole(self.sender.clone(), h2_request(method, path, &[], body)));
     }
 
     /// The next piece of a body; nothing at its end.

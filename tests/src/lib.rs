@@ -5,6 +5,7 @@
 //! of compiled modules, so they can run at the same time and in any order.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code: what cannot go on panics")]
 
+pub mod background;
 pub mod client;
 pub mod gateway;
 pub mod guests;
@@ -13,6 +14,7 @@ pub mod origin;
 pub mod pieces;
 pub mod process;
 pub mod raw;
+pub mod streamer;
 pub mod tunnel;
 pub mod wire;
 

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,13 +18,13 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use sha1::{Digest as _, Sha1};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::PATIENCE;
+use crate::background::Background;
 use crate::pieces::fields;
 
 /// The key of RFC 6455's example, and what proves that it was read.
@@ -55,22 +54,6 @@ pub fn switched(more: &str) -> String {
 fn accept(key: &HeaderValue) -> HeaderValue {
     let digest = Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
     STANDARD.encode(digest).try_into().unwrap()
-}
-
-/// A runtime on a thread of its own: what was begun on it goes on while the test does something else.
-struct Background {
-    handle: Handle,
-    _stop: oneshot::Sender<()>,
-}
-
-impl Background {
-    fn start() -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel();
-        thread::spawn(move || runtime.block_on(stopped));
-        Self { handle, _stop: stop }
-    }
 }
 
 /// An origin that switches protocols when asked, over HTTP/1.1 or HTTP/2, and sends back what it gets.
@@ -178,7 +161,9 @@ pub struct Connect {
 /// A tunnel that is open.
 pub struct Tunnel<'a> {
     handle: &'a Handle,
-    io: TokioIo<Upgraded>,
+    read: ReadHalf<TokioIo<Upgraded>>,
+    /// Gone when somebody else sends.
+    write: Option<WriteHalf<TokioIo<Upgraded>>>,
 }
 
 impl Connect {
@@ -235,8 +220,9 @@ impl Connect {
             let mut response = timeout(PATIENCE, sender.send_request(request)).await.unwrap()?;
             let (status, headers) = (response.status(), response.headers().clone());
             if status == StatusCode::OK {
-                let io = TokioIo::new(hyper::upgrade::on(&mut response).await?);
-                return Ok((status, headers, Ok(Tunnel { handle: &self.background.handle, io })));
+                let (read, write) = tokio::io::split(TokioIo::new(hyper::upgrade::on(&mut response).await?));
+                let handle = &self.background.handle;
+                return Ok((status, headers, Ok(Tunnel { handle, read, write: Some(write) })));
             }
             let body = response.into_body().collect().await?.to_bytes();
             Ok((status, headers, Err(body)))
@@ -250,7 +236,8 @@ impl Tunnel<'_> {
     /// # Panics
     /// When it cannot be sent.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.handle.block_on(async { timeout(PATIENCE, self.io.write_all(bytes)).await }).unwrap().unwrap();
+        let write = self.write.as_mut().unwrap();
+        self.handle.block_on(async { timeout(PATIENCE, write.write_all(bytes)).await }).unwrap().unwrap();
     }
 
     /// That many bytes.
@@ -259,7 +246,7 @@ impl Tunnel<'_> {
     /// When they do not come.
     pub fn exactly(&mut self, size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];
-        self.handle.block_on(async { timeout(PATIENCE, self.io.read_exact(&mut bytes)).await }).unwrap().unwrap();
+        self.handle.block_on(async { timeout(PATIENCE, self.read.read_exact(&mut bytes)).await }).unwrap().unwrap();
         bytes
     }
 
@@ -268,7 +255,20 @@ impl Tunnel<'_> {
     /// # Panics
     /// When it cannot be closed.
     pub fn finish_sending(&mut self) {
-        self.handle.block_on(async { timeout(PATIENCE, self.io.shutdown()).await }).unwrap().unwrap();
+        let mut write = self.write.take().unwrap();
+        self.handle.block_on(async { timeout(PATIENCE, write.shutdown()).await }).unwrap().unwrap();
+    }
+
+    /// Sends all of this, as far as it is taken, and closes that side, while the test reads.
+    ///
+    /// # Panics
+    /// When it is closed already.
+    pub fn offer(&mut self, bytes: Vec<u8>) {
+        let mut write = self.write.take().unwrap();
+        self.handle.spawn(async move {
+            let _sent = write.write_all(&bytes).await;
+            let _closed = write.shutdown().await;
+        });
     }
 
     /// Everything until the other side closes.
@@ -277,7 +277,7 @@ impl Tunnel<'_> {
     /// When it does not close.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.handle.block_on(async { timeout(PATIENCE, self.io.read_to_end(&mut bytes)).await }).unwrap().unwrap();
+        self.handle.block_on(async { timeout(PATIENCE, self.read.read_to_end(&mut bytes)).await }).unwrap().unwrap();
         bytes
     }
 }
