@@ -3,6 +3,7 @@
 //! Kept to `anyhow` and the standard library, so that it compiles in seconds on a fresh machine. A command is one row of
 //! [`COMMANDS`] and one module.
 
+mod autobahn;
 mod bench;
 mod demo;
 mod fuzz;
@@ -28,6 +29,11 @@ const COMMANDS: &[Row] = &[
         "fuzz",
         "SECONDS for each fuzz target in tests/fuzz; --light leaves out the one that builds for minutes",
         fuzz::run_fuzz,
+    ),
+    (
+        "autobahn",
+        "Autobahn's WebSocket suite through the gateway; --all for the cases that take minutes",
+        autobahn::run_suite,
     ),
     ("ci", "install what this machine lacks (Debian, as root), then run the tests as CI does", demo::run_ci),
 ];

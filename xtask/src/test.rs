@@ -76,6 +76,7 @@ fn steps() -> Result<Vec<Step>> {
         step("clippy of the plugins", Task::Run(plugin_workspace(&clippy))),
         step("tests", Task::Run(runner)),
         step("fuzzing", Task::Run(xtask(&["fuzz", "5", "--light"])?)),
+        step("WebSockets by Autobahn", Task::Run(xtask(&["autobahn"])?)),
         step("tests in documentation", Task::Run(main_workspace(&["test", "--workspace", "--doc", "--no-fail-fast"]))),
         step("documentation", Task::Run(documentation)),
         step("commands and links", Task::Check(documents::check)),
