@@ -338,6 +338,21 @@ fn websockets_over_http2_reach_upstreams_of_both_protocols() {
 }
 
 #[test]
+fn an_upstream_that_has_not_said_that_it_takes_extended_connect_is_not_asked() {
+    let origin = Origin::plain();
+    let gateway = gateway(&origin, "[]");
+    let mut client = gateway.client();
+    for round in 0..2 {
+        client.send(handshake("/h2/a", ""));
+        let answer = client.answer();
+        assert_eq!(answer.status(), 502, "{round}");
+        assert!(answer.text().contains("\"upgrade_failed\""), "{round}: {}", answer.text());
+        assert_eq!(client.get("/h2/b").status(), 200, "{round}");
+    }
+    assert_eq!((origin.begun(), origin.last().connection), (2, 1), "nor is its connection touched");
+}
+
+#[test]
 fn each_side_can_close_before_the_other() {
     let origin = opening(|wire, _| {
         let all = wire.rest();

@@ -45,7 +45,13 @@ async fn call(worker: &Worker, callout: Callout) -> CalloutResponse {
             StatusCode::SERVICE_UNAVAILABLE,
             "upstream connect error or disconnect/reset before headers. reset reason: overflow",
         ),
-        Err(SendError::Reset | SendError::Protocol | SendError::TryTimeout | SendError::BadRequest) => synthetic(
+        Err(
+            SendError::Reset
+            | SendError::Protocol
+            | SendError::TryTimeout
+            | SendError::NoTunnel
+            | SendError::BadRequest,
+        ) => synthetic(
             StatusCode::SERVICE_UNAVAILABLE,
             "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
         ),

@@ -71,6 +71,9 @@ pub(crate) enum SendError {
     /// The upstream has as many requests as it may have.
     #[error("the upstream has as many requests as it may have")]
     Overloaded,
+    /// The endpoint does not take what opens a tunnel.
+    #[error("the endpoint takes no extended CONNECT")]
+    NoTunnel,
     /// The request cannot be written as HTTP.
     #[error("the request cannot be written as HTTP")]
     BadRequest,
@@ -85,6 +88,7 @@ impl From<SendError> for Failure {
             SendError::Reset => Self::UpstreamReset,
             SendError::Protocol => Self::UpstreamProtocol,
             SendError::Overloaded => Self::UpstreamOverloaded,
+            SendError::NoTunnel => Self::UpgradeFailed,
             SendError::BadRequest => Self::BadRequest,
         }
     }
@@ -336,6 +340,10 @@ impl Upstreams {
 fn request(headers: Headers, body: RequestBody, protocol: Protocol) -> Result<Request<RequestBody>, SendError> {
     let (start, mut fields) = headers.into_parts();
     let StartLine::Request { method, scheme, path: Some(path) } = start else { return Err(SendError::BadRequest) };
+    if method == Method::CONNECT {
+        // Only what was admitted as an upgrade opens a tunnel; a guest that writes this method does not.
+        return Err(SendError::BadRequest);
+    }
     // For these the library would leave a body of unknown length out, unless it is told to send it.
     let chunked =
         matches!(method, Method::GET | Method::HEAD) && !body.is_end_stream() && body.size_hint().exact().is_none();

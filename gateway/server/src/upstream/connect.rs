@@ -101,6 +101,7 @@ async fn make(
                     if told != UNTOLD {
                         allowed.allow(told);
                     }
+                    allowed.look(cx, || connection.is_extended_connect_protocol_enabled());
                     poll
                 })
                 .await;

@@ -1,6 +1,6 @@
 //! Idle connections to one endpoint, last used first.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use crate::message::RequestBody;
 
 /// The most idle connections kept to one endpoint by one worker.
 const MAX_IDLE: usize = 256;
+/// How often a new HTTP/2 connection is looked at for its settings before it counts as one that takes no tunnels: for a second.
+const LOOKS: u32 = 200;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Where requests are handed to the connection's task.
 pub(super) enum Sender {
@@ -26,16 +29,29 @@ pub(super) enum Sender {
     Http2(http2::SendRequest<RequestBody>, Rc<Streams>),
 }
 
-/// How many exchanges an HTTP/2 connection carries, and how many its endpoint allows.
+/// How many exchanges an HTTP/2 connection carries, how many its endpoint allows, and whether it takes tunnels.
 pub(super) struct Streams {
     used: Cell<usize>,
     allowed: Cell<usize>,
+    /// Whether the endpoint takes extended CONNECT. It must have said so before it is asked (RFC 8441 §3); its settings come
+    /// before its first response.
+    tunnels: Cell<Option<bool>>,
+    /// A response has come in.
+    answered: Cell<bool>,
+    /// The task that can look. It does not run when settings come in.
+    driver: RefCell<Option<Waker>>,
 }
 
 impl Default for Streams {
     /// So many are given to a connection before its endpoint has said (RFC 9113 §6.5.2 recommends no less).
     fn default() -> Self {
-        Self { used: Cell::default(), allowed: Cell::new(100) }
+        Self {
+            used: Cell::default(),
+            allowed: Cell::new(100),
+            tunnels: Cell::default(),
+            answered: Cell::default(),
+            driver: RefCell::default(),
+        }
     }
 }
 
@@ -46,6 +62,33 @@ impl Streams {
 
     fn has_room(&self) -> bool {
         self.used.get() < self.allowed.get()
+    }
+
+    /// Looks whether the endpoint has said that it takes tunnels, for as long as that is not known.
+    pub(super) fn look(&self, driver: &Context<'_>, taken: impl FnOnce() -> bool) {
+        if self.tunnels.get().is_some() {
+            return;
+        }
+        if taken() {
+            self.tunnels.set(Some(true));
+        } else if self.answered.get() {
+            self.tunnels.set(Some(false));
+        } else {
+            self.driver.replace(Some(driver.waker().clone()));
+        }
+    }
+
+    async fn take_tunnels(&self) -> bool {
+        for _ in 0..LOOKS {
+            if let Some(taken) = self.tunnels.get() {
+                return taken;
+            }
+            if let Some(driver) = self.driver.take() {
+                driver.wake();
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        self.tunnels.get().unwrap_or_default()
     }
 }
 
@@ -122,7 +165,21 @@ impl Connection {
                 line.ask(asked(&request));
                 sender.try_send_request(request).await
             }
-            Sender::Http2(sender, _) => sender.try_send_request(request).await,
+            Sender::Http2(sender, streams) => {
+                let response = sender.try_send_request(request).await;
+                if response.is_ok() {
+                    streams.answered.set(true);
+                }
+                response
+            }
+        }
+    }
+
+    /// Whether the endpoint takes what opens a tunnel. Over HTTP/1.1 its answer says so.
+    pub(super) async fn takes_tunnels(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(..) => true,
+            Sender::Http2(_, streams) => streams.take_tunnels().await,
         }
     }
 

@@ -141,6 +141,9 @@ impl Upstream {
             return Err(unsent(SendError::Connect, request));
         };
         tries.address.set(Some(connection.address()));
+        if request.method() == http::Method::CONNECT && !connection.takes_tunnels().await {
+            return Err(unsent(SendError::NoTunnel, request));
+        }
         let sent = match policy.per_try {
             None => Ok(connection.send(request).await),
             // Boxed, or every exchange would carry a timer.
