@@ -357,6 +357,12 @@ impl Exchange {
         self.upload = Upload::FromClient;
     }
 
+    /// Whether the whole request has been sent. Until then its connection to the upstream is not fit for another.
+    #[must_use]
+    pub fn request_is_sent(&self) -> bool {
+        self.request.stage == Stage::Done
+    }
+
     /// Body bytes received and sent in this direction.
     #[must_use]
     pub fn body_bytes(&self, direction: Direction) -> (u64, u64) {

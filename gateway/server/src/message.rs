@@ -96,6 +96,11 @@ impl Body for RequestBody {
                 Poll::Ready(body.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
             Self::Passing(worker, id, body) => {
+                if worker.wants(*id, Direction::Request) == Wants::Closed {
+                    // The response has ended: nobody counts, or times, what would still be sent.
+                    return Poll::Ready(Some(Err(Broken(Failure::ClientGone))));
+                }
+                worker.wait(*id, Direction::Request, cx);
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     worker.waits_for_client(*id);
                     return Poll::Pending;
@@ -108,7 +113,8 @@ impl Body for RequestBody {
                     Some(Err(error)) => worker.blame(*id, blamed(error)),
                     None => {}
                 }
-                if frame.is_none() || body.is_end_stream() {
+                let is_last = |frame: &Result<Frame<Bytes>, _>| frame.as_ref().is_ok_and(Frame::is_trailers);
+                if frame.as_ref().is_none_or(is_last) || body.is_end_stream() {
                     worker.passed_all(*id);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| Broken(blamed(&error)))))
@@ -228,8 +234,10 @@ impl ResponseBody {
             ResponseSource::Fed(source) => source.0.as_ref().is_none_or(Incoming::is_end_stream),
         };
         let Some(ticket) = &mut self.ticket else { return };
+        let (worker, id) = ticket.parts();
         if let Some(lease) = self.lease.take()
             && read_to_end
+            && worker.request_is_sent(id)
         {
             lease.done(ticket.clock());
         }

@@ -329,6 +329,11 @@ impl Worker {
         self.with(id, |exchange| exchange.set_tried(tries.address(), tries.made()));
     }
 
+    /// Whether the whole request has been sent.
+    pub(crate) fn request_is_sent(&self, id: ExchangeId) -> bool {
+        self.with(id, |exchange| exchange.request_is_sent()).unwrap_or(false)
+    }
+
     /// The exchange's bytes pass in a tunnel from now on, which ends when it is silent for too long.
     pub(crate) fn open_tunnel(&self, id: ExchangeId, idle: Duration) {
         self.with(id, |exchange| exchange.open_tunnel(idle));
@@ -400,6 +405,8 @@ impl Worker {
             });
         });
         self.telemetry.ended();
+        // Whoever still sends the request hears that it is over.
+        self.wake(ticket.id, Direction::Request);
         if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index()) {
             *waiting = Waiting::default();
         }
