@@ -5,6 +5,7 @@
 //! remembered by name only, so that a reference to one is not reported a second time.
 
 use serde_json::Number;
+use zeroize::Zeroize as _;
 
 use crate::diagnostic::Span;
 
@@ -137,6 +138,15 @@ impl Node {
                 let entries = map.entries.iter().map(|(key, node)| (key.name.clone(), node.convert(show)));
                 serde_json::Value::Object(entries.collect())
             }
+        }
+    }
+}
+
+impl Drop for Text {
+    /// What held a secret is overwritten before its memory is somebody else's.
+    fn drop(&mut self) {
+        if matches!(self.origin, Origin::Secret(_)) {
+            self.text.zeroize();
         }
     }
 }
