@@ -10,6 +10,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::config::{self, Inputs};
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::inherited::Inherited;
 use crate::life::{self, Files};
 use crate::supervisor::{self, Gateway, Options};
 use crate::{demo, telemetry};
@@ -72,7 +73,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Run { files, cache, max_vms, no_watch } => {
             drop(out);
             let watch = if no_watch { Watch::No } else { Watch::Yes };
-            serve(&files, watch, Options { cache, max_vms, reloads: None }, |gateway| {
+            serve(&files, watch, Options { cache, max_vms, ..Options::default() }, |gateway| {
                 for (name, address) in &gateway.listeners {
                     tracing::info!(listener = %name, %address, "serving");
                 }
@@ -100,6 +101,7 @@ fn serve(
     started: impl FnOnce(&Gateway),
 ) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
+    let (inherited, predecessor) = Inherited::of_this_process();
     let inputs = Inputs::default();
     let snapshot = match config::load_noting(paths, &inputs) {
         Ok((snapshot, warnings)) => {
@@ -114,9 +116,11 @@ fn serve(
     };
     let (reloads, requests) = unbounded_channel();
     options.reloads = Some(reloads);
+    options.inherited = inherited;
     let gateway = supervisor::start(snapshot, &options).context("the gateway cannot start")?;
     started(&gateway);
-    Ok(life::live(gateway, Files { paths: paths.into(), inputs, watch: watch == Watch::Yes }, requests)?)
+    let files = Files { paths: paths.into(), inputs, watch: watch == Watch::Yes };
+    Ok(life::live(gateway, files, requests, predecessor)?)
 }
 
 /// Whether changes of files are looked for.

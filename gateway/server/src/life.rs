@@ -4,6 +4,7 @@
 //! a time, so that the order to end is heard meanwhile.
 
 mod files;
+mod succession;
 
 use std::io;
 use std::process::ExitCode;
@@ -21,7 +22,9 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use self::files::Files;
 use self::files::Reloader;
+use self::succession::Succession;
 use crate::admin::Reload;
+use crate::inherited::Predecessor;
 use crate::supervisor::{Gateway, Handle};
 use crate::systemd::Manager;
 
@@ -34,17 +37,25 @@ const HURRIED: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When signals cannot be heard.
-pub(crate) fn live(gateway: Gateway, files: Files, requests: UnboundedReceiver<Reload>) -> io::Result<ExitCode> {
+pub(crate) fn live(
+    gateway: Gateway,
+    files: Files,
+    requests: UnboundedReceiver<Reload>,
+    predecessor: Option<Predecessor>,
+) -> io::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let manager = Rc::new(Manager::of_this_process());
         manager.ready("serving");
+        if let Some(predecessor) = predecessor {
+            predecessor.dismiss();
+        }
         if let Some(period) = manager.watchdog() {
             spawn_local(watch_over(gateway.handle().clone(), manager.clone(), period));
         }
-        serve(&gateway, files, requests, &mut signals, &manager).await;
-        Ok(end(gateway, &mut signals, &manager).await)
+        let why = serve(&gateway, files, requests, &mut signals, &manager).await;
+        Ok(end(gateway, why, &mut signals, &manager).await)
     })
 }
 
@@ -53,6 +64,16 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    upgrade: Signal,
+}
+
+/// Why the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Somebody gave the order.
+    Told,
+    /// Another process serves in place of this one.
+    Succeeded,
 }
 
 impl Signals {
@@ -61,6 +82,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -80,12 +102,20 @@ async fn serve(
     mut requests: UnboundedReceiver<Reload>,
     signals: &mut Signals,
     manager: &Manager,
-) {
+) -> Why {
+    let mut succession = Succession::default();
     let mut reloader = Reloader::new(files, gateway.handle().clone());
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
+            _ = signals.terminate.recv() => return Why::Told,
+            _ = signals.interrupt.recv() => return Why::Told,
+            _ = signals.upgrade.recv() => succession.begin(gateway.handle()),
+            successor = succession.done() => {
+                if let Some(process) = successor {
+                    manager.succeeded_by(process);
+                    return Why::Succeeded;
+                }
+            }
             _ = signals.hang_up.recv() => reloader.ask(None),
             Some(Reload { answer }) = requests.recv() => reloader.ask(Some(answer)),
             news = reloader.news() => {
@@ -101,16 +131,26 @@ async fn serve(
 }
 
 /// Drains and stops. Another order to end cuts that short.
-async fn end(gateway: Gateway, signals: &mut Signals, manager: &Manager) -> ExitCode {
+async fn end(gateway: Gateway, why: Why, signals: &mut Signals, manager: &Manager) -> ExitCode {
     let handle = gateway.handle().clone();
     let how = handle.how_to_drain();
-    tracing::info!(delay = ?how.delay, deadline = ?how.deadline, "draining");
-    manager.stopping();
-    handle.drain();
-    let mut hurried = tokio::select! {
-        () = sleep(how.delay) => false,
-        () = signals.end() => true,
-    };
+    let mut hurried = false;
+    match why {
+        Why::Told => {
+            tracing::info!(delay = ?how.delay, deadline = ?how.deadline, "draining");
+            manager.stopping();
+            handle.drain();
+            hurried = tokio::select! {
+                () = sleep(how.delay) => false,
+                () = signals.end() => true,
+            };
+        }
+        // The other process accepts on the same sockets, and answers for whether the gateway is ready.
+        Why::Succeeded => {
+            tracing::info!(deadline = ?how.deadline, "another process has taken over; draining");
+            handle.leave_admin();
+        }
+    }
     let (done, mut ended) = oneshot::channel();
     handle.close();
     thread::spawn(move || {

@@ -81,13 +81,20 @@ pub(crate) struct Listening {
     open: RefCell<Rc<Open>>,
     /// Those of earlier settings.
     former: RefCell<Vec<Rc<Open>>>,
+    closing: Cell<bool>,
     closed: Notify,
 }
 
 impl Listening {
     pub(crate) fn new(settings: &Arc<Listener>) -> Rc<Self> {
         let open = RefCell::new(Open::new(settings.clone()));
-        Rc::new(Self { key: Key::of(settings), open, former: RefCell::default(), closed: Notify::new() })
+        Rc::new(Self {
+            key: Key::of(settings),
+            open,
+            former: RefCell::default(),
+            closing: Cell::default(),
+            closed: Notify::new(),
+        })
     }
 
     /// Accepts the next connections under these settings; those that are open finish what they are at and end.
@@ -105,7 +112,8 @@ impl Listening {
     /// Accepts no more connections than those that wait already; all finish what they are at and end.
     pub(crate) fn close(&self) {
         self.open.borrow().clone().finish();
-        self.closed.notify_one();
+        self.closing.set(true);
+        self.closed.notify_waiters();
     }
 
     /// Whether no connection is left.
@@ -210,7 +218,7 @@ pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<L
         let connection = Rc::new(connection);
         spawn_local(serve_connection(worker.clone(), open, stream, connection));
     };
-    loop {
+    while !listening.closing.get() {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = listening.closed.notified() => break,

@@ -6,11 +6,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::snapshot::Listener;
+use crate::inherited::Inherited;
 
 /// Connections waiting to be accepted, per socket.
 const BACKLOG: i32 = 1024;
@@ -34,27 +36,41 @@ impl Key {
 pub(crate) struct Bound {
     pub(crate) key: Key,
     pub(crate) address: SocketAddr,
-    /// One for each worker.
-    sockets: Vec<TcpListener>,
+    /// One for each worker; more where there were more workers before.
+    sockets: Vec<Vec<TcpListener>>,
 }
 
 impl Bound {
-    /// Binds one socket per worker to the listener's address.
+    /// One socket per worker for the listener: inherited ones, if there are, or new ones.
     ///
-    /// The kernel would let a second gateway share the address in silence; so the address is first bound alone, which fails when
-    /// somebody has it.
-    pub(crate) fn new(listener: &Listener, workers: usize) -> io::Result<Self> {
-        let alone = TcpListener::bind(listener.bind)?;
-        let address = alone.local_addr()?;
-        drop(alone);
-        let sockets = (0..workers).map(|_| bind_shared(address)).collect::<io::Result<Vec<_>>>()?;
+    /// The kernel would let a second gateway share the address in silence; so it is first bound alone, which fails when somebody
+    /// has it.
+    pub(crate) fn new(listener: &Listener, workers: usize, inherited: &Inherited) -> io::Result<Self> {
+        let inherited = inherited.take(listener.bind, &listener.name);
+        let address = match inherited.first() {
+            Some(socket) => socket.local_addr()?,
+            None => TcpListener::bind(listener.bind)?.local_addr()?,
+        };
+        let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        // Every one must have somebody who accepts on it, or what waits there waits for ever.
+        for (worker, socket) in (0..workers).cycle().zip(inherited) {
+            sockets.get_mut(worker).into_iter().for_each(|own| own.extend(socket.try_clone()));
+        }
+        let first = sockets.first().and_then(|own| own.first()).map(TcpListener::try_clone).transpose()?;
+        for own in sockets.iter_mut().filter(|own| own.is_empty()) {
+            own.push(match (bind_shared(address), &first) {
+                // Bound by somebody who did not mean to share the address: then workers share the socket.
+                (Err(_), Some(first)) => first.try_clone()?,
+                (bound, _) => bound?,
+            });
+        }
         Ok(Self { key: Key::of(listener), address, sockets })
     }
 
-    /// A handle on a worker's socket.
-    pub(crate) fn for_worker(&self, number: usize) -> io::Result<(Key, TcpListener)> {
-        let socket = self.sockets.get(number).ok_or(io::ErrorKind::NotFound)?;
-        Ok((self.key.clone(), socket.try_clone()?))
+    /// Handles on a worker's sockets.
+    pub(crate) fn for_worker(&self, number: usize) -> io::Result<Vec<(Key, TcpListener)>> {
+        let own = self.sockets.get(number).map_or(&[][..], Vec::as_slice);
+        own.iter().map(|socket| Ok((self.key.clone(), socket.try_clone()?))).collect()
     }
 }
 
@@ -93,7 +109,14 @@ impl Sockets {
 
     /// Handles on a worker's sockets.
     pub(crate) fn for_worker(&self, number: usize) -> io::Result<Vec<(Key, TcpListener)>> {
-        self.bound().iter().map(|bound| bound.for_worker(number)).collect()
+        let own = self.bound().iter().map(|bound| bound.for_worker(number)).collect::<io::Result<Vec<_>>>()?;
+        Ok(own.into_iter().flatten().collect())
+    }
+
+    /// Handles on all, for a successor.
+    pub(crate) fn to_pass_on(&self) -> io::Result<Vec<OwnedFd>> {
+        let bound = self.bound();
+        bound.iter().flat_map(|bound| &bound.sockets).flatten().map(|socket| Ok(socket.try_clone()?.into())).collect()
     }
 }
 

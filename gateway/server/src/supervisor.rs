@@ -8,6 +8,7 @@ mod crew;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -23,6 +24,7 @@ use self::control::{Control, Workers};
 use self::crew::{Order, Post};
 use crate::admin::{self, AdminState, Readiness};
 use crate::config::snapshot::{AccessLog, Drain, Snapshot};
+use crate::inherited::Inherited;
 use crate::plan::{Plan, PlanError};
 use crate::revision;
 use crate::sockets::Sockets;
@@ -67,6 +69,8 @@ pub struct Options {
     pub max_vms: Option<u32>,
     /// Who reads the configuration anew when the admin listener is asked for it; nobody if absent.
     pub reloads: Option<UnboundedSender<admin::Reload>>,
+    /// Sockets to accept on instead of binding new ones.
+    pub inherited: Inherited,
 }
 
 /// A running gateway. Dropping it stops it.
@@ -93,6 +97,8 @@ pub struct Handle {
     workers: Workers,
     sockets: Sockets,
     shown: watch::Receiver<Shown>,
+    /// The admin listener's socket, until a successor has it.
+    admin: watch::Sender<Option<Arc<std::net::TcpListener>>>,
 }
 
 impl Handle {
@@ -132,6 +138,20 @@ impl Handle {
         // Connections that wait in a queue are lost with its last handle: workers look there before they close theirs.
         self.sockets.close();
         self.advance(Phase::Closing);
+    }
+
+    /// Handles on all sockets, for a successor.
+    pub(crate) fn sockets_to_pass_on(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut sockets = self.sockets.to_pass_on()?;
+        if let Some(admin) = &*self.admin.borrow() {
+            sockets.push(admin.try_clone()?.into());
+        }
+        Ok(sockets)
+    }
+
+    /// Leaves the admin listener to a successor.
+    pub(crate) fn leave_admin(&self) {
+        self.admin.send_replace(None);
     }
 
     /// Cuts off what is still open.
@@ -218,7 +238,7 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
     let telemetry = Telemetry::new(target);
     let plan = Arc::new(Plan::new(snapshot.clone(), options)?);
     let sockets = Sockets::default();
-    let bound = control::bind_new(&sockets, &snapshot, workers)?;
+    let bound = control::bind_new(&sockets, &snapshot, workers, &options.inherited)?;
     let names = snapshot.listeners.iter().map(|listener| listener.name.to_string());
     let listeners = names.zip(bound.iter().map(|bound| bound.address)).collect();
     sockets.add(bound);
@@ -232,12 +252,18 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
         workers: orders,
         sockets,
         shown: shown.clone(),
+        admin: watch::Sender::new(None),
     };
     let mut gateway = Gateway { listeners, admin: None, handle, workers: Vec::new(), others: Vec::new() };
     if let Some(admin) = &snapshot.admin {
         let readiness = gateway.handle.readiness.clone();
-        gateway.start_admin(AdminState::new(telemetry, readiness, shown, options.reloads.clone()), admin.bind)?;
+        gateway.start_admin(
+            AdminState::new(telemetry, readiness, shown, options.reloads.clone()),
+            admin.bind,
+            &options.inherited,
+        )?;
     }
+    options.inherited.close_rest();
     gateway.start_workers(workers)?;
     gateway.handle.advance(Phase::Serving);
     gateway.handle.readiness.set_ready();
@@ -278,12 +304,14 @@ impl Gateway {
         Ok(())
     }
 
-    fn start_admin(&mut self, state: AdminState, address: SocketAddr) -> Result<(), RunError> {
+    fn start_admin(&mut self, state: AdminState, address: SocketAddr, inherited: &Inherited) -> Result<(), RunError> {
         let bind = |source| RunError::Bind { what: "the admin listener".to_owned(), address, source };
-        let socket = std::net::TcpListener::bind(address).map_err(bind)?;
+        let inherited = inherited.take(address, "admin").pop();
+        let socket = inherited.map_or_else(|| std::net::TcpListener::bind(address), Ok).map_err(bind)?;
         socket.set_nonblocking(true).map_err(bind)?;
         self.admin = Some(socket.local_addr().map_err(bind)?);
-        let mut phase = self.handle.phase.subscribe();
+        self.handle.admin.send_replace(Some(Arc::new(socket.try_clone().map_err(bind)?)));
+        let (mut phase, mut own) = (self.handle.phase.subscribe(), self.handle.admin.subscribe());
         let serve = move || {
             let Ok(runtime) = runtime() else { return };
             runtime.block_on(async {
@@ -291,6 +319,7 @@ impl Gateway {
                 tokio::select! {
                     () = admin::serve(listener, state) => {}
                     _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
+                    _ = own.wait_for(Option::is_none) => {}
                 }
             });
         };

@@ -51,6 +51,11 @@ impl Manager {
         self.tell("STOPPING=1\nSTATUS=draining");
     }
 
+    /// Another process has taken over, and is the one to ask from now on.
+    pub(crate) fn succeeded_by(&self, process: u32) {
+        self.tell(&format!("MAINPID={process}\nREADY=1\nSTATUS=serving"));
+    }
+
     /// It is well.
     pub(crate) fn alive(&self) {
         self.tell("WATCHDOG=1");

@@ -16,6 +16,7 @@ use super::RunError;
 use super::crew::{Order, OwnSockets};
 use crate::clock::Clock;
 use crate::config::snapshot::{Admin, Drain, Snapshot};
+use crate::inherited::Inherited;
 use crate::plan::Plan;
 use crate::revision::Prepared;
 use crate::sockets::{Bound, Key, Sockets};
@@ -96,11 +97,11 @@ impl Control {
     pub(super) fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, RunError> {
         let plan = Arc::new(self.plan.next(snapshot.clone())?);
         let workers = self.workers.get().map_or(0, Vec::len);
-        let new = bind_new(&self.sockets, &snapshot, workers)?;
+        let new = bind_new(&self.sockets, &snapshot, workers, &Inherited::default())?;
         let mut prepared = Vec::new();
         for number in 0..workers {
-            let own = new.iter().map(|bound| bound.for_worker(number)).collect::<Result<_, _>>()?;
-            prepared.push((Prepared::new(&plan, Clock::start().now())?, own));
+            let own = new.iter().map(|bound| bound.for_worker(number)).collect::<Result<Vec<_>, _>>()?;
+            prepared.push((Prepared::new(&plan, Clock::start().now())?, own.into_iter().flatten().collect()));
         }
         if let Err(error) = self.take_in(prepared) {
             self.order(|| Order::Forget);
@@ -157,11 +158,15 @@ pub(super) fn send(workers: &Workers, order: impl Fn() -> Order) -> usize {
 }
 
 /// Sockets for those listeners that have none yet.
-pub(super) fn bind_new(sockets: &Sockets, snapshot: &Snapshot, workers: usize) -> Result<Vec<Bound>, RunError> {
+pub(super) fn bind_new(
+    sockets: &Sockets,
+    snapshot: &Snapshot,
+    workers: usize,
+    inherited: &Inherited,
+) -> Result<Vec<Bound>, RunError> {
     let new = snapshot.listeners.iter().filter(|listener| !sockets.has(&Key::of(listener)));
-    let bind = |listener: &_| Bound::new(listener, workers);
     new.map(|listener| {
-        bind(listener).map_err(|source| RunError::Bind {
+        Bound::new(listener, workers, inherited).map_err(|source| RunError::Bind {
             what: format!("listener `{}`", listener.name),
             address: listener.bind,
             source,
