@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use portcullis_tests::eventually;
@@ -232,8 +233,48 @@ fn a_signal_is_enough_where_files_are_not_watched() {
     let process = Start::new(GATEWAY, SIMPLE, &places).argument("--no-watch").start();
     process.configure(SIMPLE, &[("origin", &origin), ("value", &"two")]);
     // Longer than the files of others would be looked at: it is the absence of a change that is waited for.
-    thread::park_timeout(std::time::Duration::from_millis(1500));
+    thread::park_timeout(Duration::from_millis(1500));
     assert_eq!(process.client().get("/").get("x-revision"), Some("one"));
     process.signal("HUP");
     eventually("it is served", || process.client().get("/").get("x-revision") == Some("two"));
+}
+
+/// The time that 99 of 100 requests stay below, on one connection, while `meanwhile` goes on beside it.
+fn ninety_ninth(process: &Process, meanwhile: impl FnOnce() + Send) -> Duration {
+    let mut times = Vec::new();
+    let mut client = process.client();
+    thread::scope(|scope| {
+        let other = scope.spawn(meanwhile);
+        while !other.is_finished() || times.len() < 1000 {
+            let began = Instant::now();
+            assert_eq!(client.get("/r7").status(), 200);
+            times.push(began.elapsed());
+        }
+    });
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+#[test]
+fn a_thousand_routes_come_and_go_beside_the_requests_and_not_before_them() {
+    let origin = Origin::plain();
+    let text = |prefix: &str| {
+        let route = |n: usize| format!("  - {{ name: {prefix}{n}, match: {{ path: /r{n} }}, upstream: origin }}\n");
+        let routes: String = (0..1000).map(route).collect();
+        format!(
+            "workers: 1\naccess_log: off\nupstreams: {{ origin: {{ endpoints: [\"{origin}\"] }} }}\n\
+             plugins: {{ probe: {{guest:probe}} }}\nfilters: [{{ plugin: probe, config: \"\" }}]\nroutes:\n{routes}"
+        )
+    };
+    let process = Start::new(GATEWAY, &text("a"), &[]).argument("--no-watch").start();
+    let alone = ninety_ninth(&process, || {});
+    let beside = ninety_ninth(&process, || {
+        for number in 0..5 {
+            process.configure(&text(["b", "a"][number % 2]), &[]);
+            assert_eq!(process.reload().status(), 200);
+        }
+    });
+    println!("99 of 100 requests below {alone:?} alone, below {beside:?} while 1,000 routes are replaced five times");
+    // Generous: programs are not optimised here, and share two cores with whoever reads the configuration.
+    assert!(beside < alone + Duration::from_millis(25), "{alone:?} alone, {beside:?} beside reloads");
 }

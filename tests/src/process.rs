@@ -100,6 +100,13 @@ impl Start {
         self
     }
 
+    /// With its own pages where the text says, which then must.
+    #[must_use]
+    pub fn admin_at(mut self, admin: SocketAddr) -> Self {
+        self.admin = admin;
+        self
+    }
+
     /// Where its files are.
     #[must_use]
     pub fn folder(&self) -> &Path {

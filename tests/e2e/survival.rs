@@ -1,0 +1,130 @@
+//! What a process survives, and what it keeps to itself.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use portcullis_tests::eventually;
+use portcullis_tests::origin::Origin;
+use portcullis_tests::process::{Process, Start, free_address};
+
+const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
+
+const PLAIN: &str = r#"
+access_log: stdout
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins: { banner: {guest:banner} }
+filters: [{ plugin: banner, config: { header: x-revision, value: "{value}" } }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+
+#[test]
+fn a_process_that_was_killed_serves_again_within_two_seconds() {
+    let origin = Origin::plain();
+    let process = Start::new(GATEWAY, PLAIN, &[("origin", &origin), ("value", &"one")]).start();
+    assert_eq!(process.client().get("/").status(), 200);
+    let mut busy = process.client();
+    busy.send("GET / HTTP/1.1\r\n");
+    process.signal("KILL");
+    let began = Instant::now();
+    let again = process.start_again(GATEWAY);
+    assert_eq!(again.client().get("/").get("x-revision"), Some("one"));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn outputs_that_cannot_be_written_to_leave_it_serving() {
+    let origin = Origin::plain();
+    let full = Path::new("/dev/full");
+    let mut process = Start::new(GATEWAY, PLAIN, &[("origin", &origin), ("value", &"one")])
+        .variable("PORTCULLIS_LOG", "debug")
+        .outputs(full, full)
+        .start();
+    for _ in 0..20 {
+        assert_eq!(process.client().get("/").status(), 200);
+    }
+    eventually("the lines are counted", || process.metric("portcullis_access_log_dropped_total") >= Some(20.0));
+    process.configure(PLAIN, &[("origin", &origin), ("value", &"two")]);
+    eventually("it can still be changed", || process.client().get("/").get("x-revision") == Some("two"));
+    process.configure("nonsense", &[]);
+    assert_eq!(process.reload().status(), 422);
+    assert_eq!(process.client().get("/").status(), 200);
+    process.signal("TERM");
+    assert!(process.wait().success());
+}
+
+#[test]
+fn secrets_are_in_no_page_log_or_error() {
+    const TOKEN: &str = "token-5e2f90c1-admin";
+    const KEY: &str = "key-8d1b44aa-filter";
+    let origin = Origin::plain();
+    let admin = free_address();
+    let text = format!("admin: {{ bind: \"{admin}\", token: \"${{file:token}}\" }}\n{PLAIN}");
+    let places: [(&str, &dyn std::fmt::Display); 2] = [("origin", &origin), ("value", &"${env:FILTER_KEY}")];
+    let start = Start::new(GATEWAY, &text, &places).file("token", &format!("{TOKEN}\n"));
+    let start = start.variable("FILTER_KEY", KEY).variable("PORTCULLIS_LOG", "trace");
+    let mut process = start.admin_at(admin).start();
+    let bearer = format!("Bearer {TOKEN}");
+    let ask =
+        |process: &Process, method: &str, path: &str| process.ask_admin(method, path, &[("authorization", &bearer)]);
+    assert_eq!(process.client().get("/").get("x-revision"), Some(KEY), "the filter has its secret");
+    let mut said = String::new();
+    for path in ["/", "/config", "/metrics", "/revision", "/ready", "/nothing"] {
+        assert_eq!(process.page(path).status(), if path == "/ready" { 200 } else { 401 }, "{path}");
+        said.push_str(&ask(&process, "GET", path).text());
+    }
+    assert!(said.contains("${file:token}") && said.contains("${env:FILTER_KEY}"), "they are named: {said}");
+    for wrong in ["Bearer token-5e2f90c1-admix", "Basic dG9rZW4="] {
+        assert_eq!(process.ask_admin("POST", "/reload", &[("authorization", wrong)]).status(), 401);
+    }
+    // Where a secret stands where it does not fit, the complaint does not quote it.
+    for broken in [
+        text.replace("path: \"/*\"", "path: \"${file:token}\""),
+        text.replace("[\"{origin}\"]", "[\"${env:FILTER_KEY}\"]"),
+        text.replace("name: all", "name: \"${file:token}\"").replace("upstream: origin", "upstream: \"${file:token}\""),
+        text.replace(&format!("bind: \"{admin}\""), "bind: \"${file:token}\""),
+    ] {
+        process.configure(&broken, &places);
+        let answer = ask(&process, "POST", "/reload");
+        assert_eq!(answer.status(), 422, "{broken}");
+        said.push_str(&answer.text());
+        said.push_str(&ask(&process, "GET", "/revision").text());
+        let mut check = Command::new(GATEWAY);
+        let checked = check.arg("check").arg(process.folder().join("portcullis.yaml")).env("FILTER_KEY", KEY);
+        said.push_str(&String::from_utf8_lossy(&checked.output().unwrap().stdout));
+    }
+    process.signal("TERM");
+    assert!(process.wait().success());
+    said.push_str(&process.log());
+    said.push_str(&process.output());
+    for secret in [TOKEN, KEY] {
+        let found = said.lines().find(|line| line.contains(secret));
+        assert_eq!(found, None);
+    }
+}
+
+#[test]
+fn an_admin_address_that_others_can_reach_needs_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("portcullis.yaml");
+    fs::write(folder.path().join("token"), "a-token-of-some-length").unwrap();
+    let hashed = "sha256:".to_owned() + &"0".repeat(64);
+    for (admin, hint) in [
+        ("{ bind: \"0.0.0.0:9901\" }", "open to everyone"),
+        ("{ bind: \"[::]:9901\" }", "open to everyone"),
+        ("{ bind: \"192.0.2.1:9901\" }", "open to everyone"),
+        ("{ bind: \"0.0.0.0:9901\", token: \"a-token-of-some-length\" }", "stands in the configuration itself"),
+        ("{ bind: \"0.0.0.0:9901\", token: \"${file:nowhere}\" }", "cannot be read"),
+        ("{ bind: \"0.0.0.0:9901\", token: \"${file:token}\" }", "ok:"),
+        (&format!("{{ bind: \"0.0.0.0:9901\", token: \"{hashed}\" }}"), "ok:"),
+        ("{ bind: \"127.0.0.53:9901\" }", "ok:"),
+        ("{ bind: \"[::1]:9901\" }", "ok:"),
+    ] {
+        fs::write(&path, format!("version: 1\nlisteners: {{ a: {{ bind: \"127.0.0.1:1\" }} }}\nadmin: {admin}\n"))
+            .unwrap();
+        let output = Command::new(GATEWAY).arg("check").arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(hint), "{admin}: {said}");
+    }
+}
