@@ -236,3 +236,13 @@ routes:
     let mut client = gateway.client();
     assert!((0..10).all(|_| client.get("/").text() == "ok"));
 }
+
+#[test]
+fn the_example_in_the_documentation_is_a_configuration() {
+    let page = include_str!("../../docs/upstreams.md");
+    let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let text = format!("version: 1\nlisteners: {{ main: {{ bind: '127.0.0.1:0' }} }}\n{example}");
+    let problems =
+        portcullis::config::from_text(std::path::Path::new("upstreams.yaml"), &text).map(|(_, warnings)| warnings);
+    assert!(matches!(&problems, Ok(warnings) if warnings.is_empty()), "{problems:?}");
+}
