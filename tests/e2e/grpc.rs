@@ -246,11 +246,9 @@ fn a_storm_of_cancelled_calls_leaves_nothing_behind() {
                 let _dropped = tokio::time::timeout(patience, call.as_mut()).await;
             }
         });
-        assert_eq!(
-            client.say(Request::new(Note::text("still here"))).unwrap().get_ref().text,
-            "STILL HERE",
-            "{filters}"
-        );
+        // The service may have said goodbye to a connection with so many resets, and a call that was on it is not safe to repeat.
+        let still_here = || client.say(Request::new(Note::text("still here")));
+        eventually("the service answers", || still_here().is_ok_and(|note| note.get_ref().text == "STILL HERE"));
         eventually("all were dropped", || origin.live() == 0);
         eventually("no request is active", || gateway.metric("http_server_active_requests", &[]) == 0.0);
         assert!(origin.calls.load(Ordering::SeqCst) > calls + 100, "the storm reached the service");
