@@ -96,6 +96,7 @@ fn facts() -> Facts {
         protocol: "HTTP/1.1",
         connection_id: 5,
         request_id: HeaderValue::from_static("0b9a8c1e-5d1f-4b7e-9f63-1c2d3e4f5a6b"),
+        tls: None,
         place: Arc::new(Place {
             route: "orders".into(),
             pattern: "/v1/orders/*".into(),

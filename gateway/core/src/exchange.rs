@@ -20,6 +20,7 @@ use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
 use crate::retry;
 use crate::time::Time;
+use crate::tls::Tls;
 
 /// An exchange's name among those of its worker. One that has ended is never mistaken for its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +50,8 @@ pub struct Facts {
     pub connection_id: u64,
     /// `x-request-id`.
     pub request_id: HeaderValue,
+    /// The client's connection, if it is encrypted.
+    pub tls: Option<Arc<Tls>>,
     /// Where it was routed.
     pub place: Arc<Place>,
 }

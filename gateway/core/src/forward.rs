@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::headers::{Scheme, strip_hop_by_hop};
+use crate::tls::{FORWARDED_CERTIFICATE, Forwarded};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -31,6 +32,7 @@ pub struct Peer {
     /// The address as it is written in fields.
     text: HeaderValue,
     trust: Trust,
+    certificate: Forwarded,
 }
 
 impl Peer {
@@ -38,7 +40,18 @@ impl Peer {
     #[must_use]
     pub fn new(address: IpAddr, trust: Trust) -> Self {
         let text = HeaderValue::from_str(&address.to_string());
-        Self { address, text: text.unwrap_or_else(|_| HeaderValue::from_static("unknown")), trust }
+        Self {
+            address,
+            text: text.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            trust,
+            certificate: Forwarded::Strip,
+        }
+    }
+
+    /// With this said of its certificate.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Forwarded) -> Self {
+        Self { certificate, ..self }
     }
 }
 
@@ -63,6 +76,7 @@ pub fn prepare_request(
             Trust::Stranger => {
                 fields.remove(header::FORWARDED);
                 fields.remove(FORWARDED_HOST);
+                fields.remove(FORWARDED_CERTIFICATE);
             }
             Trust::Trusted => {
                 client = forwarded_client(fields).unwrap_or(client);
@@ -70,6 +84,13 @@ pub fn prepare_request(
                 proto = fields.get(FORWARDED_PROTO).cloned().unwrap_or(proto);
             }
         }
+        if peer.certificate == Forwarded::Strip {
+            fields.remove(FORWARDED_CERTIFICATE);
+        }
+    }
+    if let Forwarded::Set(own) | Forwarded::Append(own) = &peer.certificate {
+        let earlier = matches!(peer.certificate, Forwarded::Append(_)).then(|| earlier_elements(fields, own)).flatten();
+        fields.insert(FORWARDED_CERTIFICATE, earlier.unwrap_or_else(|| own.clone()));
     }
     fields.insert(FORWARDED_FOR, trail);
     fields.insert(FORWARDED_PROTO, proto);
@@ -84,7 +105,22 @@ pub fn prepare_request(
 
 /// Whether a field says something that only a trusted proxy may say, or that ends here.
 fn makes_claims(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "expect" | "forwarded" | "x-forwarded-host" | "x-forwarded-for" | "x-forwarded-proto")
+    matches!(
+        name.as_str(),
+        "expect"
+            | "forwarded"
+            | "x-forwarded-client-cert"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+    )
+}
+
+/// What the proxies before this one have said of the client's certificate, then our own element.
+fn earlier_elements(fields: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> {
+    let mut all: Vec<_> = fields.get_all(FORWARDED_CERTIFICATE).iter().map(HeaderValue::as_bytes).collect();
+    all.push(own.as_bytes());
+    HeaderValue::from_bytes(&all.join(&b',')).ok()
 }
 
 fn longer_trail(earlier: &HeaderValue, peer: &HeaderValue) -> Option<HeaderValue> {
@@ -138,6 +174,31 @@ mod tests {
         let (client, fields) = prepared(Trust::Trusted, &given);
         assert_eq!(client, "10.0.0.1");
         assert_eq!(fields, "x-forwarded-for=203.0.113.9, 10.0.0.1, 192.0.2.7 x-forwarded-proto=https x-request-id=a");
+    }
+
+    #[test]
+    fn a_client_certificate_is_believed_from_trusted_proxies_only_and_only_where_asked_for() {
+        let own = || HeaderValue::from_static("Hash=own");
+        for (trust, forwarded, want) in [
+            (Trust::Stranger, Forwarded::Strip, ""),
+            (Trust::Stranger, Forwarded::Keep, ""),
+            (Trust::Stranger, Forwarded::Set(own()), "Hash=own"),
+            (Trust::Stranger, Forwarded::Append(own()), "Hash=own"),
+            (Trust::Trusted, Forwarded::Strip, ""),
+            (Trust::Trusted, Forwarded::Keep, "Hash=one|Hash=two"),
+            (Trust::Trusted, Forwarded::Set(own()), "Hash=own"),
+            (Trust::Trusted, Forwarded::Append(own()), "Hash=one,Hash=two,Hash=own"),
+        ] {
+            let mut fields = HeaderMap::new();
+            for claim in ["Hash=one", "Hash=two"] {
+                fields.append(FORWARDED_CERTIFICATE, HeaderValue::from_static(claim));
+            }
+            let peer = Peer::new("192.0.2.7".parse().unwrap(), trust).with_certificate(forwarded.clone());
+            prepare_request(&mut fields, &peer, Scheme::Https, || HeaderValue::from_static("fresh"));
+            let all: Vec<_> = fields.get_all(FORWARDED_CERTIFICATE).iter().map(|v| v.to_str().unwrap()).collect();
+            assert_eq!(all.join("|"), want, "{trust:?} {forwarded:?}");
+            assert_eq!(fields["x-forwarded-proto"], "https");
+        }
     }
 
     #[test]

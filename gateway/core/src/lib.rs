@@ -28,6 +28,7 @@ pub mod retry;
 pub mod route;
 mod scan;
 pub mod time;
+pub mod tls;
 pub mod upgrade;
 pub mod upstream;
 pub mod wire;

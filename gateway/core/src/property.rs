@@ -13,6 +13,7 @@ use crate::event::Direction;
 use crate::exchange::{Exchange, Stand};
 use crate::headers::Headers;
 use crate::time::Time;
+use crate::tls::{Certificate, Tls, url_encoded_pem};
 
 type Value = Result<Vec<u8>, Status>;
 
@@ -166,10 +167,41 @@ fn grpc_status(exchange: &Exchange) -> Option<&[u8]> {
 fn connection(exchange: &Exchange, name: &[u8]) -> Value {
     match name {
         b"id" => exchange.facts().map_or(Err(Status::NotFound), |facts| int(facts.connection_id)),
-        b"mtls" => Ok(vec![0]),
-        b"requested_server_name" => Ok(Vec::new()),
+        b"mtls" => Ok(vec![u8::from(tls(exchange).is_some_and(|tls| tls.peer.is_some()))]),
+        b"requested_server_name" => {
+            Ok(tls(exchange).and_then(|tls| tls.server_name.as_deref()).unwrap_or_default().as_bytes().to_vec())
+        }
+        b"tls_version" => text(tls(exchange).map(|tls| tls.version.as_bytes())),
+        _ => certificate(exchange, name),
+    }
+}
+
+fn tls(exchange: &Exchange) -> Option<&Tls> {
+    exchange.facts()?.tls.as_deref()
+}
+
+/// What the certificates on both sides of the client's connection say. Where there are several names, the first.
+fn certificate(exchange: &Exchange, name: &[u8]) -> Value {
+    let peer = || tls(exchange).and_then(|tls| tls.peer.as_ref());
+    let own = || tls(exchange).and_then(Tls::own);
+    let subject = |certificate: Option<&Certificate>| text(certificate.map(|found| found.subject.as_bytes()));
+    let dns = |certificate: Option<&Certificate>| text(certificate.and_then(|found| first(&found.dns_names)));
+    let uri = |certificate: Option<&Certificate>| text(certificate.and_then(|found| first(&found.uris)));
+    match name {
+        b"subject_local_certificate" => subject(own()),
+        b"subject_peer_certificate" => subject(peer()),
+        b"dns_san_local_certificate" => dns(own()),
+        b"dns_san_peer_certificate" => dns(peer()),
+        b"uri_san_local_certificate" => uri(own()),
+        b"uri_san_peer_certificate" => uri(peer()),
+        b"sha256_peer_certificate_digest" => text(peer().map(|peer| peer.sha256.as_bytes())),
+        b"peer_certificate" => peer().map(|peer| url_encoded_pem(&peer.der).into_bytes()).ok_or(Status::NotFound),
         _ => Err(Status::NotFound),
     }
+}
+
+fn first(names: &[String]) -> Option<&[u8]> {
+    names.first().map(String::as_bytes)
 }
 
 fn address(address: Option<SocketAddr>, name: &[u8]) -> Value {

@@ -65,6 +65,8 @@ failures! {
     NotImplemented = 501 "not_implemented" "This kind of request is not served here",
     /// A version of HTTP that is not spoken here.
     VersionNotSupported = 505 "version_not_supported" "This version of HTTP is not served here",
+    /// The request is for a host that its connection is not for.
+    Misdirected = 421 "misdirected_request" "This connection is not for the host that was asked for",
     /// A filter paused the request and its body outgrew the buffer.
     RequestTooLarge = 413 "request_too_large" "The request body is too large to be checked",
     /// A filter paused the response and its body outgrew the buffer.
@@ -89,6 +91,8 @@ failures! {
     UpstreamProtocol = 502 "upstream_protocol" "The upstream's answer is malformed",
     /// The upstream has as many requests as it may have.
     UpstreamOverloaded = 503 "upstream_overloaded" "The upstream is busy",
+    /// The upstream did not prove who it is, or would not have us.
+    UpstreamTls = 502 "upstream_tls" "A secure connection to the upstream could not be made",
     /// A filter changed a body after its length had been sent.
     LengthMismatch = 502 "length_mismatch" "A policy on this route broke the message",
     /// Nothing moved for too long.
@@ -116,6 +120,7 @@ impl Failure {
             Self::NoRoute
             | Self::UpgradeRefused
             | Self::UpgradeFailed
+            | Self::Misdirected
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed
@@ -129,6 +134,7 @@ impl Failure {
             | Self::RequestTimeout
             | Self::UpstreamTimeout
             | Self::UpstreamReset
+            | Self::UpstreamTls
             | Self::LengthMismatch
             | Self::Idle
             | Self::ClientGone => false,
@@ -148,6 +154,7 @@ impl Failure {
             | Self::UpstreamTryTimeout
             | Self::UpstreamReset
             | Self::UpstreamProtocol
+            | Self::UpstreamTls
             | Self::UpstreamOverloaded => true,
             Self::BadRequest
             | Self::BadFraming
@@ -158,6 +165,7 @@ impl Failure {
             | Self::HeadTooLarge
             | Self::NotImplemented
             | Self::VersionNotSupported
+            | Self::Misdirected
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed

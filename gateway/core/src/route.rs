@@ -34,9 +34,10 @@ pub use conditions::Conditions;
 pub use host::{HostPattern, HostPatternError};
 pub use path::{PathPattern, PathPatternError};
 
+pub(crate) use host::HostName;
 use std::cell::LazyCell;
 
-use host::{HostName, HostTable};
+use host::HostTable;
 use http::{HeaderMap, Method};
 use tree::Node;
 

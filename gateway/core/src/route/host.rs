@@ -119,13 +119,13 @@ fn bracketed(text: &str) -> Option<Ipv6Addr> {
 ///
 /// Only the last bytes of an over-long one are kept. They are more than any pattern has, so it equals none of them, and
 /// yet is found below its wildcard.
-pub(super) struct HostName {
+pub(crate) struct HostName {
     bytes: [u8; MAX_NAME + 2],
     len: usize,
 }
 
 impl HostName {
-    pub(super) fn read(authority: &str) -> Self {
+    pub(crate) fn read(authority: &str) -> Self {
         let host = without_port(authority);
         let mut name = Self { bytes: [0; MAX_NAME + 2], len: 0 };
         match bracketed(host) {
@@ -145,7 +145,7 @@ impl HostName {
         self.len += tail.len();
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.split_at(self.len).0
     }
 }

@@ -290,6 +290,7 @@ pub(crate) fn facts() -> Facts {
         protocol: "HTTP/1.1",
         connection_id: 7,
         request_id: HeaderValue::from_static("id-1"),
+        tls: None,
         place: Arc::new(Place {
             route: "orders".into(),
             pattern: "/orders/{id}".into(),

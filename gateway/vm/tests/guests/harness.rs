@@ -157,6 +157,7 @@ impl Worker {
             protocol: "HTTP/1.1",
             connection_id: 5,
             request_id: HeaderValue::from_static("id"),
+            tls: None,
             place: Arc::new(Place {
                 route: "route".into(),
                 pattern: "/*".into(),
