@@ -37,7 +37,7 @@ async fn call(worker: &Worker, callout: Callout) -> CalloutResponse {
     let body = RequestBody::Whole(Some(body), trailers);
     match worker.upstreams.send(upstream, (headers, body), None, &Tries::default(), &worker.clock).await {
         Ok(answer) => collect(worker, answer).await.unwrap_or_default(),
-        Err(SendError::Connect | SendError::ConnectTimeout) => synthetic(
+        Err(SendError::Connect | SendError::ConnectTimeout | SendError::Tls) => synthetic(
             StatusCode::SERVICE_UNAVAILABLE,
             "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
         ),

@@ -25,9 +25,11 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use self::file::File;
+pub(crate) use self::file::{ClientAuthMode, ForwardedCertificate, TlsVersion};
 use self::gather::Gathered;
 pub use self::inputs::{Inputs, Stamp};
 pub use self::schema::schema;
+pub(crate) use self::secrets::reason;
 use self::snapshot::Snapshot;
 use crate::diagnostic::{self, Diagnostic, Severity};
 

@@ -24,6 +24,7 @@ mod sockets;
 pub mod supervisor;
 mod systemd;
 pub mod telemetry;
+mod tls;
 mod tunnel;
 mod upstream;
 mod websocket;

@@ -1,7 +1,8 @@
 //! Accepting connections, and speaking HTTP/1.1 or HTTP/2 on them.
 //!
-//! Each worker has its own socket for every listener, and the kernel spreads connections over them. What a client sends is looked
-//! at before it is parsed: see [`strict`].
+//! Each worker has its own socket for every listener, and the kernel spreads connections over them. A connection is accepted, its
+//! encryption agreed on where there is any (see [`crate::tls::server`]), and what the client sends is looked at before it is parsed
+//! (see [`strict`]).
 
 mod strict;
 
@@ -22,16 +23,21 @@ use hyper_util::server::conn::auto;
 use ipnet::IpNet;
 use portcullis_core::admission::Rules;
 use portcullis_core::forward::{Peer, Trust};
+use portcullis_core::headers::Scheme;
 use portcullis_core::limits;
+use portcullis_core::tls::{self, Forwarded, Tls};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use self::strict::{Answers, Strict};
+use crate::config::ForwardedCertificate;
 use crate::config::snapshot::Listener;
 use crate::serve::serve;
 use crate::sockets::Key;
 use crate::telemetry::OpenConnection;
+use crate::tls::server::{Accepted, Server};
 use crate::upstream::LocalExecutor;
 use crate::worker::Worker;
 
@@ -56,6 +62,8 @@ pub(crate) struct Connection {
     pub(crate) address: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) peer: Peer,
+    /// What is known of its encryption; nothing when it has none.
+    pub(crate) tls: Option<Arc<Tls>>,
     open: Rc<Open>,
     is_http2: Cell<bool>,
     pub(crate) rules: Rules,
@@ -64,6 +72,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
     /// Notes a request's version; whether the connection ends with its response.
     pub(crate) fn ends_with(&self, version: Version) -> bool {
         if version == Version::HTTP_2 {
@@ -72,6 +84,15 @@ impl Connection {
         }
         self.open.lasts.get() != Lasts::On
     }
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy)]
+enum Speaks {
+    /// HTTP/2 when it begins with that preface, else HTTP/1.1.
+    Either,
+    Http1,
+    Http2,
 }
 
 /// One of a worker's listeners: a socket that is accepted on, under settings that a revision of the configuration may change.
@@ -213,9 +234,9 @@ pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<L
         let open = listening.open.borrow().clone();
         let peer = Peer::new(address.ip(), trust(&open.settings.trusted_proxies, address.ip()));
         let (rules, answers) = (open.settings.rules, Arc::default());
-        let (of, is_http2, counted) = (open.clone(), Cell::new(false), OnceCell::new());
-        let connection = Connection { id: next_id, address, local, peer, rules, answers, open: of, is_http2, counted };
-        let connection = Rc::new(connection);
+        let (of, is_http2, counted, tls) = (open.clone(), Cell::new(false), OnceCell::new(), None);
+        let connection =
+            Connection { id: next_id, address, local, peer, tls, rules, answers, open: of, is_http2, counted };
         spawn_local(serve_connection(worker.clone(), open, stream, connection));
     };
     while !listening.closing.get() {
@@ -242,14 +263,57 @@ pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<L
     }
 }
 
-async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream, connection: Rc<Connection>) {
+/// A connection from its first byte to its last.
+async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream, mut connection: Connection) {
     // Small answers must not wait for the client's acknowledgement of the ones before.
     let _best_effort = stream.set_nodelay(true);
-    let (id, peer) = (connection.id, connection.address);
-    let stream = Strict::new(stream, connection.answers.clone());
-    let member = Member::join(open.clone(), id).await;
+    let member = Member::join(open.clone(), connection.id).await;
     let _set_once = connection.counted.set((member, worker.telemetry.connection()));
-    let builder = builder(worker.revision().table.has_tunnels());
+    let settings = &open.settings;
+    match &settings.tls {
+        None => {
+            connection.peer = connection.peer.with_certificate(forwarded(settings, None));
+            speak(worker, &open, stream, connection, Speaks::Either).await;
+        }
+        Some(server) => {
+            // Boxed, since it is large and over soon, and every connection would carry its state.
+            let accepted = Box::pin(encrypt(&worker, &open, server, stream, connection.address)).await;
+            let Some(Accepted { stream, tls, speaks_h2, .. }) = accepted else { return };
+            connection.peer = connection.peer.with_certificate(forwarded(settings, Some(&tls)));
+            connection.tls = Some(tls);
+            let speaks = if speaks_h2 { Speaks::Http2 } else { Speaks::Http1 };
+            // Boxed too: connections in the clear must not pay for the size of this.
+            Box::pin(speak(worker, &open, stream, connection, speaks)).await;
+        }
+    }
+}
+
+/// The handshake; nothing when it fails, or the gateway stops first.
+async fn encrypt(
+    worker: &Worker,
+    open: &Open,
+    server: &Server,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<Accepted<TcpStream>> {
+    let mut handshake = pin!(server.accept(stream));
+    let ended = poll_fn(|cx| match open.lasts.get() {
+        Lasts::On | Lasts::ForOneMore => handshake.as_mut().poll(cx).map(Some),
+        Lasts::ForThis => Poll::Ready(None),
+    });
+    let ended = ended.await?;
+    worker.telemetry.handshake(&ended);
+    ended.inspect_err(|error| tracing::debug!(%peer, %error, "TLS handshake failed")).ok()
+}
+
+/// Serves the requests of a connection.
+async fn speak<S>(worker: Rc<Worker>, open: &Open, stream: S, connection: Connection, speaks: Speaks)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (peer, connection) = (connection.address, Rc::new(connection));
+    let stream = Strict::new(stream, connection.answers.clone());
+    let builder = builder(speaks, worker.revision().table.has_tunnels());
     let asked = connection.clone();
     let service = service_fn(move |request| serve(worker.clone(), asked.clone(), request));
     let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
@@ -271,7 +335,21 @@ async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream,
     }
 }
 
-fn builder(has_tunnels: bool) -> auto::Builder<LocalExecutor> {
+/// What upstreams are told of the client's certificate.
+fn forwarded(settings: &Listener, tls: Option<&Tls>) -> Forwarded {
+    let element = || {
+        let tls = tls?;
+        tls::element(tls.peer.as_ref()?, tls.own(), settings.forwarded_pem)
+    };
+    match settings.forwarded_certificate {
+        ForwardedCertificate::Strip => Forwarded::Strip,
+        ForwardedCertificate::Keep => Forwarded::Keep,
+        ForwardedCertificate::Set => element().map_or(Forwarded::Strip, Forwarded::Set),
+        ForwardedCertificate::Append => element().map_or(Forwarded::Keep, Forwarded::Append),
+    }
+}
+
+fn builder(speaks: Speaks, has_tunnels: bool) -> auto::Builder<LocalExecutor> {
     let mut builder = auto::Builder::new(LocalExecutor);
     // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
     builder.http1().half_close(false).keep_alive(true);
@@ -281,7 +359,11 @@ fn builder(has_tunnels: bool) -> auto::Builder<LocalExecutor> {
         // Told of it, browsers open WebSockets over HTTP/2; otherwise over a connection of their own (RFC 8441 §3).
         builder.http2().enable_connect_protocol();
     }
-    builder
+    match speaks {
+        Speaks::Either => builder,
+        Speaks::Http1 => builder.http1_only(),
+        Speaks::Http2 => builder.http2_only(),
+    }
 }
 
 fn trust(trusted: &[IpNet], peer: IpAddr) -> Trust {

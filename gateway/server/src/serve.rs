@@ -21,7 +21,7 @@ use portcullis_core::context::UpstreamId;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Facts, Place, Wants};
 use portcullis_core::forward;
-use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
+use portcullis_core::headers::{Headers, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
 use portcullis_core::upgrade::Offer;
 
@@ -160,8 +160,11 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
     let (mut head, body) = request.into_parts();
     let end = End::from_bool(body.is_end_stream());
     let offer = offer(&mut head, end);
-    let Admission { host, user_agent, path, refused } = admission::admit(&mut head, connection.rules);
-    let scheme = Scheme::Http;
+    let Admission { host, user_agent, path, mut refused } = admission::admit(&mut head, connection.rules);
+    if refused.is_none() && is_misdirected(connection, host.as_ref()) {
+        refused = Some(Failure::Misdirected);
+    }
+    let scheme = connection.scheme();
     let fresh_id = || request_id::fresh(&worker.clock);
     let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, fresh_id);
     if let Some(offer) = &offer {
@@ -186,6 +189,7 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
         protocol: protocol(head.version),
         connection_id: connection.id,
         request_id,
+        tls: connection.tls.clone(),
         place: spot.place.clone(),
     };
     let place = spot.place.clone();
@@ -207,6 +211,12 @@ fn offer(head: &mut http::request::Parts, end: End) -> Option<Offer> {
     let offer = Offer::in_connect(protocol.as_str());
     head.method = Method::GET;
     Some(offer)
+}
+
+/// Whether the host that is asked for is not one the connection is for. A request of HTTP/1.0 may name none.
+fn is_misdirected(connection: &Connection, host: Option<&HeaderValue>) -> bool {
+    let (Some(tls), Some(host)) = (&connection.tls, host) else { return false };
+    !host.to_str().is_ok_and(|host| tls.may_ask_for(host))
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -114,7 +114,7 @@ impl Handle {
     /// # Errors
     /// When a module cannot be loaded, a guest not started, or an address not bound; nothing has changed then.
     pub fn apply(&self, snapshot: Snapshot) -> Result<Applied, RunError> {
-        let applied = self.control().apply(Arc::new(snapshot));
+        let applied = self.control().apply(snapshot);
         if let Err(error) = &applied {
             self.refused(&error.to_string());
         }
@@ -243,7 +243,7 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
     let listeners = names.zip(bound.iter().map(|bound| bound.address)).collect();
     sockets.add(bound);
     let orders = Workers::default();
-    let control = Control::new(plan, orders.clone(), sockets.clone(), telemetry.clone());
+    let control = Control::new(plan, orders.clone(), sockets.clone(), telemetry.clone())?;
     let shown = control.shown.subscribe();
     let handle = Handle {
         phase: watch::Sender::new(Phase::Starting),

@@ -12,6 +12,7 @@ mod filters;
 mod log_writer;
 mod metrics;
 mod series;
+mod tls_files;
 mod upstreams;
 
 use std::cell::RefCell;
@@ -33,6 +34,9 @@ use filters::Past;
 use log_writer::LogWriter;
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
 pub(crate) use upstreams::UpstreamCounts;
+
+use crate::tls::files::Shown;
+use crate::tls::server::{Accepted, HandshakeError};
 
 /// The environment variable that says what is logged, in `tracing`'s filter syntax.
 const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
@@ -108,6 +112,7 @@ struct Told {
     upstreams: Vec<Arc<UpstreamCounts>>,
     revision: Option<Revision>,
     refusals: u64,
+    tls_files: Vec<Arc<Shown>>,
 }
 
 /// What is told of the configuration.
@@ -177,6 +182,11 @@ impl Telemetry {
         }
     }
 
+    /// The TLS files that are now in use.
+    pub(crate) fn show_tls_files(&self, files: Vec<Arc<Shown>>) {
+        self.told().tls_files = files;
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,13 +196,18 @@ impl Telemetry {
     pub fn render(&self) -> String {
         let mut text = Exposition::default();
         self.metrics.render(&mut text);
-        let (vms, past, upstreams, revision, refusals) = {
+        let (vms, past, upstreams, tls_files) = {
             let mut told = self.told();
             told.forget_vms();
-            (told.vms.clone(), told.past.clone(), told.upstreams.clone(), told.revision.clone(), told.refusals)
+            (told.vms.clone(), told.past.clone(), told.upstreams.clone(), told.tls_files.clone())
+        };
+        let (revision, refusals) = {
+            let told = self.told();
+            (told.revision.clone(), told.refusals)
         };
         filters::render(&mut text, &vms, past);
         upstreams::render(&mut text, &upstreams);
+        tls_files::render(&mut text, &tls_files);
         text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         text.sample("portcullis_access_log_dropped_total", &[], dropped);
@@ -271,6 +286,17 @@ impl WorkerTelemetry {
         cells.connections.add(1);
         cells.open_connections.add(1);
         OpenConnection { cells, _of_this_thread: PhantomData }
+    }
+
+    /// Counts a handshake with a client.
+    pub(crate) fn handshake<S>(&self, ended: &Result<Accepted<S>, HandshakeError>) {
+        let cells = &self.metrics.cells;
+        let count = match ended {
+            Ok(accepted) if accepted.resumed => &cells.resumed_handshakes,
+            Ok(_) => &cells.handshakes,
+            Err(_) => &cells.failed_handshakes,
+        };
+        count.add(1);
     }
 
     /// Hands over log lines that were not many enough yet. For the worker's timer, a few times a second.

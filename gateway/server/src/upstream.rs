@@ -19,11 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_core::context::UpstreamId;
-use portcullis_core::headers::{Headers, StartLine};
+use portcullis_core::headers::{Headers, Scheme, StartLine};
 use portcullis_core::health::Checks;
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::{Budget, Policy};
@@ -42,13 +43,15 @@ use self::resolve::Names;
 use self::tries::Course;
 pub(crate) use self::tries::Tries;
 use crate::clock::Clock;
-use crate::config::snapshot::{self, Endpoint, Protocol, UpstreamLimits};
+use crate::config::snapshot::{self, Endpoint, UpstreamLimits};
 use crate::message::RequestBody;
 use crate::telemetry::{UpstreamCounts, UpstreamTelemetry};
 
 /// A connection that has not been used for so long may have been closed at the other end without our knowing. Sooner, it would
 /// have to be closed just then, and keeping a copy of every request for that case costs more than it saves.
 const MAY_BE_STALE: Duration = Duration::from_millis(50);
+/// How long nothing more is said of failing handshakes with an upstream once it has been said why.
+const TLS_QUIET: Duration = Duration::from_secs(10);
 
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,9 @@ pub(crate) enum SendError {
     /// The last try took too long.
     #[error("the endpoint did not answer within the time of one try")]
     TryTimeout,
+    /// The endpoint did not prove who it is, or would not have us.
+    #[error("no secure connection could be made")]
+    Tls,
     /// The endpoint broke off.
     #[error("the endpoint broke off before it had answered")]
     Reset,
@@ -85,6 +91,7 @@ impl From<SendError> for Failure {
             SendError::Connect => Self::UpstreamConnect,
             SendError::ConnectTimeout => Self::UpstreamConnectTimeout,
             SendError::TryTimeout => Self::UpstreamTryTimeout,
+            SendError::Tls => Self::UpstreamTls,
             SendError::Reset => Self::UpstreamReset,
             SendError::Protocol => Self::UpstreamProtocol,
             SendError::Overloaded => Self::UpstreamOverloaded,
@@ -146,6 +153,7 @@ struct Upstream {
     /// A connection was put back or closed.
     room: Notify,
     counts: Arc<UpstreamCounts>,
+    told_of_tls: Cell<Option<Time>>,
 }
 
 impl Upstream {
@@ -166,6 +174,7 @@ impl Upstream {
             pending: Cell::default(),
             room: Notify::new(),
             counts,
+            told_of_tls: Cell::default(),
             spec,
         };
         upstream.set_addresses();
@@ -226,6 +235,16 @@ impl Upstream {
     fn failed(&self, endpoint: EndpointIndex, clock: &Clock) {
         if self.balancer.borrow_mut().failed(endpoint, clock.now()) {
             self.counts.ejected();
+        }
+    }
+
+    /// Tells the operator why there is no secure connection; not for every request.
+    fn tell_of_tls(&self, endpoint: &dyn std::fmt::Display, error: &dyn std::fmt::Display, clock: &Clock) {
+        let now = clock.now();
+        let quiet = self.told_of_tls.get().is_some_and(|told| now.saturating_since(told) < TLS_QUIET);
+        if !quiet {
+            self.told_of_tls.set(Some(now));
+            tracing::warn!(upstream = %self.spec.name, %endpoint, %error, "no secure connection to the upstream");
         }
     }
 
@@ -311,7 +330,8 @@ impl Upstreams {
     ) -> Result<Answer, SendError> {
         let upstream = &self.get(id).ok_or(SendError::Connect)?;
         let policy = policy.unwrap_or(&upstream.spec.retry);
-        let request = request(headers, body, upstream.spec.protocol)?;
+        let (request, scheme) = request(headers, body)?;
+        tries.is_for(scheme);
         let active = Active::begin(upstream)?;
         let mut answer = match upstream.attempt(request, policy, &Course::default(), tries, clock).await {
             Ok(answer) => answer,
@@ -336,42 +356,70 @@ impl Upstreams {
     }
 }
 
-/// The request as the wire library wants it: origin form with `Host` for HTTP/1.1, absolute form without for HTTP/2.
-fn request(headers: Headers, body: RequestBody, protocol: Protocol) -> Result<Request<RequestBody>, SendError> {
-    let (start, mut fields) = headers.into_parts();
+/// The request without what only one version of HTTP has: a path, and `Host`. Its scheme is beside it.
+fn request(headers: Headers, body: RequestBody) -> Result<(Request<RequestBody>, Scheme), SendError> {
+    let (start, fields) = headers.into_parts();
     let StartLine::Request { method, scheme, path: Some(path) } = start else { return Err(SendError::BadRequest) };
     if method == Method::CONNECT {
         // Only what was admitted as an upgrade opens a tunnel; a guest that writes this method does not.
         return Err(SendError::BadRequest);
     }
-    // For these the library would leave a body of unknown length out, unless it is told to send it.
-    let chunked =
-        matches!(method, Method::GET | Method::HEAD) && !body.is_end_stream() && body.size_hint().exact().is_none();
     let mut request = Request::new(body);
     *request.method_mut() = method;
-    match protocol {
-        Protocol::Http1 => {
-            if !fields.contains_key(header::HOST) {
-                // HTTP/1.1 has one, be it empty (RFC 9112 §3.2): HTTP/1.0 clients and filters may have left none.
-                fields.insert(header::HOST, HeaderValue::from_static(""));
-            }
-            if chunked && !fields.contains_key(header::CONTENT_LENGTH) {
-                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            *request.uri_mut() = path.into();
-        }
-        Protocol::Http2 => {
-            if let Some(protocol) = upgrade::take_protocol(&mut fields) {
-                *request.method_mut() = http::Method::CONNECT;
+    *request.uri_mut() = path.into();
+    *request.headers_mut() = fields;
+    Ok((request, scheme))
+}
+
+/// Puts a request into the form its connection wants: origin form with `Host`, or, for HTTP/2, absolute form without.
+///
+/// One that comes back unsent may go over another kind of connection the next time.
+fn shape(request: &mut Request<RequestBody>, scheme: Scheme, connection: &Connection) -> Result<(), SendError> {
+    let shaped_for_h2 = request.version() == Version::HTTP_2;
+    match (connection.speaks_h2(), shaped_for_h2) {
+        (true, true) => {}
+        (true, false) => {
+            let host = request.headers_mut().remove(header::HOST).ok_or(SendError::BadRequest)?;
+            request.headers_mut().remove(header::TRANSFER_ENCODING);
+            if let Some(protocol) = upgrade::take_protocol(request.headers_mut()) {
+                *request.method_mut() = Method::CONNECT;
                 let protocol = protocol.to_str().map_err(|_| SendError::BadRequest)?;
                 request.extensions_mut().insert(hyper::ext::Protocol::from(protocol));
             }
-            let host = fields.remove(header::HOST).ok_or(SendError::BadRequest)?;
-            let uri = http::Uri::builder().scheme(scheme.as_str()).authority(host.as_bytes()).path_and_query(path);
-            *request.uri_mut() = uri.build().map_err(|_| SendError::BadRequest)?;
-            *request.version_mut() = http::Version::HTTP_2;
+            let mut uri = std::mem::take(request.uri_mut()).into_parts();
+            uri.scheme = Some(scheme.as_str().parse().map_err(|_| SendError::BadRequest)?);
+            uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| SendError::BadRequest)?);
+            *request.uri_mut() = Uri::from_parts(uri).map_err(|_| SendError::BadRequest)?;
+            *request.version_mut() = Version::HTTP_2;
         }
+        // What asked for a tunnel over HTTP/2 has lost what it would ask with over HTTP/1.1.
+        (false, true) if request.method() == Method::CONNECT => return Err(SendError::NoTunnel),
+        (false, true) => {
+            let uri = std::mem::take(request.uri_mut()).into_parts();
+            let host = uri.authority.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+            request.headers_mut().insert(header::HOST, host.ok_or(SendError::BadRequest)?);
+            *request.uri_mut() = uri.path_and_query.ok_or(SendError::BadRequest)?.into();
+            *request.version_mut() = Version::HTTP_11;
+            frame(request);
+        }
+        (false, false) => frame(request),
     }
-    *request.headers_mut() = fields;
-    Ok(request)
+    Ok(())
+}
+
+/// What HTTP/1.1 needs and the library would leave out.
+fn frame(request: &mut Request<RequestBody>) {
+    // For these it would leave a body of unknown length out, unless it is told to send it.
+    let body = request.body();
+    let chunked = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !body.is_end_stream()
+        && body.size_hint().exact().is_none();
+    let fields = request.headers_mut();
+    if !fields.contains_key(header::HOST) {
+        // HTTP/1.1 has one, be it empty (RFC 9112 §3.2): HTTP/1.0 clients and filters may have left none.
+        fields.insert(header::HOST, HeaderValue::from_static(""));
+    }
+    if chunked && !fields.contains_key(header::CONTENT_LENGTH) {
+        fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }

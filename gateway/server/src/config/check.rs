@@ -9,6 +9,7 @@ mod definitions;
 mod filters;
 mod modules;
 mod routes;
+mod tls;
 mod upstreams;
 
 use std::collections::{BTreeMap, HashMap};
@@ -125,6 +126,7 @@ struct Check<'t> {
     interned: HashMap<Filter, FilterIndex>,
     routes: Vec<Route>,
     modules: Modules,
+    roots: tls::MachineRoots,
 }
 
 /// The hosts of one tenant, with their places.
@@ -141,6 +143,7 @@ impl<'t> Check<'t> {
             interned: HashMap::new(),
             routes: Vec::new(),
             modules: Modules::default(),
+            roots: tls::MachineRoots::default(),
         }
     }
 
@@ -157,7 +160,17 @@ impl<'t> Check<'t> {
             self.take(&mut taken, bind, format!("listener `{}`", key.name), place);
             let trusted_proxies = listener.trusted_proxies.iter().map(|network| network.0).collect();
             let rules = rules(listener);
-            listeners.push(Arc::new(Listener { name: key.name.as_str().into(), bind, trusted_proxies, rules }));
+            let tls = self.listener_tls(listener, key, node);
+            self.forwarded_certificate(listener, node);
+            listeners.push(Arc::new(Listener {
+                name: key.name.as_str().into(),
+                bind,
+                trusted_proxies,
+                rules,
+                tls,
+                forwarded_certificate: listener.forward_client_certificate.mode,
+                forwarded_pem: listener.forward_client_certificate.pem,
+            }));
         }
         let admin = self.admin(tree, file);
         let place = tree.get("admin").and_then(|node| node.get("bind"));

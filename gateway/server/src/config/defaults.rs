@@ -6,6 +6,8 @@ use std::time::Duration;
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// For a response to begin. Envoy's default for a route.
 pub(crate) const RESPONSE: Duration = Duration::from_secs(15);
+/// For a client's TLS handshake: some seconds more than the slowest honest one takes.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For an unused connection to be kept. nginx's default.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
 /// For an upgraded connection to be silent. Envoy's stream idle timeout; WebSocket libraries that ping do so every minute or sooner.

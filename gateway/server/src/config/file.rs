@@ -5,6 +5,7 @@
 //! **Invariant:** every type has a default, so that a file with problems can still be typed and all its problems found;
 //! what must be written is listed in the schema's `required` instead.
 
+mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::defaults;
 use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
 
+pub(crate) use self::tls::{
+    ClientAuth, ClientAuthMode, ForwardClientCertificate, ForwardedCertificate, ListenerTls, TlsVersion,
+};
 pub use self::upstream::Protocol;
 pub(crate) use self::upstream::{Balance, Ejection, Health, Retries, RetryOn, RouteTimeouts, Timeouts, Upstream};
 
@@ -90,10 +94,10 @@ pub(crate) struct Drain {
     pub(crate) deadline: Text<Duration>,
 }
 
-/// An address that requests are accepted on: HTTP/1.1, and HTTP/2 with prior knowledge.
+/// An address that requests are accepted on: HTTP/1.1, and HTTP/2 with prior knowledge or, with `tls`, by ALPN.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["bind"], "x-later" = ["tls"]))]
+#[schemars(extend("required" = ["bind"]))]
 pub(crate) struct Listener {
     /// The address and port to listen on.
     pub(crate) bind: Text<SocketAddr>,
@@ -103,6 +107,11 @@ pub(crate) struct Listener {
     pub(crate) underscores_in_headers: Underscores,
     /// What becomes of `%2F`, `%5C` and `\` in a path.
     pub(crate) encoded_slashes: EncodedSlashes,
+    /// How connections are encrypted. Absent: not at all.
+    #[schemars(extend("x-explicit" = true))]
+    pub(crate) tls: Option<ListenerTls>,
+    /// What upstreams are told of the client's certificate, in `x-forwarded-client-cert`.
+    pub(crate) forward_client_certificate: ForwardClientCertificate,
 }
 
 /// What becomes of header fields with an underscore in their name.
@@ -291,6 +300,8 @@ impl Default for Listener {
             trusted_proxies: Vec::new(),
             underscores_in_headers: Underscores::default(),
             encoded_slashes: EncodedSlashes::default(),
+            tls: None,
+            forward_client_certificate: ForwardClientCertificate::default(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The JSON Schema of a configuration: what `portcullis schema` prints, and what `shape` checks files against.
 //!
 //! It is schemars' schema of `file::File`, made simpler where that says things that a YAML configuration has no use for.
-//! Two keywords are ours: `x-format` names a row of `written::FORMATS`, `x-later` lists keys that a later release will have.
+//! Two keywords are ours: `x-format` names a row of `written::FORMATS`, `x-explicit` marks a key that
+//! must not be left without a value, since leaving it out means something else.
 
 use serde_json::Value;
 

@@ -26,7 +26,7 @@ pub(crate) const KEYWORDS: &[&str] = &[
     "required",
     "title",
     "type",
-    "x-later",
+    "x-explicit",
 ];
 
 /// Checks a whole file and returns the part of it that fits.
@@ -159,15 +159,6 @@ impl<'s> Shape<'s> {
     }
 
     fn unknown(&mut self, key: &Key, schema: &'s Json, here: &Here) {
-        let later = schema.get("x-later").and_then(Json::as_array).into_iter().flatten();
-        if later.filter_map(Json::as_str).any(|name| name == key.name) {
-            self.push(
-                Diagnostic::error(format!("`{}` is not supported yet{}", key.name, here.inside()))
-                    .at(&key.span, "a later release will read this")
-                    .help("remove it for now"),
-            );
-            return;
-        }
         let known = schema.get("properties").and_then(Json::as_object);
         let known: Vec<&str> = known.into_iter().flat_map(|known| known.keys()).map(String::as_str).collect();
         self.push(
@@ -286,7 +277,8 @@ impl<'s> Shape<'s> {
 
 /// Whether leaving the value of this key empty means the same as leaving it out.
 fn is_optional(schema: &Json, name: &str) -> bool {
-    let known = schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
+    let property = schema.get("properties").and_then(|properties| properties.get(name));
+    let known = property.is_some_and(|property| property.get("x-explicit").is_none());
     let required = schema.get("required").and_then(Json::as_array);
     known && !required.is_some_and(|required| required.iter().any(|key| key == name))
 }

@@ -23,6 +23,9 @@ use sha2::{Digest as _, Sha256};
 
 pub use super::file::{AccessLog, Protocol};
 pub use super::written::{Endpoint, Module, Rate, Token};
+use crate::config::ForwardedCertificate;
+use crate::tls::client::Client;
+use crate::tls::server::Server;
 
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -88,6 +91,12 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// What it lets in where there is a choice.
     pub rules: Rules,
+    /// How its connections are encrypted. What it reads from files changes with them.
+    pub(crate) tls: Option<Arc<Server>>,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub(crate) forwarded_certificate: ForwardedCertificate,
+    /// Whether it holds the whole certificate.
+    pub(crate) forwarded_pem: bool,
 }
 
 /// Where the gateway's own pages are served.
@@ -135,6 +144,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// How often names of endpoints are looked up.
     pub resolve: Duration,
+    /// How connections to them are encrypted. What it reads from files changes with them.
+    pub(crate) tls: Option<Arc<Client>>,
 }
 
 /// How much is asked of an upstream at the same time.
@@ -165,7 +176,7 @@ impl Upstream {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let Self { name, tenant: _, owner: _, endpoints, balance, protocol, timeouts, .. } = self;
-        let Self { retry, limits, ejection, health, resolve, .. } = self;
+        let Self { retry, limits, ejection, health, resolve, tls, .. } = self;
         *name == other.name
             && *endpoints == other.endpoints
             && *balance == other.balance
@@ -176,6 +187,7 @@ impl Upstream {
             && *ejection == other.ejection
             && *health == other.health
             && *resolve == other.resolve
+            && *tls == other.tls
     }
 }
 
@@ -348,6 +360,23 @@ impl Snapshot {
             ("admin.bind", self.admin.map(|admin| admin.bind) != other.admin.map(|admin| admin.bind)),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Goes on with the TLS of an earlier snapshot wherever it is meant to be the same: with its sessions, and with the last good
+    /// files.
+    pub(crate) fn keep_tls_of(&mut self, earlier: &Self) {
+        for listener in &mut self.listeners {
+            let mut before = earlier.listeners.iter().filter_map(|before| before.tls.as_ref());
+            if let Some(same) = before.find(|before| listener.tls.as_ref() == Some(before)) {
+                Arc::make_mut(listener).tls = Some(same.clone());
+            }
+        }
+        for upstream in &mut self.upstreams {
+            let mut before = earlier.upstreams.iter().filter_map(|before| before.tls.as_ref());
+            if let Some(same) = before.find(|before| upstream.tls.as_ref() == Some(before)) {
+                upstream.tls = Some(same.clone());
+            }
+        }
     }
 
     /// The configuration as it was written, all files merged, secrets by reference only.

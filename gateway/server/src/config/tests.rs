@@ -4,6 +4,7 @@ mod files;
 mod names;
 mod reading;
 mod structure;
+mod tls;
 mod upgrades;
 
 use std::fs;

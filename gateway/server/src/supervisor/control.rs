@@ -5,6 +5,7 @@
 //! between two requests. **Invariant:** until all of them have said so, nothing that is served has changed.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,7 @@ use crate::plan::Plan;
 use crate::revision::Prepared;
 use crate::sockets::{Bound, Key, Sockets};
 use crate::telemetry::Telemetry;
+use crate::tls::{self, watch::Watch};
 
 /// How long a worker may take to take a revision in. All that takes time has been done before.
 const TAKE_IN: Duration = Duration::from_secs(10);
@@ -36,6 +38,7 @@ pub(super) struct Control {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) shown: watch::Sender<Shown>,
     sockets: Sockets,
+    _tls_files: Watch,
 }
 
 /// What the gateway tells of its configuration.
@@ -88,13 +91,23 @@ impl fmt::Debug for Control {
 
 impl Control {
     /// What the first revision begins with; the workers are still to come.
-    pub(super) fn new(plan: Arc<Plan>, workers: Workers, sockets: Sockets, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        workers: Workers,
+        sockets: Sockets,
+        telemetry: Arc<Telemetry>,
+    ) -> io::Result<Self> {
         let shown = Shown::new(1, plan.snapshot());
         telemetry.set_revision(shown.revision, &shown.digest);
-        Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets }
+        telemetry.show_tls_files(tls::watch::shown(plan.snapshot()));
+        let _tls_files = Watch::start(plan.snapshot())?;
+        Ok(Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets, _tls_files })
     }
 
-    pub(super) fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, RunError> {
+    pub(super) fn apply(&mut self, mut snapshot: Snapshot) -> Result<Applied, RunError> {
+        snapshot.keep_tls_of(self.plan.snapshot());
+        let snapshot = Arc::new(snapshot);
+        let tls_files = Watch::start(&snapshot)?;
         let plan = Arc::new(self.plan.next(snapshot.clone())?);
         let workers = self.workers.get().map_or(0, Vec::len);
         let new = bind_new(&self.sockets, &snapshot, workers, &Inherited::default())?;
@@ -109,12 +122,14 @@ impl Control {
         }
         self.sockets.keep(&snapshot.listeners);
         self.sockets.add(new);
+        self._tls_files = tls_files;
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
         self.plan = plan;
         let revision = self.shown.borrow().revision + 1;
         let shown = Shown::new(revision, &snapshot);
         self.telemetry.set_revision(shown.revision, &shown.digest);
+        self.telemetry.show_tls_files(tls::watch::shown(&snapshot));
         self.shown.send_replace(shown);
         Ok(Applied { revision, at_next_start })
     }

@@ -60,6 +60,9 @@ pub(super) struct WorkerCells {
     pub(super) active_requests: Count,
     pub(super) open_connections: Count,
     pub(super) connections: Count,
+    pub(super) handshakes: Count,
+    pub(super) resumed_handshakes: Count,
+    pub(super) failed_handshakes: Count,
 }
 
 #[derive(Debug, Default)]
@@ -309,4 +312,9 @@ fn render_workers(text: &mut Exposition, workers: &[Arc<WorkerCells>]) {
     text.sample("portcullis_connections_open", &[], sum(|cells| &cells.open_connections));
     text.family("portcullis_connections_total", "counter", "Connections accepted from clients.");
     text.sample("portcullis_connections_total", &[], sum(|cells| &cells.connections));
+    let name = "portcullis_tls_handshakes_total";
+    text.family(name, "counter", "TLS handshakes with clients.");
+    text.sample(name, &[("result", "full")], sum(|cells| &cells.handshakes));
+    text.sample(name, &[("result", "resumed")], sum(|cells| &cells.resumed_handshakes));
+    text.sample(name, &[("result", "failed")], sum(|cells| &cells.failed_handshakes));
 }

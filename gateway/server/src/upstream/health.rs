@@ -7,12 +7,13 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use http::{Request, Uri, header};
+use portcullis_core::headers::Scheme;
 use portcullis_core::upstream::EndpointIndex;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::{Upstream, connect};
-use crate::config::snapshot::{Endpoint, Health, Protocol};
+use super::{Upstream, connect, shape};
+use crate::config::snapshot::{Endpoint, Health};
 use crate::message::RequestBody;
 
 /// Checks the endpoints for as long as the upstream lives.
@@ -46,23 +47,18 @@ async fn check(upstream: Weak<Upstream>, endpoint: EndpointIndex, health: Health
 /// Whether the endpoint answers as it should; `None` when it does not answer.
 async fn ask(upstream: &Rc<Upstream>, endpoint: EndpointIndex, health: &Health) -> Option<bool> {
     let (address, name) = upstream.target(endpoint, |target| (target.address, target.name.clone()))?;
-    let protocol = upstream.spec.protocol;
-    let request = request(health, &name, protocol)?;
+    let mut request = request(health, &name)?;
     let limit: Duration = health.rules.timeout;
-    let mut connection = connect::connect(address, protocol, limit, None, &upstream.counts).await.ok()?;
+    let to = (address, name.host.as_str());
+    let mut connection = connect::connect(to, &upstream.spec, limit, None, &upstream.counts).await.ok()?;
+    let scheme = if upstream.spec.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    shape(&mut request, scheme, &connection).ok()?;
     let response = connection.send(request).await.ok()?;
     Some(response.status().as_u16() < 400)
 }
 
-fn request(health: &Health, name: &Endpoint, protocol: Protocol) -> Option<Request<RequestBody>> {
+fn request(health: &Health, name: &Endpoint) -> Option<Request<RequestBody>> {
     let host = health.host.as_ref().map_or_else(|| name.to_string(), ToString::to_string);
-    let request = Request::get("/").header(header::USER_AGENT, "portcullis-health");
-    let request = match protocol {
-        Protocol::Http1 => request.uri(Uri::from(health.path.clone())).header(header::HOST, host),
-        Protocol::Http2 => {
-            let uri = Uri::builder().scheme("http").authority(host).path_and_query(health.path.clone()).build().ok()?;
-            request.uri(uri).version(http::Version::HTTP_2)
-        }
-    };
-    request.body(RequestBody::Empty).ok()
+    let request = Request::get(Uri::from(health.path.clone())).header(header::HOST, host);
+    request.header(header::USER_AGENT, "portcullis-health").body(RequestBody::Empty).ok()
 }

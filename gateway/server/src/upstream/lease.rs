@@ -215,8 +215,8 @@ impl Upstream {
         });
         let (address, name) = target.ok_or(SendError::Connect)?;
         let pilot = Pilot { upstream: self, endpoint, flight };
-        let (protocol, limit) = (self.spec.protocol, self.spec.timeouts.connect);
-        match connect::connect(address, protocol, limit, Some(open), &self.counts).await {
+        let limit = self.spec.timeouts.connect;
+        match connect::connect((address, &name.host), &self.spec, limit, Some(open), &self.counts).await {
             Ok(connection) => {
                 self.counts.connected();
                 if let Some(shared) = connection.shared() {
@@ -229,8 +229,14 @@ impl Upstream {
                 tracing::debug!(upstream = %self.spec.name, endpoint = %name, %address, %error, "connect failed");
                 self.counts.connect_failed();
                 self.failed(endpoint, clock);
-                let late = matches!(error, ConnectError::TimedOut(_));
-                let error = if late { SendError::ConnectTimeout } else { SendError::Connect };
+                let error = match error {
+                    ConnectError::TimedOut(_) => SendError::ConnectTimeout,
+                    ConnectError::Tls(error) => {
+                        self.tell_of_tls(&name, &error, clock);
+                        SendError::Tls
+                    }
+                    ConnectError::Io(_) | ConnectError::Http(_) => SendError::Connect,
+                };
                 pilot.flight.failed.set(Some(error));
                 Err(error)
             }

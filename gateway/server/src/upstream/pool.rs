@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::watched::Line;
 use crate::message::RequestBody;
+use crate::tls::client::Known;
 
 /// The most idle connections kept to one endpoint by one worker.
 const MAX_IDLE: usize = 256;
@@ -131,19 +132,36 @@ pub(super) struct Connection {
     _driver: Option<Driver>,
     /// Absent in the pool.
     _stream: Option<Stream>,
+    tls: Option<Arc<Known>>,
 }
 
 impl Connection {
-    pub(super) fn new(sender: Sender, address: SocketAddr, driver: Option<Driver>) -> Self {
+    pub(super) fn new(sender: Sender, address: SocketAddr, driver: Option<Driver>, tls: Option<Arc<Known>>) -> Self {
         let _stream = match &sender {
             Sender::Http1(..) => None,
             Sender::Http2(_, streams) => Some(Stream::begin(streams)),
         };
-        Self { sender, address, _driver: driver, _stream }
+        Self { sender, address, _driver: driver, _stream, tls }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn speaks_h2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(..))
+    }
+
+    /// The endpoint has answered over it.
+    pub(super) fn answered(&self) {
+        if let Some(tls) = &self.tls {
+            tls.answered();
+        }
+    }
+
+    /// Why it broke before the endpoint had answered, where that has to do with TLS.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.tls.as_ref()?.fault()
     }
 
     /// Another handle on the same connection, where one connection carries many exchanges.
@@ -151,7 +169,7 @@ impl Connection {
         match &self.sender {
             Sender::Http1(..) => None,
             Sender::Http2(sender, streams) => {
-                Some(Self::new(Sender::Http2(sender.clone(), streams.clone()), self.address, None))
+                Some(Self::new(Sender::Http2(sender.clone(), streams.clone()), self.address, None, self.tls.clone()))
             }
         }
     }

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::Request;
+use portcullis_core::headers::Scheme;
 use portcullis_core::limits::Limits;
 use portcullis_core::retry::{self, Cause, Policy, Reason, Tried, Verdict};
 use portcullis_core::upstream::EndpointIndex;
 
 use super::replay::Spare;
-use super::{Answer, SendError, Upstream};
+use super::{Answer, SendError, Upstream, shape};
 use crate::clock::Clock;
 use crate::config::snapshot::Protocol;
 use crate::message::RequestBody;
@@ -21,6 +22,8 @@ pub(crate) struct Tries {
     made: Cell<u32>,
     endpoint: Cell<Option<EndpointIndex>>,
     address: Cell<Option<SocketAddr>>,
+    /// What its client speaks; HTTP/2 says so to upstreams.
+    scheme: Cell<Option<Scheme>>,
 }
 
 impl Tries {
@@ -32,6 +35,10 @@ impl Tries {
     /// Where the last one went.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address.get()
+    }
+
+    pub(super) fn is_for(&self, scheme: Scheme) {
+        self.scheme.set(Some(scheme));
     }
 
     pub(super) fn endpoint(&self) -> Option<EndpointIndex> {
@@ -125,7 +132,7 @@ impl Upstream {
     /// Tries once.
     pub(super) async fn attempt(
         self: &Rc<Self>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         policy: &Policy,
         course: &Course,
         tries: &Tries,
@@ -136,10 +143,13 @@ impl Upstream {
             Ok(leased) => leased,
             Err(error) => return Err(unsent(error, request)),
         };
-        let (request, spare) = self.with_spare(request, policy, origin);
         let Some(connection) = lease.connection() else {
             return Err(unsent(SendError::Connect, request));
         };
+        if let Err(error) = shape(&mut request, tries.scheme.get().unwrap_or(Scheme::Http), connection) {
+            return Err(unsent(error, request));
+        }
+        let (request, spare) = self.with_spare(request, policy, origin);
         tries.address.set(Some(connection.address()));
         if request.method() == http::Method::CONNECT && !connection.takes_tunnels().await {
             return Err(unsent(SendError::NoTunnel, request));
@@ -157,6 +167,7 @@ impl Upstream {
             }
             Ok(Ok(response)) => {
                 let status = response.status();
+                connection.answered();
                 self.answered(lease.endpoint(), status, clock);
                 let answer = Answer { response, lease };
                 if !policy.is_failure(status) {
@@ -168,12 +179,21 @@ impl Upstream {
                 let unsent = error.take_message();
                 let error = error.error();
                 let cause = cause(unsent.is_some(), error, origin);
+                // A connection that has served before breaks for other reasons.
+                let fault = if origin == Origin::New { connection.fault() } else { None };
+                let outcome = match fault {
+                    Some(fault) => {
+                        self.tell_of_tls(&connection.address(), &fault, clock);
+                        SendError::Tls
+                    }
+                    None => error.into(),
+                };
                 tracing::debug!(upstream = %self.spec.name, %error, ?cause, "try failed");
                 if origin == Origin::New || cause == Cause::Reset {
                     self.failed(lease.endpoint(), clock);
                 }
                 // The connection is not fit to be put back: the lease is dropped with it.
-                (cause, Err(error.into()), unsent.map_or(left, |request| Left::Unsent(Box::new(request))))
+                (cause, Err(outcome), unsent.map_or(left, |request| Left::Unsent(Box::new(request))))
             }
             Err(_elapsed) => {
                 self.erred(lease.endpoint(), clock);
@@ -191,7 +211,7 @@ impl Upstream {
         origin: Origin,
     ) -> (Request<RequestBody>, Option<Box<Spare>>) {
         // Over HTTP/2 an endpoint can say that it has not processed a request, whatever its method.
-        let is_h2 = self.spec.protocol == Protocol::Http2;
+        let is_h2 = self.spec.protocol != Protocol::Http1;
         let safe = is_h2 || retry::is_idempotent(request.method());
         let likely = is_h2 || policy.needs_copy() || origin == Origin::Kept;
         if !(safe && likely) {
@@ -245,7 +265,7 @@ impl Upstream {
     fn judge(&self, miss: &Miss, policy: &Policy, course: &mut Course, tries: &Tries, clock: &Clock) -> Verdict {
         match miss.cause {
             // It is the connection's fault, not the endpoint's.
-            Cause::Stale | Cause::Unprocessed => course.fresh = self.spec.protocol == Protocol::Http1,
+            Cause::Stale | Cause::Unprocessed => course.fresh = self.spec.protocol != Protocol::Http2,
             Cause::Overloaded => {}
             Cause::Connect | Cause::Reset | Cause::Timeout | Cause::Status(_) => course.failed.extend(tries.endpoint()),
         }

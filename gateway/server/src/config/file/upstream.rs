@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tls::UpstreamTls;
 use crate::config::defaults;
 use crate::config::written::{Endpoint, Text};
 
@@ -18,7 +19,7 @@ pub(crate) struct Upstream {
     pub(crate) endpoints: Vec<Text<Endpoint>>,
     /// How one of the endpoints is chosen for a request.
     pub(crate) balance: Balance,
-    /// What is spoken to them, in the clear.
+    /// What is spoken to them.
     pub(crate) protocol: Protocol,
     /// How long to wait for them.
     pub(crate) timeouts: Timeouts,
@@ -32,6 +33,9 @@ pub(crate) struct Upstream {
     pub(crate) health: Option<Health>,
     /// How often names of endpoints are looked up again.
     pub(crate) resolve: Resolve,
+    /// How connections to them are encrypted; `{}` for the usual. Absent: not at all.
+    #[schemars(extend("x-explicit" = true))]
+    pub(crate) tls: Option<UpstreamTls>,
 }
 
 /// How often names are looked up again.
@@ -111,8 +115,10 @@ pub enum Protocol {
     /// HTTP/1.1, with connections kept alive.
     #[default]
     Http1,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2, in the clear with prior knowledge.
     Http2,
+    /// HTTP/2 where the upstream offers it by ALPN, else HTTP/1.1. Only with `tls`.
+    Auto,
 }
 
 /// How long to wait for an upstream.

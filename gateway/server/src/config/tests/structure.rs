@@ -39,11 +39,10 @@ routes:
               │                              ^^^^^^^^^^^^^^^^ `localhost` is not an IP address
               = help: write it like `0.0.0.0:8080`, `127.0.0.1:9901`, `[::1]:8080`
 
-            error: `tls` is not supported yet in `listeners.public`
-              ┌ gateway.yaml:4:48
+            error: `listeners.public.tls.certificates` is empty
+              ┌ gateway.yaml:4:69
             4 │ listeners: { public: { bind: "localhost:8080", tls: { certificates: [] } } }
-              │                                                ^^^ a later release will read this
-              = help: remove it for now
+              │                                                                     ^^ at least one is needed
 
             error: `upstreams.payment.balance` cannot be `leastrequests`
               ┌ gateway.yaml:6:54
