@@ -31,6 +31,7 @@ mod streaming;
 mod strict;
 mod survival;
 mod tenants;
+mod tls;
 mod upgrade;
 mod upgrades;
 mod upstream_h2;

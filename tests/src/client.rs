@@ -1,6 +1,7 @@
 //! Clients: HTTP/1.1 as bytes, and HTTP/2 with prior knowledge.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -8,7 +9,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
+use tokio_rustls::TlsConnector;
 
 use crate::PATIENCE;
 use crate::pieces::{Piece, Pieces, fields};
@@ -80,6 +85,7 @@ pub fn request(method: &str, path: &str, fields: &[(&str, &str)], body: &str) ->
 
 /// A connection that speaks HTTP/2.
 pub struct H2 {
+    scheme: &'static str,
     runtime: Runtime,
     sender: SendRequest<Pieces>,
 }
@@ -144,13 +150,25 @@ impl H2 {
         let sender = runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-            tokio::spawn(async move {
-                let _ended = connection.await;
-            });
-            Ok::<_, std::io::Error>(sender)
+            Ok::<_, std::io::Error>(speak(stream).await)
         })?;
-        Ok(Self { runtime, sender })
+        Ok(Self { scheme: "http", runtime, sender })
+    }
+
+    /// Connects and encrypts.
+    ///
+    /// # Panics
+    /// When the handshake fails, or the server does not choose HTTP/2.
+    #[must_use]
+    pub fn over_tls(address: SocketAddr, config: Arc<ClientConfig>, name: ServerName<'static>) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let stream = TlsConnector::from(config).connect(name, stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            speak(stream).await
+        });
+        Self { scheme: "https", runtime, sender }
     }
 
     /// A request for `http://test`, and its response.
@@ -167,7 +185,7 @@ impl H2 {
         headers: &[(&str, &str)],
         body: impl IntoIterator<Item = Piece>,
     ) -> hyper::Result<H2Answer> {
-        let request = h2_request(method, path, headers, body);
+        let request = h2_request(self.scheme, method, path, headers, body);
         self.runtime
             .block_on(async { tokio::time::timeout(PATIENCE, whole(self.sender.clone(), request)).await.unwrap() })
     }
@@ -188,7 +206,8 @@ impl H2 {
     #[must_use]
     pub fn get_at_once(&self, paths: &[&str]) -> Vec<hyper::Result<H2Answer>> {
         self.runtime.block_on(async {
-            let ask = |path: &&str| tokio::spawn(whole(self.sender.clone(), h2_request("GET", path, &[], [])));
+            let ask =
+                |path: &&str| tokio::spawn(whole(self.sender.clone(), h2_request(self.scheme, "GET", path, &[], [])));
             let asked: Vec<_> = paths.iter().map(ask).collect();
             let mut answers = Vec::new();
             for answer in asked {
@@ -213,14 +232,14 @@ impl H2 {
     /// When there is none in time.
     #[must_use]
     pub fn start(&self, method: &str, path: &str, body: impl IntoIterator<Item = Piece>) -> Response<Incoming> {
-        let request = h2_request(method, path, &[], body);
+        let request = h2_request(self.scheme, method, path, &[], body);
         let sent = async { tokio::time::timeout(PATIENCE, self.sender.clone().send_request(request)).await.unwrap() };
         self.runtime.block_on(sent).unwrap()
     }
 
     /// Sends a request without waiting for anything; its response is thrown away. It goes on while others are asked.
     pub fn offer(&self, method: &str, path: &str, body: impl IntoIterator<Item = Piece>) {
-        self.runtime.spawn(whole(self.sender.clone(), h2_request(method, path, &[], body)));
+        self.runtime.spawn(whole(self.sender.clone(), h2_request(self.scheme, method, path, &[], body)));
     }
 
     /// The next piece of a body; nothing at its end.
@@ -237,7 +256,16 @@ impl H2 {
     }
 }
 
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> SendRequest<Pieces> {
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(async move {
+        let _ended = connection.await;
+    });
+    sender
+}
+
 fn h2_request(
+    scheme: &str,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -246,7 +274,7 @@ fn h2_request(
     let host = headers.iter().find(|(name, _)| *name == "host").map_or("test", |(_, host)| host);
     let mut request = Request::new(Pieces::new(body));
     *request.method_mut() = method.parse().unwrap();
-    *request.uri_mut() = format!("http://{host}{path}").parse().unwrap();
+    *request.uri_mut() = format!("{scheme}://{host}{path}").parse().unwrap();
     *request.headers_mut() = fields(headers);
     request.headers_mut().remove("host");
     request

@@ -12,9 +12,11 @@ pub mod guests;
 pub mod load;
 pub mod origin;
 pub mod pieces;
+pub mod pki;
 pub mod process;
 pub mod raw;
 pub mod streamer;
+pub mod tls;
 pub mod tunnel;
 pub mod wire;
 

@@ -15,10 +15,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
+use tokio_rustls::TlsAcceptor;
 
 use crate::eventually;
 use crate::pieces::{Gate, Piece, Pieces, Watcher, fields};
@@ -170,6 +173,19 @@ impl Origin {
     /// When it cannot listen.
     #[must_use]
     pub fn start(handler: impl Fn(&Seen) -> Answer + Send + 'static) -> Self {
+        Self::begin(handler, None)
+    }
+
+    /// An origin that encrypts its connections.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    #[must_use]
+    pub fn encrypted(tls: Arc<ServerConfig>, handler: impl Fn(&Seen) -> Answer + Send + 'static) -> Self {
+        Self::begin(handler, Some(TlsAcceptor::from(tls)))
+    }
+
+    fn begin(handler: impl Fn(&Seen) -> Answer + Send + 'static, tls: Option<TlsAcceptor>) -> Self {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         socket.set_nonblocking(true).unwrap();
@@ -187,7 +203,7 @@ impl Origin {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(socket, Rc::new(shared)) => {}
+                    () = accept(socket, tls, Rc::new(shared)) => {}
                     _ = stopped => {}
                 }
             });
@@ -258,20 +274,32 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     }
 }
 
-async fn accept(socket: std::net::TcpListener, shared: Rc<Shared>) {
+async fn accept(socket: std::net::TcpListener, tls: Option<TlsAcceptor>, shared: Rc<Shared>) {
     let listener = TcpListener::from_std(socket).unwrap();
     while let Ok((stream, _)) = listener.accept().await {
         let shared = shared.clone();
         let number = shared.connections.get() + 1;
         shared.connections.set(number);
         let _best_effort = stream.set_nodelay(true);
+        let tls = tls.clone();
         spawn_local(async move {
-            let service = service_fn(move |request| answer(shared.clone(), number, request));
-            let mut builder = auto::Builder::new(Local);
-            builder.http1().half_close(false);
-            let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
+            match tls {
+                None => speak(stream, shared, number).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        speak(stream, shared, number).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, shared: Rc<Shared>, number: usize) {
+    let service = service_fn(move |request| answer(shared.clone(), number, request));
+    let mut builder = auto::Builder::new(Local);
+    builder.http1().half_close(false);
+    let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(shared: Rc<Shared>, connection: usize, request: Request<Incoming>) -> http::Result<Response<Pieces>> {

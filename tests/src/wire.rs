@@ -1,7 +1,9 @@
-//! HTTP/1.1 as bytes on a socket, read without forgiveness. Both the raw client and the raw origin speak through it.
+//! HTTP/1.1 as bytes on a socket, encrypted or not, read without forgiveness. Both the raw client and the raw origin speak through it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+
+use rustls::ClientConnection;
 
 use crate::PATIENCE;
 
@@ -9,6 +11,7 @@ use crate::PATIENCE;
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     read: Vec<u8>,
 }
 
@@ -88,7 +91,22 @@ impl Wire {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new() }
+        Self { stream, tls: None, read: Vec::new() }
+    }
+
+    /// A socket over which a session has begun.
+    #[must_use]
+    pub fn over_tls(stream: TcpStream, tls: ClientConnection) -> Self {
+        Self { tls: Some(Box::new(tls)), ..Self::new(stream) }
+    }
+
+    /// The session.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn tls(&self) -> &ClientConnection {
+        self.tls.as_ref().expect("a connection with TLS")
     }
 
     /// The socket itself.
@@ -102,7 +120,10 @@ impl Wire {
     /// # Errors
     /// When the other side no longer takes any.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).write_all(bytes.as_ref()),
+            None => self.stream.write_all(bytes.as_ref()),
+        }
     }
 
     /// Sends one chunk of a chunked body; an empty one is not sent, since it would be the last.
@@ -120,7 +141,10 @@ impl Wire {
     /// Reads more; `false` at the end.
     fn more(&mut self) -> io::Result<bool> {
         let mut piece = [0; 16 << 10];
-        let size = self.stream.read(&mut piece)?;
+        let size = match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).read(&mut piece)?,
+            None => self.stream.read(&mut piece)?,
+        };
         self.read.extend_from_slice(&piece[..size]);
         Ok(size > 0)
     }
