@@ -272,3 +272,35 @@ fn the_last_failure_is_the_one_that_is_reported() {
     assert_eq!((answer.status(), answer.text().contains("\"upstream_connect\"")), (503, true));
     assert_eq!(gateway.metric("portcullis_upstream_connect_failures_total", &[]), 3.0);
 }
+
+#[test]
+fn a_client_that_breaks_its_upload_off_costs_no_endpoint_its_place() {
+    for protocol in ["http1", "http2"] {
+        let origin = Origin::plain();
+        let gateway = Gateway::start(
+            r#"
+upstreams: { origin: { endpoints: ["{origin}"], protocol: {protocol} } }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+            &[("origin", &origin), ("protocol", &protocol)],
+        );
+        for count in 1..=5 {
+            let mut client = gateway.client();
+            client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+            eventually("the upload has begun", || origin.begun() >= count);
+            client.send("no chunk\r\n");
+            assert_eq!(client.answer().status(), 400, "{protocol}");
+        }
+        assert_eq!(gateway.metric("portcullis_upstream_ejections_total", &[]), 0.0, "{protocol}");
+    }
+}
+
+#[test]
+fn a_malformed_answer_does_not_take_its_endpoint_out_at_once() {
+    let origin = RawOrigin::answering("HTTP/1.1 200 OK\r\ncontent-length: +2\r\n\r\nok");
+    let gateway = over(&origin, "{}");
+    assert!((0..4).all(|_| gateway.get("/").status() == 502));
+    assert_eq!(gateway.metric("portcullis_upstream_ejections_total", &[]), 0.0);
+    assert_eq!(gateway.get("/").status(), 502);
+    assert_eq!(gateway.metric("portcullis_upstream_ejections_total", &[]), 1.0, "five in a row do");
+}

@@ -189,8 +189,10 @@ impl Upstream {
                     None => error.into(),
                 };
                 tracing::debug!(upstream = %self.spec.name, %error, ?cause, "try failed");
-                if origin == Origin::New || cause == Cause::Reset {
-                    self.failed(lease.endpoint(), clock);
+                match blame(error, cause, origin) {
+                    Blame::Nobody => {}
+                    Blame::Answer => self.erred(lease.endpoint(), clock),
+                    Blame::Endpoint => self.failed(lease.endpoint(), clock),
                 }
                 // The connection is not fit to be put back: the lease is dropped with it.
                 (cause, Err(outcome), unsent.map_or(left, |request| Left::Unsent(Box::new(request))))
@@ -298,6 +300,34 @@ fn cause(unsent: bool, error: &hyper::Error, origin: Origin) -> Cause {
     // What comes back from a connection that is closed is nothing at all; an answer that begins and breaks off is another matter.
     let silent = error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_reset(error);
     if origin != Origin::New && silent { Cause::Stale } else { Cause::Reset }
+}
+
+/// Whose fault it is that a try failed.
+enum Blame {
+    /// The client's, or that of a connection that had been closed.
+    Nobody,
+    /// The endpoint is there, but its answer is no good. One malformed resource must not take it out for all others.
+    Answer,
+    /// The endpoint broke off.
+    Endpoint,
+}
+
+fn blame(error: &hyper::Error, cause: Cause, origin: Origin) -> Blame {
+    let ours = match std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>()) {
+        // Not what came from the other end or from the socket: a stream that was reset here, because its body broke off.
+        Some(error) => !(error.is_remote() || error.is_io() || error.is_library()),
+        None => error.is_user(),
+    };
+    // Or clients could take endpoints out by breaking off what they upload.
+    if ours {
+        Blame::Nobody
+    } else if SendError::from(error) == SendError::Protocol {
+        Blame::Answer
+    } else if cause == Cause::Reset || origin == Origin::New {
+        Blame::Endpoint
+    } else {
+        Blame::Nobody
+    }
 }
 
 /// Whether an HTTP/2 endpoint said that it has not processed the request (RFC 9113 §8.7).
