@@ -206,7 +206,9 @@ fn an_upstream_that_reads_no_more_is_late() {
             let _cut_off = sending.write_all(head.as_bytes()).and_then(|()| sending.write_all(&vec![b'x'; size]));
         });
         let mut client = client;
-        assert_eq!(code(&client.answer()), (504, "upstream_timeout".to_owned()), "{filters}");
+        // Where the client, too, happened to be slow when the last of its body was asked for, nobody can tell whose delay it is.
+        let (status, word) = code(&client.answer());
+        assert!(status == 504 && matches!(&*word, "upstream_timeout" | "idle_timeout"), "{filters}: {word}");
         drop(client);
         drop(gateway);
         sender.join().unwrap();
