@@ -11,7 +11,7 @@ use portcullis_core::retry::{self, Cause, Policy, Reason, Tried, Verdict};
 use portcullis_core::upstream::EndpointIndex;
 
 use super::replay::Spare;
-use super::{Answer, SendError, Upstream, shape};
+use super::{Answer, Connection, SendError, Upstream, shape};
 use crate::clock::Clock;
 use crate::config::snapshot::Protocol;
 use crate::message::RequestBody;
@@ -146,14 +146,11 @@ impl Upstream {
         let Some(connection) = lease.connection() else {
             return Err(unsent(SendError::Connect, request));
         };
-        if let Err(error) = shape(&mut request, tries.scheme.get().unwrap_or(Scheme::Http), connection) {
+        if let Err(error) = fit(&mut request, tries.scheme.get().unwrap_or(Scheme::Http), connection).await {
             return Err(unsent(error, request));
         }
         let (request, spare) = self.with_spare(request, policy, origin);
         tries.address.set(Some(connection.address()));
-        if request.method() == http::Method::CONNECT && !connection.takes_tunnels().await {
-            return Err(unsent(SendError::NoTunnel, request));
-        }
         let sent = match policy.per_try {
             None => Ok(connection.send(request).await),
             // Boxed, or every exchange would carry a timer.
@@ -284,6 +281,13 @@ impl Upstream {
         }
         verdict
     }
+}
+
+/// Makes a request one that its connection can carry.
+async fn fit(request: &mut Request<RequestBody>, scheme: Scheme, connection: &Connection) -> Result<(), SendError> {
+    shape(request, scheme, connection)?;
+    let opens_tunnel = request.method() == http::Method::CONNECT;
+    if opens_tunnel && !connection.takes_tunnels().await { Err(SendError::NoTunnel) } else { Ok(()) }
 }
 
 fn unsent(error: SendError, request: Request<RequestBody>) -> Box<Miss> {
