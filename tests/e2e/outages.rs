@@ -20,7 +20,7 @@ struct Process(Child, SocketAddr);
 
 impl Process {
     fn start(address: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_origin"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mortal_origin"));
         let mut child = command.arg(address).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

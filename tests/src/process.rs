@@ -48,7 +48,7 @@ pub fn free_address() -> SocketAddr {
 }
 
 impl Start {
-    /// With this program, the gateway's, and this configuration; see [`Self::write`].
+    /// With this program, the gateway's, and this configuration.
     ///
     /// # Panics
     /// When there is no folder to be had.
