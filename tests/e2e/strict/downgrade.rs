@@ -26,7 +26,6 @@ fn nothing_that_http1_would_read_differently_is_written_as_http1() {
     let rows: &[(&str, &[Field<'_>], &[u8], Outcome)] = &[
         ("a length beyond the body", &[("content-length", b"10")], b"hello", Outcome::Broken),
         ("a length within the body", &[("content-length", b"1")], b"hello", Outcome::Broken),
-        ("a length of nothing", &[("content-length", b"0")], b"hello", Outcome::Broken),
         ("two lengths", &[("content-length", b"5"), ("content-length", b"5")], b"hello", refused),
         ("a signed length", &[("content-length", b"+5")], b"hello", Outcome::Broken),
         ("a list of lengths", &[("content-length", b"5, 5")], b"hello", Outcome::Broken),
@@ -66,6 +65,21 @@ fn nothing_that_http1_would_read_differently_is_written_as_http1() {
         assert_eq!(gateway.h2().get("/next").status, 200, "{what}: the next client");
         assert_eq!(origin.targets(), ["/next"], "{what}");
     }
+}
+
+/// The head alone is a whole request, which may have gone on before the body shows that it is not.
+#[test]
+fn what_follows_a_length_of_nothing_goes_nowhere() {
+    let origin = Recorder::start();
+    let gateway = Gateway::in_front_of(&origin.origin, "[]");
+    let mut frames = Frames::connect(&gateway);
+    let smuggled = b"GET /smuggled HTTP/1.1\r\nhost: test\r\n\r\n";
+    assert_eq!(frames.ask(1, &fields(&[("content-length", b"0")]), smuggled), Outcome::Broken);
+    assert_eq!(gateway.h2().get("/next").status, 200);
+    let passed = origin.take();
+    let of = |target: &str| passed.iter().filter(|message| message.head.start.contains(target)).collect::<Vec<_>>();
+    assert!(of("/evil").iter().all(|message| message.body.is_empty()), "{passed:?}");
+    assert_eq!((of("/smuggled").len(), of("/next").len()), (0, 1), "{passed:?}");
 }
 
 #[test]

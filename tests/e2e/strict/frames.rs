@@ -24,29 +24,20 @@ pub(super) enum Outcome {
 impl Frames {
     pub(super) fn connect(gateway: &Gateway) -> Self {
         let mut frames = Self(gateway.client().0);
-        frames.0.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        frames.send(4, 0, 0, &[]);
+        frames.0.write([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat()).unwrap();
         frames
     }
 
-    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        // The gateway may have closed already.
-        let _closed = self.0.write(frame);
-    }
-
-    /// Asks with these fields, as they are, and this body.
+    /// Asks with these fields, as they are, and this body, all in one write.
     pub(super) fn ask(&mut self, stream: u32, fields: &[(&str, &[u8])], body: &[u8]) -> Outcome {
         let block: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name.as_bytes(), value)).collect();
         let last = if body.is_empty() { END_STREAM } else { 0 };
-        self.send(HEADERS, END_HEADERS | last, stream, &block);
+        let mut frames = frame(HEADERS, END_HEADERS | last, stream, &block);
         if !body.is_empty() {
-            self.send(0, END_STREAM, stream, body);
+            frames.extend(frame(0, END_STREAM, stream, body));
         }
+        // The gateway may have closed already.
+        let _closed = self.0.write(frames);
         self.outcome(stream)
     }
 
@@ -64,6 +55,12 @@ impl Frames {
             }
         }
     }
+}
+
+/// RFC 9113 §4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// RFC 7541 §6.2.2, without Huffman's code.
