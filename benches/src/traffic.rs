@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use portcullis_core::downstream::Patience;
 use portcullis_core::exchange::{Facts, Place, Times};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::retry::Policy;
@@ -105,5 +106,6 @@ fn facts() -> Facts {
             times: Times::with_response(Duration::from_secs(15)),
             retry: Policy::connect_only(),
         }),
+        patience: Patience::DEFAULT,
     }
 }

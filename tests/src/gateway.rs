@@ -103,6 +103,12 @@ impl Gateway {
         self.0.listeners.first().expect("a listener").1
     }
 
+    /// Where each of its listeners listens, by name.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.0.listeners.iter().map(|(_, address)| *address).collect()
+    }
+
     /// A new connection to it.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -7,8 +7,10 @@
 
 pub mod background;
 pub mod client;
+pub mod frames;
 pub mod gateway;
 pub mod guests;
+pub mod limited;
 pub mod load;
 pub mod origin;
 pub mod pieces;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::context::{Callout, ContextRef};
+use crate::downstream::Patience;
 use crate::event::{Direction, Effect};
 use crate::filter::{Callback, Chain, ChainFilter, FilterIndex};
 use crate::flow::{Flow, Stage};
@@ -54,6 +55,8 @@ pub struct Facts {
     pub tls: Option<Arc<Tls>>,
     /// Where it was routed.
     pub place: Arc<Place>,
+    /// How long its client may take.
+    pub patience: Patience,
 }
 
 /// Where a request was routed; the same for every request of a route.
@@ -389,10 +392,16 @@ impl Exchange {
         if waited(self.started) > times.request {
             return Some(Failure::RequestTimeout);
         }
+        let patience = self.facts().map(|facts| facts.patience);
+        let is_in = self.request.headers_end || self.request.stage == Stage::Done;
+        if !is_in && patience.and_then(|patience| patience.request).is_some_and(|limit| waited(self.started) > limit) {
+            return Some(Failure::ClientSlow);
+        }
         if self.stand == Stand::Requesting && self.is_upstreams_turn() && waited(self.last_progress) > times.response {
             return Some(Failure::UpstreamTimeout);
         }
-        (waited(self.last_progress) > times.idle).then_some(Failure::Idle)
+        let idle = patience.map_or(times.idle, |patience| times.idle.min(patience.stream_idle));
+        (waited(self.last_progress) > idle).then_some(Failure::Idle)
     }
 
     /// Whether all there is of the request has been handed on. The upstream's time runs from the last that it was sent: neither

@@ -67,6 +67,8 @@ failures! {
     VersionNotSupported = 505 "version_not_supported" "This version of HTTP is not served here",
     /// The request is for a host that its connection is not for.
     Misdirected = 421 "misdirected_request" "This connection is not for the host that was asked for",
+    /// The client did not send the request it had begun.
+    ClientSlow = 408 "client_slow" "The request did not come in in time",
     /// A filter paused the request and its body outgrew the buffer.
     RequestTooLarge = 413 "request_too_large" "The request body is too large to be checked",
     /// A filter paused the response and its body outgrew the buffer.
@@ -121,6 +123,7 @@ impl Failure {
             | Self::UpgradeRefused
             | Self::UpgradeFailed
             | Self::Misdirected
+            | Self::ClientSlow
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed
@@ -166,6 +169,7 @@ impl Failure {
             | Self::NotImplemented
             | Self::VersionNotSupported
             | Self::Misdirected
+            | Self::ClientSlow
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed

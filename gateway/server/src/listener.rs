@@ -1,56 +1,68 @@
 //! Accepting connections, and speaking HTTP/1.1 or HTTP/2 on them.
 //!
-//! Each worker has its own socket for every listener, and the kernel spreads connections over them. A connection is accepted, its
-//! encryption agreed on where there is any (see [`crate::tls::server`]), and what the client sends is looked at before it is parsed
-//! (see [`strict`]).
+//! Each worker has its own socket for every listener, and the kernel spreads connections over them. A connection passes
+//! [`gate`], gives its PROXY protocol header if it has one ([`proxied`]), is encrypted if it shall be ([`crate::tls::server`]), and
+//! speaks HTTP under watch ([`watched`]), HTTP/1.1 only as far as it is [`strict`]. [`clients`] keeps an eye on all that are open.
 
+mod clients;
+mod gate;
+mod proxied;
 mod strict;
+mod watched;
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::Version;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use ipnet::IpNet;
 use portcullis_core::admission::Rules;
+use portcullis_core::downstream::{Patience, Refusal};
 use portcullis_core::forward::{Peer, Trust};
 use portcullis_core::headers::Scheme;
 use portcullis_core::limits;
+use portcullis_core::proxy_protocol::Proxied;
 use portcullis_core::tls::{self, Forwarded, Tls};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+pub(crate) use self::clients::Lane;
+use self::clients::{Client, Clients, Lasts, Member, Streams};
+use self::gate::{EXHAUSTED, Permit, is_exhausted};
+pub(crate) use self::gate::{Gate, Places, Room};
+use self::proxied::ProxyError;
 use self::strict::{Answers, Strict};
+use self::watched::{Spoken, Transport, Watched};
 use crate::config::ForwardedCertificate;
-use crate::config::snapshot::Listener;
+use crate::config::snapshot::{Http2, Listener, ProxyProtocol};
 use crate::serve::serve;
 use crate::sockets::Key;
 use crate::telemetry::OpenConnection;
 use crate::tls::server::{Accepted, Server};
-use crate::upstream::LocalExecutor;
 use crate::worker::Worker;
 
-/// How long to wait when the process has run out of file descriptors.
-const EXHAUSTED: Duration = Duration::from_millis(50);
-/// How long a connection that shall end may stay idle. A client that is about to send a request does so within this time.
-const IDLE_GRACE: Duration = Duration::from_millis(500);
-/// HTTP/2 streams a client may have open at once on one connection.
-const MAX_STREAMS: u32 = 100;
-/// Bytes of one HTTP/2 request that may wait here for an upstream that does not read.
+/// What is read ahead, and what may wait to be written, on an HTTP/1.1 connection; a request's head must fit in it.
+const BUFFER: usize = 64 << 10;
+/// How much of a body a client may send ahead of its being read: on a stream, and on a connection.
 const STREAM_WINDOW: u32 = 64 << 10;
-/// Bytes that may wait here of all requests of a connection together: one that is stuck does not stop the others.
 const CONNECTION_WINDOW: u32 = 1 << 20;
+/// The least that RFC 9113 §4.2 allows: larger frames only make streams wait for each other.
+const FRAME: u32 = 16 << 10;
+/// Streams that a client may make the gateway reset by its mistakes before its connection ends (CVE-2025-8671).
+const MISTAKES: usize = 100;
+/// Streams taken back by the client before they were looked at; the library's default.
+const UNSEEN_RESETS: usize = 20;
+/// How long a client may take to answer a PING.
+const PONG: Duration = Duration::from_secs(20);
 
 /// Bytes of a head over HTTP/2; over HTTP/1 the inspector counts.
 #[expect(clippy::cast_possible_truncation, reason = "the constant is small")]
@@ -64,11 +76,10 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     /// What is known of its encryption; nothing when it has none.
     pub(crate) tls: Option<Arc<Tls>>,
-    open: Rc<Open>,
-    is_http2: Cell<bool>,
+    clients: Rc<Clients>,
     pub(crate) rules: Rules,
     pub(crate) answers: Arc<Answers>,
-    counted: OnceCell<(Member, OpenConnection)>,
+    counted: OnceCell<(Rc<Member>, OpenConnection)>,
 }
 
 impl Connection {
@@ -76,180 +87,94 @@ impl Connection {
         if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
-    /// Notes a request's version; whether the connection ends with its response.
+    /// Whether the connection ends with the response to a request of this version.
     pub(crate) fn ends_with(&self, version: Version) -> bool {
-        if version == Version::HTTP_2 {
-            self.is_http2.set(true);
-            return false;
-        }
-        self.open.lasts.get() != Lasts::On
+        version != Version::HTTP_2 && self.clients.lasts() != Lasts::On
     }
-}
 
-/// What a connection speaks.
-#[derive(Clone, Copy)]
-enum Speaks {
-    /// HTTP/2 when it begins with that preface, else HTTP/1.1.
-    Either,
-    Http1,
-    Http2,
+    /// Whether what this address says of others is believed.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        is_among(&self.clients.settings.trusted_proxies, address)
+    }
+
+    /// How long its client may take.
+    pub(crate) fn patience(&self) -> Patience {
+        self.clients.settings.patience
+    }
 }
 
 /// One of a worker's listeners: a socket that is accepted on, under settings that a revision of the configuration may change.
 pub(crate) struct Listening {
     pub(crate) key: Key,
+    worker: Rc<Worker>,
+    gate: Gate,
     /// The connections accepted under the settings that hold now.
-    open: RefCell<Rc<Open>>,
+    clients: RefCell<Rc<Clients>>,
     /// Those of earlier settings.
-    former: RefCell<Vec<Rc<Open>>>,
+    former: RefCell<Vec<Rc<Clients>>>,
     closing: Cell<bool>,
     closed: Notify,
+    next_id: Cell<u64>,
 }
 
 impl Listening {
-    pub(crate) fn new(settings: &Arc<Listener>) -> Rc<Self> {
-        let open = RefCell::new(Open::new(settings.clone()));
+    pub(crate) fn new(settings: &Arc<Listener>, worker: Rc<Worker>, gate: Gate) -> Rc<Self> {
         Rc::new(Self {
             key: Key::of(settings),
-            open,
+            clients: RefCell::new(Clients::new(settings.clone(), &worker)),
+            worker,
+            gate,
             former: RefCell::default(),
             closing: Cell::default(),
             closed: Notify::new(),
+            next_id: Cell::default(),
         })
     }
 
     /// Accepts the next connections under these settings; those that are open finish what they are at and end.
     pub(crate) fn change(&self, settings: &Arc<Listener>) {
-        if self.open.borrow().settings == *settings {
+        if self.clients().settings == *settings {
             return;
         }
-        let before = self.open.replace(Open::new(settings.clone()));
+        let before = self.clients.replace(Clients::new(settings.clone(), &self.worker));
         before.clone().finish();
         let mut former = self.former.borrow_mut();
-        former.retain(|open| !open.is_empty());
+        former.retain(|clients| !clients.is_empty());
         former.push(before);
     }
 
     /// Accepts no more connections than those that wait already; all finish what they are at and end.
     pub(crate) fn close(&self) {
-        self.open.borrow().clone().finish();
+        self.clients().finish();
         self.closing.set(true);
         self.closed.notify_waiters();
     }
 
     /// Whether no connection is left.
     pub(crate) fn is_over(&self) -> bool {
-        self.open.borrow().is_empty() && self.former.borrow().iter().all(|open| open.is_empty())
+        self.clients().is_empty() && self.former.borrow().iter().all(|clients| clients.is_empty())
     }
 
     /// Waits until every connection has ended.
     pub(crate) async fn ended(&self) {
         let mut all = self.former.take();
-        all.push(self.open.borrow().clone());
-        for open in all {
-            open.ended().await;
+        all.push(self.clients());
+        for clients in all {
+            clients.ended().await;
         }
     }
-}
 
-/// How long a connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lasts {
-    /// As long as its client likes.
-    On,
-    /// To the end of the exchange that is under way, or else of the next: whoever is about to send a request is not cut off.
-    ForOneMore,
-    /// To the end of the exchange that is under way.
-    ForThis,
-}
-
-/// Open connections that were accepted under the same settings, to be told when they shall end.
-///
-/// They look at a flag when they are woken, rather than wait for a signal: a request must not pay for that.
-pub(crate) struct Open {
-    settings: Arc<Listener>,
-    lasts: Cell<Lasts>,
-    tasks: RefCell<HashMap<u64, Waker>>,
-    closed: Notify,
-}
-
-impl Open {
-    fn new(settings: Arc<Listener>) -> Rc<Self> {
-        let (lasts, tasks, closed) = (Cell::new(Lasts::On), RefCell::default(), Notify::new());
-        Rc::new(Self { settings, lasts, tasks, closed })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.tasks.borrow().is_empty()
-    }
-
-    fn tell(&self, lasts: Lasts) {
-        self.lasts.set(lasts);
-        self.tasks.borrow().values().for_each(Waker::wake_by_ref);
-    }
-
-    /// Lets every connection finish what it is at.
-    fn finish(self: Rc<Self>) {
-        self.tell(Lasts::ForOneMore);
-        spawn_local(async move {
-            tokio::time::sleep(IDLE_GRACE).await;
-            self.tell(Lasts::ForThis);
-        });
-    }
-
-    async fn ended(&self) {
-        while !self.is_empty() {
-            self.closed.notified().await;
-        }
-    }
-}
-
-/// One connection among [`Open`], for as long as it lives.
-struct Member {
-    open: Rc<Open>,
-    id: u64,
-}
-
-impl Member {
-    async fn join(open: Rc<Open>, id: u64) -> Self {
-        let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        open.tasks.borrow_mut().insert(id, task);
-        Self { open, id }
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.open.tasks.borrow_mut().remove(&self.id);
-        self.open.closed.notify_one();
+    fn clients(&self) -> Rc<Clients> {
+        self.clients.borrow().clone()
     }
 }
 
 /// Accepts and serves connections until the listener is closed.
-pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<Listening>) {
-    let mut next_id = 0;
-    let mut serve = |stream: TcpStream, address: SocketAddr| {
-        next_id += 1;
-        let Ok(local) = stream.local_addr() else { return };
-        let open = listening.open.borrow().clone();
-        let peer = Peer::new(address.ip(), trust(&open.settings.trusted_proxies, address.ip()));
-        let (rules, answers) = (open.settings.rules, Arc::default());
-        let (of, is_http2, counted, tls) = (open.clone(), Cell::new(false), OnceCell::new(), None);
-        let connection =
-            Connection { id: next_id, address, local, peer, tls, rules, answers, open: of, is_http2, counted };
-        spawn_local(serve_connection(worker.clone(), open, stream, connection));
-    };
+pub(crate) async fn run(socket: TcpListener, listening: Rc<Listening>) {
     while !listening.closing.get() {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+        tokio::select! {
+            accepted = socket.accept() => listening.accepted(&socket, accepted).await,
             () = listening.closed.notified() => break,
-        };
-        match accepted {
-            Ok((stream, address)) => serve(stream, address),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(EXHAUSTED).await;
-            }
         }
     }
     // Clients whose connections wait here believe that they are served: the socket must not close on them.
@@ -258,81 +183,232 @@ pub(crate) async fn run(worker: Rc<Worker>, socket: TcpListener, listening: Rc<L
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            serve(stream, address);
+            listening.arrived(stream, address);
         }
     }
 }
 
-/// A connection from its first byte to its last.
-async fn serve_connection(worker: Rc<Worker>, open: Rc<Open>, stream: TcpStream, mut connection: Connection) {
+impl Listening {
+    async fn accepted(&self, socket: &TcpListener, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        match accepted {
+            Ok((stream, address)) => self.arrived(stream, address),
+            Err(error) if is_exhausted(&error) => {
+                self.refuse(&self.clients(), Refusal::Descriptors);
+                self.gate.turn_away(socket).await;
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+            // It was gone before it could be taken: nobody else's business.
+            Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
+        }
+    }
+
+    fn arrived(&self, stream: TcpStream, address: SocketAddr) {
+        let (clients, now) = (self.clients(), self.worker.clock.now());
+        let settings = &clients.settings;
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let required = settings.proxy_protocol == ProxyProtocol::Required;
+        let admitted = match self.gate.admit(&stream, settings.max_connections) {
+            Ok(_) if required && !is_among(&settings.trusted_proxies, address.ip()) => Err(Refusal::Stranger),
+            admitted => admitted,
+        };
+        match admitted {
+            Ok(permit) => {
+                clients.clock.set(now);
+                let id = self.next_id.get() + 1;
+                self.next_id.set(id);
+                spawn_local(serve_connection(self.worker.clone(), clients, Arrived { stream, address, id, permit }));
+            }
+            Err(reason) => self.refuse(&clients, reason),
+        }
+    }
+
+    fn refuse(&self, clients: &Clients, reason: Refusal) {
+        self.worker.telemetry.refused(reason);
+        if reason.is_for_room() {
+            clients.want_room();
+        }
+        self.gate.log(&clients.settings.name, reason, self.worker.clock.now());
+    }
+}
+
+/// A connection that was let in.
+struct Arrived {
+    stream: TcpStream,
+    address: SocketAddr,
+    id: u64,
+    permit: Permit,
+}
+
+/// A connection's life, from when it was let in.
+async fn serve_connection(worker: Rc<Worker>, clients: Rc<Clients>, arrived: Arrived) {
     // Small answers must not wait for the client's acknowledgement of the ones before.
-    let _best_effort = stream.set_nodelay(true);
-    let member = Member::join(open.clone(), connection.id).await;
-    let _set_once = connection.counted.set((member, worker.telemetry.connection()));
-    let settings = &open.settings;
+    let _best_effort = arrived.stream.set_nodelay(true);
+    let member = Rc::new(clients.join(arrived.id).await);
+    let counted = worker.telemetry.connection();
+    let peer = arrived.address;
+    if let Some(Err(error)) = member.until_cut(pipeline(&worker, &member, arrived, counted)).await {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+    if let Some(flood) = member.client.stamps.flood() {
+        worker.telemetry.flooded(flood);
+        tracing::debug!(%peer, kind = flood.word(), "connection ended: too many frames");
+    }
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// What a connection passes through: the PROXY protocol's header, encryption, then HTTP.
+async fn pipeline(worker: &Rc<Worker>, member: &Rc<Member>, arrived: Arrived, counted: OpenConnection) -> Ended {
+    let Arrived { mut stream, address, id, permit } = arrived;
+    let settings = &member.clients.settings;
+    let ends = match member.before_requests(ends(settings, &mut stream, address)).await {
+        Some(Ok(ends)) => ends,
+        Some(Err(error)) => {
+            worker.telemetry.refused(Refusal::ProxyProtocol);
+            return Err(error.into());
+        }
+        None => return Ok(()),
+    };
+    let mut connection = connection(&member.clients, id, ends);
+    let _set_once = connection.counted.set((member.clone(), counted));
     match &settings.tls {
         None => {
             connection.peer = connection.peer.with_certificate(forwarded(settings, None));
-            speak(worker, &open, stream, connection, Speaks::Either).await;
+            http(worker, member, stream, connection, (permit, None)).await
         }
         Some(server) => {
             // Boxed, since it is large and over soon, and every connection would carry its state.
-            let accepted = Box::pin(encrypt(&worker, &open, server, stream, connection.address)).await;
-            let Some(Accepted { stream, tls, speaks_h2, .. }) = accepted else { return };
-            connection.peer = connection.peer.with_certificate(forwarded(settings, Some(&tls)));
-            connection.tls = Some(tls);
-            let speaks = if speaks_h2 { Speaks::Http2 } else { Speaks::Http1 };
+            let Some(accepted) = Box::pin(encrypt(worker, member, server, stream, address)).await else {
+                return Ok(());
+            };
+            connection.peer = connection.peer.with_certificate(forwarded(settings, Some(&accepted.tls)));
+            connection.tls = Some(accepted.tls);
             // Boxed too: connections in the clear must not pay for the size of this.
-            Box::pin(speak(worker, &open, stream, connection, speaks)).await;
+            let agreed = if accepted.speaks_h2 { Spoken::Http2 } else { Spoken::Http1 };
+            Box::pin(http(worker, member, accepted.stream, connection, (permit, Some(agreed)))).await
         }
     }
 }
 
-/// The handshake; nothing when it fails, or the gateway stops first.
+/// The handshake; nothing when it fails, or no more requests are taken.
 async fn encrypt(
     worker: &Worker,
-    open: &Open,
+    member: &Member,
     server: &Server,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<Accepted<TcpStream>> {
-    let mut handshake = pin!(server.accept(stream));
-    let ended = poll_fn(|cx| match open.lasts.get() {
-        Lasts::On | Lasts::ForOneMore => handshake.as_mut().poll(cx).map(Some),
-        Lasts::ForThis => Poll::Ready(None),
-    });
-    let ended = ended.await?;
+    let ended = member.before_requests(server.accept(stream)).await?;
     worker.telemetry.handshake(&ended);
     ended.inspect_err(|error| tracing::debug!(%peer, %error, "TLS handshake failed")).ok()
 }
 
-/// Serves the requests of a connection.
-async fn speak<S>(worker: Rc<Worker>, open: &Open, stream: S, connection: Connection, speaks: Speaks)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (peer, connection) = (connection.address, Rc::new(connection));
-    let stream = Strict::new(stream, connection.answers.clone());
-    let builder = builder(speaks, worker.revision().table.has_tunnels());
-    let asked = connection.clone();
-    let service = service_fn(move |request| serve(worker.clone(), asked.clone(), request));
-    let mut served = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+/// Who is at the other end, and what they think they have reached.
+async fn ends(
+    settings: &Listener,
+    stream: &mut TcpStream,
+    address: SocketAddr,
+) -> Result<(SocketAddr, SocketAddr), ProxyError> {
+    let local = stream.local_addr()?;
+    let proxied = match settings.proxy_protocol {
+        ProxyProtocol::Required => Some(proxied::read(stream).await?),
+        // From anyone else the header is what it looks like: a malformed request.
+        ProxyProtocol::Optional if is_among(&settings.trusted_proxies, address.ip()) => {
+            proxied::read_if_there(stream).await?
+        }
+        ProxyProtocol::Optional | ProxyProtocol::Off => None,
+    };
+    Ok(match proxied {
+        Some(Proxied::For { source, destination }) => {
+            (SocketAddr::new(source.ip().to_canonical(), source.port()), destination)
+        }
+        Some(Proxied::Local) | None => (address, local),
+    })
+}
+
+fn connection(clients: &Rc<Clients>, id: u64, (address, local): (SocketAddr, SocketAddr)) -> Connection {
+    let settings = &clients.settings;
+    let trusted = is_among(&settings.trusted_proxies, address.ip());
+    let trust = if trusted { Trust::Trusted } else { Trust::Stranger };
+    let peer = Peer::new(address.ip(), trust, settings.forwarding);
+    let (rules, answers, clients) = (settings.rules, Arc::default(), clients.clone());
+    let (tls, counted) = (None, OnceCell::new());
+    Connection { id, address, local, peer, tls, clients, rules, answers, counted }
+}
+
+/// Speaks HTTP, in the version the client begins with: over TLS, that is the one that was agreed on.
+async fn http<S: Transport>(
+    worker: &Rc<Worker>,
+    member: &Member,
+    stream: S,
+    connection: Connection,
+    (permit, agreed): (Permit, Option<Spoken>),
+) -> Ended {
+    let (worker, client, connection) = (worker.clone(), member.client.clone(), Rc::new(connection));
+    let mut stream = Watched::new(stream, client.stamps.clone(), permit);
+    let spoken = member.before_requests(stream.spoken()).await.transpose()?;
+    match spoken.map(|spoken| agreed.unwrap_or(spoken)) {
+        None => {}
+        Some(Spoken::Http1) => {
+            let stream = Strict::new(stream, connection.answers.clone());
+            let lane = client.lane.clone();
+            let service = service_fn(move |request| serve(worker.clone(), connection.clone(), lane.clone(), request));
+            let mut builder = http1::Builder::new();
+            // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
+            builder.half_close(false).keep_alive(true).max_buf_size(BUFFER);
+            let served = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+            // It is told with a response that the connection ends, while another may still come.
+            drive(member, Lasts::ForThis, served, |connection| connection.graceful_shutdown()).await?;
+        }
+        Some(Spoken::Http2) => {
+            let builder = http2_builder(&client, member.clients.settings.http2, worker.revision().table.has_tunnels());
+            let service =
+                service_fn(move |request| serve(worker.clone(), connection.clone(), client.lane_for_stream(), request));
+            let served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            // GOAWAY names the last stream that is served, so it cuts nobody off.
+            drive(member, Lasts::ForOneMore, served, |connection| connection.graceful_shutdown()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Drives a connection to its end, and tells it once when that is wanted: when it lasts no longer than `told_at`.
+async fn drive<C: Future>(
+    member: &Member,
+    told_at: Lasts,
+    mut served: Pin<&mut C>,
+    tell: fn(Pin<&mut C>),
+) -> C::Output {
     let mut told = false;
-    let ended = poll_fn(|cx| {
-        let ends = match open.lasts.get() {
-            Lasts::On => false,
-            // GOAWAY names the last stream that is served, so it cuts nobody off. HTTP/1.1 says it with a response.
-            Lasts::ForOneMore => connection.is_http2.get(),
-            Lasts::ForThis => true,
-        };
+    poll_fn(|cx| {
+        let ends = member.clients.lasts() >= told_at || member.client.stamps.is_leaving();
         if ends && !std::mem::replace(&mut told, true) {
-            served.as_mut().graceful_shutdown();
+            tell(served.as_mut());
         }
         served.as_mut().poll(cx)
-    });
-    if let Err(error) = ended.await {
-        tracing::debug!(%peer, %error, "connection ended");
+    })
+    .await
+}
+
+fn http2_builder(client: &Rc<Client>, settings: Http2, has_tunnels: bool) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams(client.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(MAX_HEAD)
+        .max_send_buf_size(BUFFER)
+        .max_local_error_reset_streams(MISTAKES)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS)
+        .keep_alive_interval(settings.ping)
+        .keep_alive_timeout(PONG);
+    if has_tunnels {
+        // Told of it, browsers open WebSockets over HTTP/2; otherwise over a connection of their own (RFC 8441 §3).
+        builder.enable_connect_protocol();
     }
+    builder
 }
 
 /// What upstreams are told of the client's certificate.
@@ -349,24 +425,7 @@ fn forwarded(settings: &Listener, tls: Option<&Tls>) -> Forwarded {
     }
 }
 
-fn builder(speaks: Speaks, has_tunnels: bool) -> auto::Builder<LocalExecutor> {
-    let mut builder = auto::Builder::new(LocalExecutor);
-    // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
-    builder.http1().half_close(false).keep_alive(true);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEAD);
-    builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    if has_tunnels {
-        // Told of it, browsers open WebSockets over HTTP/2; otherwise over a connection of their own (RFC 8441 §3).
-        builder.http2().enable_connect_protocol();
-    }
-    match speaks {
-        Speaks::Either => builder,
-        Speaks::Http1 => builder.http1_only(),
-        Speaks::Http2 => builder.http2_only(),
-    }
-}
-
-fn trust(trusted: &[IpNet], peer: IpAddr) -> Trust {
-    let peer = peer.to_canonical();
-    if trusted.iter().any(|net| net.contains(&peer)) { Trust::Trusted } else { Trust::Stranger }
+fn is_among(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }

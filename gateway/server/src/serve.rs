@@ -25,7 +25,7 @@ use portcullis_core::headers::{Headers, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
 use portcullis_core::upgrade::Offer;
 
-use crate::listener::Connection;
+use crate::listener::{Connection, Lane};
 use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source, blamed};
 use crate::request_id;
 use crate::tunnel::{self, Leaving};
@@ -48,10 +48,11 @@ struct Admitted {
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
+    lane: Rc<Lane>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Broken> {
     let version = request.version();
-    let Admitted { mut ticket, headers, body, target, place, mut leaving } = admit(&worker, &connection, request);
+    let Admitted { mut ticket, headers, body, target, place, mut leaving } = admit(&worker, &connection, lane, request);
     let id = ticket.parts().1;
     let end = End::from_bool(body.is_end_stream());
     let mut source = (!end.is_end()).then(|| Source::new(body));
@@ -75,9 +76,9 @@ pub(crate) async fn serve(
     }
     match ready {
         Ready::Client(mut headers, end) => {
-            // Whoever sent a bad request may mean something else by what follows it.
-            let is_bad = version < Version::HTTP_2 && refused.is_some();
-            let ends = connection.ends_with(version) || is_bad;
+            // Whoever sent a bad request, or not all of it, may mean something else by what follows it.
+            let is_bad = refused.is_some() || worker.failed_with(id, Failure::ClientSlow);
+            let ends = connection.ends_with(version) || version < Version::HTTP_2 && is_bad;
             if ends && headers.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
                 headers.fields_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -156,7 +157,7 @@ fn leaving_response(
 }
 
 /// Looks at a request: what it is, where it came from, where it goes. Opens its exchange.
-fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming>) -> Admitted {
+fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: Request<Incoming>) -> Admitted {
     let (mut head, body) = request.into_parts();
     let end = End::from_bool(body.is_end_stream());
     let offer = offer(&mut head, end);
@@ -166,7 +167,8 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
     }
     let scheme = connection.scheme();
     let fresh_id = || request_id::fresh(&worker.clock);
-    let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, fresh_id);
+    let trusts = |address| connection.trusts(address);
+    let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, trusts, fresh_id);
     if let Some(offer) = &offer {
         offer.show(&mut head.headers);
     }
@@ -191,11 +193,12 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, request: Request<Incoming
         request_id,
         tls: connection.tls.clone(),
         place: spot.place.clone(),
+        patience: connection.patience(),
     };
     let place = spot.place.clone();
     let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent };
     let chain = spot.chain.clone();
-    let ticket = worker.open(revision, chain, facts, described);
+    let ticket = worker.open(revision, chain, facts, described, lane);
     let headers = Headers::request(head.method, scheme, path, head.headers);
     Admitted { ticket, headers, body, target, place, leaving }
 }

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::snapshot::Listener;
 use crate::inherited::Inherited;
+use crate::listener::Places;
 
 /// Connections waiting to be accepted, per socket.
 const BACKLOG: i32 = 1024;
@@ -38,7 +39,12 @@ pub(crate) struct Bound {
     pub(crate) address: SocketAddr,
     /// One for each worker; more where there were more workers before.
     sockets: Vec<Vec<TcpListener>>,
+    /// How many connections there are, on all workers.
+    places: Arc<Places>,
 }
+
+/// A handle on a socket, with the listener it belongs to and the connections that has.
+pub(crate) type Handle = (Key, TcpListener, Arc<Places>);
 
 impl Bound {
     /// One socket per worker for the listener: inherited ones, if there are, or new ones.
@@ -64,13 +70,13 @@ impl Bound {
                 (bound, _) => bound?,
             });
         }
-        Ok(Self { key: Key::of(listener), address, sockets })
+        Ok(Self { key: Key::of(listener), address, sockets, places: Arc::default() })
     }
 
     /// Handles on a worker's sockets.
-    pub(crate) fn for_worker(&self, number: usize) -> io::Result<Vec<(Key, TcpListener)>> {
+    pub(crate) fn for_worker(&self, number: usize) -> io::Result<Vec<Handle>> {
         let own = self.sockets.get(number).map_or(&[][..], Vec::as_slice);
-        own.iter().map(|socket| Ok((self.key.clone(), socket.try_clone()?))).collect()
+        own.iter().map(|socket| Ok((self.key.clone(), socket.try_clone()?, self.places.clone()))).collect()
     }
 }
 
@@ -108,7 +114,7 @@ impl Sockets {
     }
 
     /// Handles on a worker's sockets.
-    pub(crate) fn for_worker(&self, number: usize) -> io::Result<Vec<(Key, TcpListener)>> {
+    pub(crate) fn for_worker(&self, number: usize) -> io::Result<Vec<Handle>> {
         let own = self.bound().iter().map(|bound| bound.for_worker(number)).collect::<io::Result<Vec<_>>>()?;
         Ok(own.into_iter().flatten().collect())
     }

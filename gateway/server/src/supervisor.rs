@@ -287,6 +287,7 @@ impl Gateway {
                 plan: control.plan.clone(),
                 sockets: self.handle.sockets.for_worker(number)?,
                 telemetry: control.telemetry.clone(),
+                room: control.room.clone(),
                 remains: remains.clone(),
                 started: started.clone(),
                 orders: ordered,

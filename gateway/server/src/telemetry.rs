@@ -7,6 +7,7 @@
 
 mod access_log;
 mod cells;
+mod connections;
 mod exposition;
 mod filters;
 mod log_writer;
@@ -24,6 +25,8 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
+use portcullis_core::downstream::{Overdue, Refusal};
+use portcullis_core::frames::Flood;
 use portcullis_core::time::Time;
 use portcullis_vm::VmCells;
 use tracing_subscriber::EnvFilter;
@@ -297,6 +300,21 @@ impl WorkerTelemetry {
             Err(_) => &cells.failed_handshakes,
         };
         count.add(1);
+    }
+
+    /// A connection was closed before anything was said on it.
+    pub fn refused(&self, reason: Refusal) {
+        self.metrics.cells.ends.refused(reason);
+    }
+
+    /// A connection, or a stream of one, took too long.
+    pub fn timed_out(&self, kind: Overdue) {
+        self.metrics.cells.ends.timed_out(kind);
+    }
+
+    /// A connection was ended because of a flood of HTTP/2 frames.
+    pub fn flooded(&self, kind: Flood) {
+        self.metrics.cells.ends.flooded(kind);
     }
 
     /// Hands over log lines that were not many enough yet. For the worker's timer, a few times a second.

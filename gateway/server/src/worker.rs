@@ -14,6 +14,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use portcullis_core::chain;
 use portcullis_core::context::{CalloutResponse, ContextRef};
+use portcullis_core::downstream::Overdue;
 use portcullis_core::event::{Direction, Effect, Event};
 use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Wants};
 use portcullis_core::filter::Chain;
@@ -24,6 +25,7 @@ use tokio::task::spawn_local;
 
 use crate::callout;
 use crate::clock::Clock;
+use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
 use crate::telemetry::{Record, WorkerTelemetry};
@@ -38,11 +40,18 @@ struct State {
     vms: Vms,
 }
 
+/// Overdue for so many looks, an exchange is cut off: whoever should take what it was told does not.
+const HOPELESS: u8 = 10;
+
 /// Who waits for an exchange: the side that sends its request on, and the side that sends its response.
 #[derive(Default)]
 struct Waiting {
     request: Option<Waker>,
     response: Option<Waker>,
+    /// Where the exchange can be cut off, should neither side move any more.
+    lane: Option<Rc<Lane>>,
+    /// For how many looks it has been overdue.
+    overdue: u8,
 }
 
 impl Waiting {
@@ -187,6 +196,9 @@ impl Worker {
             self.telemetry.flush();
             let mut state = self.present();
             for (id, failure) in state.exchanges.expired() {
+                if self.is_told(id, failure) {
+                    continue;
+                }
                 let State { exchanges, vms } = &mut *state;
                 chain::feed(exchanges, vms, id, Event::Deadline(failure));
                 self.wake_both(id);
@@ -196,6 +208,24 @@ impl Worker {
         }
     }
 
+    /// Whether an exchange without progress has been told so before. After some time it is cut off: a client that does not read
+    /// leaves nobody to take in what happened.
+    fn is_told(&self, id: ExchangeId, failure: Failure) -> bool {
+        if !matches!(failure, Failure::Idle | Failure::RequestTimeout | Failure::ClientSlow) {
+            return false;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        let Some(waiting) = waiting.get_mut(id.index()) else { return false };
+        waiting.overdue = waiting.overdue.saturating_add(1);
+        if waiting.overdue == HOPELESS
+            && let Some(lane) = &waiting.lane
+        {
+            self.telemetry.timed_out(Overdue::Stream);
+            lane.cut();
+        }
+        waiting.overdue > 1
+    }
+
     /// Opens an exchange. It lives until its ticket is finished or dropped.
     pub(crate) fn open(
         self: &Rc<Self>,
@@ -203,12 +233,17 @@ impl Worker {
         chain: Arc<Chain>,
         facts: Facts,
         request: Described,
+        lane: Rc<Lane>,
     ) -> Ticket {
         let mut state = self.present();
         let id = state.exchanges.open(chain, facts);
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() <= id.index() {
             waiting.resize_with(id.index() + 1, Waiting::default);
+        }
+        lane.began();
+        if let Some(waiting) = waiting.get_mut(id.index()) {
+            waiting.lane = Some(lane);
         }
         self.telemetry.began();
         Ticket { worker: self.clone(), id, request, status: 0, ended: false, _revision: revision }
@@ -339,6 +374,11 @@ impl Worker {
         self.with(id, |exchange| exchange.open_tunnel(idle));
     }
 
+    /// Whether the gateway's own reply for this failure takes the response's place.
+    pub(crate) fn failed_with(&self, id: ExchangeId, failure: Failure) -> bool {
+        self.with(id, |exchange| exchange.details() == Some(&Details::Gateway(failure))).unwrap_or(false)
+    }
+
     /// Notes whose fault the coming failure is.
     pub(crate) fn blame(&self, id: ExchangeId, failure: Failure) {
         self.with(id, |exchange| exchange.blame(failure));
@@ -407,8 +447,10 @@ impl Worker {
         self.telemetry.ended();
         // Whoever still sends the request hears that it is over.
         self.wake(ticket.id, Direction::Request);
-        if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index()) {
-            *waiting = Waiting::default();
+        if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index())
+            && let Some(lane) = std::mem::take(waiting).lane
+        {
+            lane.ended();
         }
         self.see_to_rest(&mut state);
     }

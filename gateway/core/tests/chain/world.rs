@@ -10,6 +10,7 @@ use expect_test::Expect;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use portcullis_core::chain;
 use portcullis_core::context::{Callout, CalloutResponse};
+use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
@@ -299,5 +300,6 @@ pub(crate) fn facts() -> Facts {
             times: Times::with_response(Duration::from_secs(15)),
             retry: Policy::connect_only(),
         }),
+        patience: Patience::DEFAULT,
     }
 }

@@ -7,6 +7,7 @@
 
 mod definitions;
 mod filters;
+mod listeners;
 mod modules;
 mod routes;
 mod tls;
@@ -60,9 +61,10 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
     }
     let written = tree.written_json();
     let (chain, router) = (chain, router?);
-    let File { workers, access_log, .. } = *file;
+    let File { workers, max_connections, access_log, .. } = *file;
     Some(Snapshot {
         workers,
+        max_connections,
         access_log,
         listeners,
         admin,
@@ -158,19 +160,10 @@ impl<'t> Check<'t> {
             let (Some(listener), Some(place)) = (file.listeners.get(&key.name), node.get("bind")) else { continue };
             let bind = listener.bind.0;
             self.take(&mut taken, bind, format!("listener `{}`", key.name), place);
-            let trusted_proxies = listener.trusted_proxies.iter().map(|network| network.0).collect();
-            let rules = rules(listener);
+            self.proxies(listener, key, node);
             let tls = self.listener_tls(listener, key, node);
             self.forwarded_certificate(listener, node);
-            listeners.push(Arc::new(Listener {
-                name: key.name.as_str().into(),
-                bind,
-                trusted_proxies,
-                rules,
-                tls,
-                forwarded_certificate: listener.forward_client_certificate.mode,
-                forwarded_pem: listener.forward_client_certificate.pem,
-            }));
+            listeners.push(Arc::new(listeners::listener(listener, key, rules(listener), tls)));
         }
         let admin = self.admin(tree, file);
         let place = tree.get("admin").and_then(|node| node.get("bind"));

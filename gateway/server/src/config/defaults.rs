@@ -42,3 +42,5 @@ pub(crate) const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const HEALTHY: u32 = 2;
 /// Health checks in a row that take an endpoint out. HAProxy's `fall`.
 pub(crate) const UNHEALTHY: u32 = 3;
+/// HTTP/2 streams a client may have open at once. RFC 9113 §6.5.2 advises against fewer.
+pub(crate) const MAX_STREAMS: u32 = 100;

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_core::downstream::Patience;
 use portcullis_core::upgrade::Upgrade;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,10 @@ pub(crate) struct File {
     /// How many threads serve requests. Absent: one for each processor.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) workers: Option<u16>,
+    /// How many clients' connections may be open at once, over all listeners. Absent: half of what the process may open, so that
+    /// each can have one to an upstream.
+    #[schemars(range(min = 1))]
+    pub(crate) max_connections: Option<u32>,
     /// Where a line about each request goes.
     pub(crate) access_log: AccessLog,
     /// Where the gateway's own pages (`/live`, `/ready`, `/metrics`, `/config`) are served. Absent: nowhere.
@@ -101,7 +106,7 @@ pub(crate) struct Drain {
 pub(crate) struct Listener {
     /// The address and port to listen on.
     pub(crate) bind: Text<SocketAddr>,
-    /// Networks of proxies in front of the gateway, whose `x-forwarded-for` is believed. Default: none.
+    /// Networks of proxies in front of the gateway: what they say of the client's address is believed. Default: none.
     pub(crate) trusted_proxies: Vec<Text<IpNet>>,
     /// What becomes of header fields with an underscore in their name.
     pub(crate) underscores_in_headers: Underscores,
@@ -112,6 +117,17 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<ListenerTls>,
     /// What upstreams are told of the client's certificate, in `x-forwarded-client-cert`.
     pub(crate) forward_client_certificate: ForwardClientCertificate,
+    /// Whether connections begin with a PROXY protocol header, version 1 or 2. Only `trusted_proxies` may send one.
+    pub(crate) proxy_protocol: ProxyProtocol,
+    /// Which fields say who the client is: they are read from `trusted_proxies` only, and written for upstreams.
+    pub(crate) forwarding: Forwarding,
+    /// How many connections may be open at once. Absent: as many as the process may have.
+    #[schemars(range(min = 1))]
+    pub(crate) max_connections: Option<u32>,
+    /// How long clients may take.
+    pub(crate) timeouts: ClientTimeouts,
+    /// What holds for HTTP/2 alone.
+    pub(crate) http2: Http2,
 }
 
 /// What becomes of header fields with an underscore in their name.
@@ -138,6 +154,58 @@ pub(crate) enum EncodedSlashes {
     Keep,
     /// They become slashes.
     Decode,
+}
+
+/// Whether connections begin with a PROXY protocol header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// They do not.
+    #[default]
+    Off,
+    /// Those of `trusted_proxies` may.
+    Optional,
+    /// All must, so only `trusted_proxies` can connect.
+    Required,
+}
+
+/// Which fields say who the client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Forwarding {
+    /// `x-forwarded-for`, `-proto`, `-host` and `-port`; `forwarded` is removed.
+    #[default]
+    XForwarded,
+    /// `forwarded` (RFC 7239); the others are removed.
+    Forwarded,
+    /// `x-forwarded-*` are read, all are written.
+    Both,
+}
+
+/// How long clients may take.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ClientTimeouts {
+    /// For the head of a request: the first from when the connection was accepted, later ones from their first byte.
+    pub(crate) header: Text<Duration>,
+    /// For the next request on a connection without any.
+    pub(crate) idle: Text<Duration>,
+    /// For the next piece of a body to be sent, or to be taken.
+    pub(crate) stream_idle: Text<Duration>,
+    /// For a whole request to come in. Absent: no limit, for uploads and streams.
+    pub(crate) request: Option<Text<Duration>>,
+}
+
+/// What holds for HTTP/2 alone.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Http2 {
+    /// How many requests a client may have open at once on one connection.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) max_streams: u32,
+    /// How long a client may be silent before it is sent a PING; without an answer within 20s its connection is closed. Absent:
+    /// no PINGs.
+    pub(crate) ping: Option<Text<Duration>>,
 }
 
 /// A module with its bounds.
@@ -302,7 +370,25 @@ impl Default for Listener {
             encoded_slashes: EncodedSlashes::default(),
             tls: None,
             forward_client_certificate: ForwardClientCertificate::default(),
+            proxy_protocol: ProxyProtocol::default(),
+            forwarding: Forwarding::default(),
+            max_connections: None,
+            timeouts: ClientTimeouts::default(),
+            http2: Http2::default(),
         }
+    }
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        let Patience { header, idle, stream_idle, request } = Patience::DEFAULT;
+        Self { header: Text(header), idle: Text(idle), stream_idle: Text(stream_idle), request: request.map(Text) }
+    }
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { max_streams: defaults::MAX_STREAMS, ping: None }
     }
 }
 

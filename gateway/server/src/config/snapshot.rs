@@ -11,8 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 use portcullis_core::admission::Rules;
+use portcullis_core::downstream::Patience;
 use portcullis_core::exchange::Times;
 pub use portcullis_core::filter::OnFailure;
+pub use portcullis_core::forward::Forwarding;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{HostPattern, Router};
@@ -21,7 +23,7 @@ pub use portcullis_core::upstream::Balance;
 use portcullis_core::upstream::Ejection;
 use sha2::{Digest as _, Sha256};
 
-pub use super::file::{AccessLog, Protocol};
+pub use super::file::{AccessLog, Protocol, ProxyProtocol};
 pub use super::written::{Endpoint, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
 use crate::tls::client::Client;
@@ -53,6 +55,8 @@ indices! {
 pub struct Snapshot {
     /// How many threads serve requests; `None` is one for each processor.
     pub workers: Option<u16>,
+    /// How many clients' connections may be open at once; `None` is what descriptors allow.
+    pub max_connections: Option<u32>,
     /// Where a line about each request goes.
     pub access_log: AccessLog,
     /// The addresses that requests are accepted on, by name.
@@ -87,7 +91,7 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The address.
     pub bind: SocketAddr,
-    /// Networks whose `x-forwarded-for` is believed.
+    /// Networks whose word on the client's address is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// What it lets in where there is a choice.
     pub rules: Rules,
@@ -97,6 +101,25 @@ pub struct Listener {
     pub(crate) forwarded_certificate: ForwardedCertificate,
     /// Whether it holds the whole certificate.
     pub(crate) forwarded_pem: bool,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: ProxyProtocol,
+    /// Which fields say who the client is.
+    pub forwarding: Forwarding,
+    /// How many connections may be open at once; `None` is as many as the process may have.
+    pub max_connections: Option<u32>,
+    /// How long clients may take.
+    pub patience: Patience,
+    /// What holds for HTTP/2 alone.
+    pub http2: Http2,
+}
+
+/// What holds for HTTP/2 alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Streams a client may have open at once.
+    pub max_streams: u32,
+    /// How long it may be silent before it is sent a PING; `None` is for ever.
+    pub ping: Option<Duration>,
 }
 
 /// Where the gateway's own pages are served.

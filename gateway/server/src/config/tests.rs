@@ -1,6 +1,7 @@
 //! What operators read when a configuration is wrong, and what workers get when it is right.
 
 mod files;
+mod listeners;
 mod names;
 mod reading;
 mod structure;

@@ -18,6 +18,7 @@ use super::crew::{Order, OwnSockets};
 use crate::clock::Clock;
 use crate::config::snapshot::{Admin, Drain, Snapshot};
 use crate::inherited::Inherited;
+use crate::listener::Room;
 use crate::plan::Plan;
 use crate::revision::Prepared;
 use crate::sockets::{Bound, Key, Sockets};
@@ -39,6 +40,7 @@ pub(super) struct Control {
     pub(super) shown: watch::Sender<Shown>,
     sockets: Sockets,
     _tls_files: Watch,
+    pub(super) room: Arc<Room>,
 }
 
 /// What the gateway tells of its configuration.
@@ -101,7 +103,9 @@ impl Control {
         telemetry.set_revision(shown.revision, &shown.digest);
         telemetry.show_tls_files(tls::watch::shown(plan.snapshot()));
         let _tls_files = Watch::start(plan.snapshot())?;
-        Ok(Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets, _tls_files })
+        let room = Arc::new(Room::survey());
+        room.allow(plan.snapshot().max_connections);
+        Ok(Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets, _tls_files, room })
     }
 
     pub(super) fn apply(&mut self, mut snapshot: Snapshot) -> Result<Applied, RunError> {
@@ -123,6 +127,7 @@ impl Control {
         self.sockets.keep(&snapshot.listeners);
         self.sockets.add(new);
         self._tls_files = tls_files;
+        self.room.allow(snapshot.max_connections);
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
         self.plan = plan;

@@ -11,18 +11,18 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::{Phase, RunError, runtime};
 use crate::clock::Clock;
 use crate::config::snapshot::Listener;
-use crate::listener::{self, Listening};
+use crate::listener::{self, Gate, Listening, Places, Room};
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
-use crate::sockets::Key;
+use crate::sockets::{self, Key};
 use crate::telemetry::Telemetry;
 use crate::worker::Worker;
 
 /// Sockets of one worker, with the listeners they belong to.
-pub(super) type OwnSockets = Vec<(Key, std::net::TcpListener)>;
+pub(super) type OwnSockets = Vec<sockets::Handle>;
 
 /// The same, watched by the worker's runtime.
-type Registered = Vec<(Key, TcpListener)>;
+type Registered = Vec<(Key, TcpListener, Arc<Places>)>;
 
 /// What the supervisor has a worker do.
 pub(super) enum Order {
@@ -42,6 +42,7 @@ pub(super) struct Post {
     pub(super) plan: Arc<Plan>,
     pub(super) sockets: OwnSockets,
     pub(super) telemetry: Arc<Telemetry>,
+    pub(super) room: Arc<Room>,
     pub(super) remains: mpsc::Sender<Remains>,
     pub(super) started: mpsc::Sender<Result<(), RunError>>,
     pub(super) orders: UnboundedReceiver<Order>,
@@ -51,7 +52,7 @@ pub(super) struct Post {
 impl Post {
     /// Runs a worker from its start to its end, on this thread.
     pub(super) fn man(self) {
-        let Self { number, plan, sockets, telemetry, remains, started, mut orders, mut phase } = self;
+        let Self { number, plan, sockets, telemetry, room, remains, started, mut orders, mut phase } = self;
         let ready = || -> Result<_, RunError> {
             let prepared = Prepared::new(&plan, Clock::start().now())?;
             Ok((runtime()?, Worker::new((&plan, prepared), number as u64, telemetry.worker(), remains)))
@@ -65,7 +66,7 @@ impl Post {
             }
         };
         drop(plan);
-        let mut crew = Crew::new(worker.clone());
+        let mut crew = Crew::new(worker.clone(), room);
         let _ = started.send(Ok(()));
         drop(started);
         runtime.block_on(async {
@@ -94,6 +95,7 @@ impl Post {
 /// A worker with its listeners.
 struct Crew {
     worker: Rc<Worker>,
+    room: Arc<Room>,
     listening: Vec<(Rc<Listening>, JoinHandle<()>)>,
     /// Listeners that were closed and may still have connections.
     closed: Vec<Rc<Listening>>,
@@ -102,8 +104,8 @@ struct Crew {
 }
 
 impl Crew {
-    fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, listening: Vec::new(), closed: Vec::new(), taken_in: None }
+    fn new(worker: Rc<Worker>, room: Arc<Room>) -> Self {
+        Self { worker, room, listening: Vec::new(), closed: Vec::new(), taken_in: None }
     }
 
     /// Serves what the worker was built with, and takes orders, until the gateway closes or is gone.
@@ -170,11 +172,14 @@ impl Crew {
                 listening.change(listener);
             }
         }
-        for (key, socket) in sockets {
+        for (key, socket, places) in sockets {
             let Some(listener) = wanted(&key) else { continue };
             let known = self.listening.iter().find(|(listening, _)| listening.key == key);
-            let listening = known.map_or_else(|| Listening::new(listener), |(listening, _)| listening.clone());
-            let run = listener::run(self.worker.clone(), socket, listening.clone());
+            let listening = known.map_or_else(
+                || Listening::new(listener, self.worker.clone(), Gate::new(self.room.clone(), places)),
+                |(listening, _)| listening.clone(),
+            );
+            let run = listener::run(socket, listening.clone());
             self.listening.push((listening, spawn_local(run)));
         }
     }
@@ -195,5 +200,5 @@ impl Crew {
 
 /// Sockets that this thread's runtime watches.
 fn registered(sockets: OwnSockets) -> io::Result<Registered> {
-    sockets.into_iter().map(|(key, socket)| Ok((key, TcpListener::from_std(socket)?))).collect()
+    sockets.into_iter().map(|(key, socket, places)| Ok((key, TcpListener::from_std(socket)?, places))).collect()
 }

@@ -16,6 +16,7 @@ use portcullis_core::reply::Failure;
 
 use super::Record;
 use super::cells::{Count, Distribution, Histogram, OVERHEAD_BOUNDS, REQUEST_BOUNDS};
+use super::connections::{self, ConnectionEnds};
 use super::exposition::Exposition;
 use super::series::{Fault, Kind, Series, Target, WorkerNumber};
 
@@ -63,6 +64,7 @@ pub(super) struct WorkerCells {
     pub(super) handshakes: Count,
     pub(super) resumed_handshakes: Count,
     pub(super) failed_handshakes: Count,
+    pub(super) ends: ConnectionEnds,
 }
 
 #[derive(Debug, Default)]
@@ -317,4 +319,5 @@ fn render_workers(text: &mut Exposition, workers: &[Arc<WorkerCells>]) {
     text.sample(name, &[("result", "full")], sum(|cells| &cells.handshakes));
     text.sample(name, &[("result", "resumed")], sum(|cells| &cells.resumed_handshakes));
     text.sample(name, &[("result", "failed")], sum(|cells| &cells.failed_handshakes));
+    connections::render(text, workers);
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use portcullis_core::chain;
 use portcullis_core::context::UpstreamId;
+use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, OnFailure, VmIndex};
@@ -166,6 +167,7 @@ impl Worker {
                 times: Times::with_response(Duration::from_secs(5)),
                 retry: Policy::connect_only(),
             }),
+            patience: Patience::DEFAULT,
         };
         let mut fields = HeaderMap::new();
         for (name, value) in [("host", "acme.test"), ("x-one", "1"), ("x-two", "a"), ("x-two", "b"), ("x-empty", "")] {

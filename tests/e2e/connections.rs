@@ -1,0 +1,184 @@
+//! How many connections there may be, and what happens to those beyond.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use portcullis_tests::client::{Client, request};
+use portcullis_tests::eventually;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::limited::Child;
+use portcullis_tests::origin::{Answer, Origin};
+use portcullis_tests::pieces::Gate;
+
+fn limited(origin: &Origin, top: &str, listener: &str) -> Gateway {
+    Gateway::start(
+        r#"
+{top}
+listeners:
+  main: { bind: "127.0.0.1:0"{listener} }
+  other: { bind: "127.0.0.1:0" }
+upstreams: { origin: { endpoints: ["{origin}"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+        &[("origin", origin), ("top", &top), ("listener", &listener)],
+    )
+}
+
+fn refused(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metric("portcullis_connections_refused_total", &[&format!("reason=\"{reason}\"")])
+}
+
+/// An origin that answers `/late` when the gate opens.
+fn late(gate: &Gate) -> Origin {
+    let gate = gate.clone();
+    Origin::start(move |seen| match seen.uri.path() {
+        "/late" => Answer::ok("late").after(&gate),
+        _ => Answer::ok("ok"),
+    })
+}
+
+/// Whether a new connection is served.
+fn is_served(address: SocketAddr) -> bool {
+    let mut client = Client::connect(address);
+    client.0.write(request("GET", "/", &[], "")).is_ok() && client.0.message().is_ok()
+}
+
+#[test]
+fn beyond_its_limit_a_listener_refuses_and_serves_those_it_has() {
+    let gate = Gate::default();
+    let origin = late(&gate);
+    let gateway = limited(&origin, "", ", max_connections: 2");
+    let mut busy = [gateway.client(), gateway.client()];
+    busy.iter_mut().for_each(|client| client.send(request("GET", "/late", &[], "")));
+    origin.wait_for(2);
+    for _ in 0..3 {
+        assert!(gateway.client().0.is_closed(), "refused at once");
+    }
+    assert_eq!((refused(&gateway, "listener_limit"), refused(&gateway, "process_limit")), (3.0, 0.0));
+    gate.open();
+    busy.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+    drop(busy);
+    eventually("there is room again", || is_served(gateway.address()));
+}
+
+#[test]
+fn beyond_the_process_limit_every_listener_refuses() {
+    let gate = Gate::default();
+    let origin = late(&gate);
+    let gateway = limited(&origin, "max_connections: 2", "");
+    let addresses = gateway.listeners();
+    let mut busy = [Client::connect(addresses[0]), Client::connect(addresses[1])];
+    busy.iter_mut().for_each(|client| client.send(request("GET", "/late", &[], "")));
+    origin.wait_for(2);
+    for address in &addresses {
+        assert!(Client::connect(*address).0.is_closed());
+    }
+    assert_eq!((refused(&gateway, "listener_limit"), refused(&gateway, "process_limit")), (0.0, 2.0));
+    gate.open();
+    busy.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+}
+
+/// Idle ones do not keep others out: one leaves, long before its time.
+#[test]
+fn the_longest_idle_leaves_for_those_who_want_in() {
+    let origin = Origin::plain();
+    let gateway = limited(&origin, "", ", max_connections: 2");
+    let (mut first, mut second) = (gateway.client(), gateway.client());
+    assert_eq!((first.get("/").status(), second.get("/").status()), (200, 200));
+    eventually("a newcomer is served", || {
+        // Busy now and then, so that the other one is the longest idle.
+        assert_eq!(second.get("/").status(), 200);
+        is_served(gateway.address())
+    });
+    assert!(first.0.is_closed());
+    assert!(gateway.metric("portcullis_connections_timed_out_total", &["idle_early"]) >= 1.0);
+}
+
+/// As many connections as there are, none of which says a word. Keeps them all, refused or not.
+fn flood(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count).filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()).collect()
+}
+
+/// Five thousand silent connections against a process that may open 512 files.
+#[test]
+fn running_out_of_descriptors_harms_nobody_who_is_there_and_passes() {
+    let origin = Origin::plain();
+    let child = Child::start(
+        512,
+        r#"
+max_connections: 100000
+listeners: { main: { bind: "127.0.0.1:{port}", timeouts: { header: 3s } } }
+upstreams: { origin: { endpoints: ["{origin}"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+        &[("origin", &origin)],
+    );
+    let mut early = Client::connect(child.address);
+    assert_eq!(early.get("/").status(), 200);
+    let before = child.processor_time();
+    // The one that is there is served all the while, and the admin listener answers. It stays no second without a request:
+    // who is idle for longer makes room.
+    let silent: Vec<_> = (0..50)
+        .flat_map(|_| {
+            assert_eq!(early.get("/").status(), 200);
+            flood(child.address, 100)
+        })
+        .collect();
+    assert!(silent.len() > 4000, "{}", silent.len());
+    let page = child.metrics();
+    assert!(page.contains("portcullis_connections_refused_total{reason=\"descriptors\"} "), "{page}");
+    assert!(child.metric("portcullis_connections_refused_total{reason=\"descriptors\"}") > 4000.0, "{page}");
+    assert!(child.metric("portcullis_connections_open") < 512.0);
+    std::thread::park_timeout(Duration::from_millis(500));
+    let spent = child.processor_time() - before;
+    assert!(spent < Duration::from_secs(3), "the accept loop spins: {spent:?}");
+    eventually("the silent ones are gone and the next client is served", || is_served(child.address));
+    assert!(child.log_lines("connections are refused") <= 8, "each refusal is logged");
+}
+
+/// Half of what the process may open, when nobody has said otherwise: each of these could have a connection to an upstream.
+#[test]
+fn by_default_half_of_the_descriptors_are_for_clients() {
+    let origin = Origin::plain();
+    let child = Child::start(
+        400,
+        r#"
+listeners: { main: { bind: "127.0.0.1:{port}" } }
+upstreams: { origin: { endpoints: ["{origin}"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+        &[("origin", &origin)],
+    );
+    let kept: Vec<Client> = (0..200).map(|_| Client::connect(child.address)).collect();
+    assert!(Client::connect(child.address).0.is_closed());
+    assert_eq!(child.metric("portcullis_connections_refused_total{reason=\"process_limit\"}"), 1.0);
+    drop(kept);
+    eventually("there is room again", || is_served(child.address));
+}
+
+/// Kept-alive connections without a request: what each costs, with room for a build without optimisation.
+#[test]
+fn thousands_of_idle_connections_cost_little_memory() {
+    let origin = Origin::plain();
+    let child = Child::start(
+        5000,
+        r#"
+listeners: { main: { bind: "127.0.0.1:{port}" } }
+max_connections: 3000
+upstreams: { origin: { endpoints: ["{origin}"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+        &[("origin", &origin)],
+    );
+    let ask = |count| {
+        let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(child.address)).collect();
+        clients.iter_mut().for_each(|client| assert_eq!(client.get("/").status(), 200));
+        clients
+    };
+    let _warm = ask(100);
+    let before = child.memory();
+    let _idle = ask(2000);
+    let each = child.memory().saturating_sub(before) / 2000;
+    println!("{each} bytes for each idle connection");
+    assert!(each < 32 << 10, "{each} bytes each");
+}
