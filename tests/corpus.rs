@@ -4,12 +4,16 @@
 
 #[path = "fuzz/src/configuration.rs"]
 mod configuration;
+#[path = "fuzz/src/frames.rs"]
+mod frames;
 #[path = "fuzz/src/heads.rs"]
 mod heads;
 #[path = "fuzz/src/pairs.rs"]
 mod pairs;
 #[path = "fuzz/src/paths.rs"]
 mod paths;
+#[path = "fuzz/src/proxied.rs"]
+mod proxied;
 
 use std::fs;
 use std::path::Path;
@@ -18,11 +22,13 @@ use std::path::Path;
 type Target = (&'static str, fn(&[u8]));
 
 /// The fuzzers are a workspace of their own, so their files are shared, not their crate.
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 6] = [
     ("configuration", configuration::configuration),
+    ("frames", frames::frames),
     ("heads", heads::heads),
     ("pairs", pairs::pairs),
     ("paths", paths::paths),
+    ("proxied", proxied::proxied),
 ];
 
 #[test]

@@ -8,12 +8,16 @@
 
 #[cfg(feature = "configuration")]
 mod configuration;
+mod frames;
 mod heads;
 mod pairs;
 mod paths;
+mod proxied;
 
 #[cfg(feature = "configuration")]
 pub use configuration::configuration;
+pub use frames::frames;
 pub use heads::heads;
 pub use pairs::pairs;
 pub use paths::paths;
+pub use proxied::proxied;
