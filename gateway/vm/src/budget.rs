@@ -5,7 +5,7 @@
 //! on the wall, which costs nothing, and only a callback that is still running then has its thread's processor time measured.
 //!
 //! **Invariant:** a callback that uses less than half its budget is never ended, one that uses all of it always is, give or take
-//! two ticks, or a nap of the ticker's if it is long. Time spent in hostcalls counts.
+//! two of the ticker's steps, of which none is longer than half a budget, or a nap. Time spent in hostcalls counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,7 @@ enum Stage {
 impl Budget {
     /// A budget per callback.
     pub(crate) fn new(cpu: Duration, ticker: Arc<Ticker>) -> Self {
+        ticker.serve(cpu / 2);
         Self { half: cpu / 2, half_ticks: ticks(cpu / 2), stage: Stage::Fresh, ticker }
     }
 

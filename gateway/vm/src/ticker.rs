@@ -1,28 +1,43 @@
-//! The clock of running guests: a thread that makes the engine's epoch follow the time, a tick per millisecond.
+//! The clock of running guests: a thread that makes the engine's epoch follow the time, by as many ticks as milliseconds have passed.
 //!
-//! A thousand wake-ups a second are dear on a machine with few cores, so the thread naps while no guest is called, and is woken by the
-//! next callback. **Invariant:** whatever it slept through it makes up for, so a guest that runs for long meets its deadline at most
-//! a nap late.
+//! It looks at the time no more often than the shortest budget needs, since every time it wakes it takes the processor from a
+//! worker; while no guest is called it naps, and is woken by the next callback. **Invariant:** whatever it slept through it makes
+//! up for, so a guest that runs for long meets its deadline at most a step late, or a nap if it is the first after one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// How often running guests are made to look at the time.
+/// The unit that deadlines are counted in.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// Ticks without a new callback before it naps.
-const LINGER: u32 = 100;
+/// How often it looks at the time, unless a budget needs more.
+const STEP: Duration = Duration::from_millis(5);
+/// How long without a new callback before it naps.
+const LINGER: Duration = Duration::from_millis(100);
 /// How long a nap takes if nothing wakes it.
 const NAP: Duration = Duration::from_millis(20);
 
 /// The thread that ticks, as those see it who call guests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ticker {
     /// A callback has begun since the thread last looked.
     called: AtomicBool,
     napping: AtomicBool,
+    /// In nanoseconds.
+    step: AtomicU64,
     thread: OnceLock<Thread>,
+}
+
+impl Default for Ticker {
+    fn default() -> Self {
+        let step = AtomicU64::new(nanos(STEP));
+        Self { called: AtomicBool::default(), napping: AtomicBool::default(), step, thread: OnceLock::default() }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Ticker {
@@ -32,15 +47,16 @@ impl Ticker {
         let (engine, of_thread) = (engine.weak(), ticker.clone());
         let run = move || {
             let mut ticked = Instant::now();
-            let mut idle = 0;
+            let mut called = ticked;
             while let Some(engine) = engine.upgrade() {
-                // Late ticks are made up for: the system may be slow to wake this thread.
                 let due = ticked.elapsed().as_nanos() / TICK.as_nanos();
                 (0..due).for_each(|_| engine.increment_epoch());
                 ticked += TICK * u32::try_from(due).unwrap_or(u32::MAX);
                 drop(engine);
-                idle = if of_thread.called.swap(false, Ordering::Relaxed) { 0 } else { idle + 1 };
-                of_thread.pause(idle);
+                if of_thread.called.swap(false, Ordering::Relaxed) {
+                    called = ticked;
+                }
+                of_thread.pause(ticked.saturating_duration_since(called));
             }
         };
         let handle = thread::Builder::new().name("wasm-ticks".to_owned()).spawn(run)?;
@@ -48,14 +64,19 @@ impl Ticker {
         Ok(ticker)
     }
 
-    fn pause(&self, idle: u32) {
+    fn pause(&self, idle: Duration) {
         if idle < LINGER {
-            return thread::sleep(TICK);
+            return thread::sleep(Duration::from_nanos(self.step.load(Ordering::Relaxed)));
         }
         self.napping.store(true, Ordering::Relaxed);
         // A callback that begins just now and sees no nap yet waits for its end at most.
         thread::park_timeout(NAP);
         self.napping.store(false, Ordering::Relaxed);
+    }
+
+    /// Looks often enough from now on for deadlines this long.
+    pub(crate) fn serve(&self, deadline: Duration) {
+        self.step.fetch_min(nanos(deadline.max(TICK)), Ordering::Relaxed);
     }
 
     /// Says that a callback begins.
