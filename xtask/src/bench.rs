@@ -1,10 +1,13 @@
 //! `cargo xtask bench`: how fast it is, and how much memory it takes.
 //!
 //! `proxy` puts whole gateways side by side over real sockets and asks whether the targets of the project are met.
-//! `micro` times the core and the host ↔ guest crossing alone, counts their instructions, which do not change with what
-//! else the machine is doing, and prints what an idle VM weighs. Neither fails on a figure: noise is for people to judge.
+//! `edge` does so for TLS, HTTP/2, idle connections and reloads. `micro` times the core and the host ↔ guest crossing alone, counts
+//! their instructions, which do not change with what else the machine is doing, and prints what an idle VM weighs. None of these
+//! fails on a figure: noise is for people to judge.
 //! `soak` does: memory that grows is no noise.
 
+mod edge;
+mod h2load;
 mod options;
 mod peer;
 mod process;
@@ -21,12 +24,14 @@ use crate::{cargo, root, run as run_command, tools};
 
 const USAGE: &str = "usage: cargo xtask bench proxy [--rounds N] [--seconds S] [--only PEER,…]
        cargo xtask bench micro [CRITERION ARGUMENTS]
+       cargo xtask bench edge [--rounds N] [--seconds S] [--only PEER,…]
        cargo xtask bench soak [--requests N]";
 
 /// Dispatches to one of the kinds of benchmark.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     match args.split_first() {
         Some((kind, rest)) if kind == "proxy" => proxy::run(&options::Options::parse(rest)?),
+        Some((kind, rest)) if kind == "edge" => edge::run(&options::Options::parse(rest)?),
         Some((kind, rest)) if kind == "micro" => micro(rest),
         Some((kind, rest)) if kind == "soak" => soak::run(rest),
         _ => bail!("{USAGE}"),

@@ -59,6 +59,17 @@ pub(super) struct Place<'a> {
     pub(super) listen: SocketAddr,
     pub(super) origin: SocketAddr,
     pub(super) dir: &'a Path,
+    /// In the clear without one.
+    pub(super) certificate: Option<&'a Certificate>,
+}
+
+/// What a gateway shows its clients: files in PEM.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    pub(super) chain: PathBuf,
+    pub(super) key: PathBuf,
+    /// Both in one, as HAProxy wants it.
+    pub(super) both: PathBuf,
 }
 
 impl Peer {
@@ -139,10 +150,27 @@ impl Place<'_> {
             .replace("@PORT@", &self.listen.port().to_string())
             .replace("@ORIGIN@", &self.origin.to_string())
             .replace("@ORIGIN_HOST@", &self.origin.ip().to_string())
-            .replace("@ORIGIN_PORT@", &self.origin.port().to_string());
+            .replace("@ORIGIN_PORT@", &self.origin.port().to_string())
+            .replace("@TLS@", &self.tls(name));
         let path = self.dir.join(name);
         fs::write(&path, text)?;
         Ok(path)
+    }
+}
+
+impl Place<'_> {
+    /// What the file of that name says of TLS: version 1.3, HTTP/2 by ALPN.
+    fn tls(&self, name: &str) -> String {
+        let Some(Certificate { chain, key, both }) = self.certificate else { return String::new() };
+        let [chain, key, both] = [chain, key, both].map(|path| path.display().to_string());
+        match name {
+            "nginx.conf" => {
+                format!(" ssl http2; ssl_certificate {chain}; ssl_certificate_key {key}; ssl_protocols TLSv1.3")
+            }
+            "haproxy.cfg" => format!(" ssl crt {both} alpn h2,http/1.1 ssl-min-ver TLSv1.3"),
+            "envoy.yaml" => include_str!("envoy-tls.yaml").trim_end().replace("@CERT@", &chain).replace("@KEY@", &key),
+            _ => format!(r#", tls: {{ certificates: [{{ cert: "{chain}", key: "{key}" }}], min_version: TLSv1.3 }}"#),
+        }
     }
 }
 

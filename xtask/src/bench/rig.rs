@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::peer::{Filters, Peer, Place, release_binary};
+use super::peer::{Certificate, Filters, Peer, Place, release_binary};
 use super::process::{LOAD_CORE, Process, pinned};
 use super::wrk::{self, Load};
 use crate::{target_dir, tools};
@@ -52,22 +53,39 @@ impl Rig {
 
     /// Starts a gateway and waits until a request came back from the origin.
     pub(super) fn start(&self, peer: Peer, program: &Path, filters: Filters) -> Result<Gateway> {
+        self.start_with(peer, program, filters, None)
+    }
+
+    /// The same, with TLS where there is a certificate.
+    pub(super) fn start_with(
+        &self,
+        peer: Peer,
+        program: &Path,
+        filters: Filters,
+        certificate: Option<&Certificate>,
+    ) -> Result<Gateway> {
         let dir = self.output.join(peer.name());
         fs::create_dir_all(&dir)?;
-        let place = Place { listen: free_address()?, origin: self.origin, dir: &dir };
+        let place = Place { listen: free_address()?, origin: self.origin, dir: &dir, certificate };
         let log = dir.join("output.log");
         let mut process = Process::start(peer.command(program, filters, &place)?, &log)?;
         wait_for("it answers", || {
             process.still_running()?;
+            let answers = if certificate.is_some() { answers_over_tls } else { answers };
             Ok(answers(place.listen).then_some(()))
         })
         .with_context(|| format!("see {}", log.display()))?;
-        Ok(Gateway { process, address: place.listen })
+        Ok(Gateway { process, address: place.listen, dir, secure: certificate.is_some() })
     }
 
     /// Sends requests to a gateway for so many seconds.
     pub(super) fn load(&self, gateway: &mut Gateway, seconds: u32) -> Result<Load> {
-        let load = wrk::load(&self.wrk, gateway.address, seconds)?;
+        self.load_with(gateway, seconds, &[])
+    }
+
+    /// The same, with more arguments for wrk.
+    pub(super) fn load_with(&self, gateway: &mut Gateway, seconds: u32, arguments: &[&str]) -> Result<Load> {
+        let load = wrk::load(&self.wrk, &gateway.url(), seconds, arguments)?;
         gateway.process.still_running()?;
         Ok(load)
     }
@@ -76,11 +94,20 @@ impl Rig {
 /// A gateway that answers; it ends with this.
 pub(super) struct Gateway {
     pub(super) process: Process,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
+    /// Where its files are.
+    pub(super) dir: PathBuf,
+    secure: bool,
+}
+
+impl Gateway {
+    pub(super) fn url(&self) -> String {
+        format!("{}://{}/", if self.secure { "https" } else { "http" }, self.address)
+    }
 }
 
 /// Asks until there is an answer.
-fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(super) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let began = Instant::now();
     while began.elapsed() < START_DEADLINE {
         if let Some(answer) = ask()? {
@@ -105,6 +132,13 @@ fn answers(address: SocketAddr) -> bool {
         Ok(reply)
     };
     ask().is_ok_and(|reply: Vec<u8>| reply.starts_with(b"HTTP/1.1 200"))
+}
+
+/// The same over TLS. Its certificate is nobody's business here.
+fn answers_over_tls(address: SocketAddr) -> bool {
+    let mut curl = Command::new("curl");
+    curl.args(["--insecure", "--silent", "--fail", "--max-time", "1", "--output", "/dev/null"]);
+    curl.arg(format!("https://{address}/")).status().is_ok_and(|status| status.success())
 }
 
 /// An address nobody listens on. Somebody may take it before the gateway does, which then says so and is left out.

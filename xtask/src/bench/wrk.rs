@@ -1,6 +1,5 @@
 //! The load: wrk with 64 kept-alive connections, and what it says.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,14 +17,14 @@ pub(super) struct Load {
     pub(super) p99_ms: f64,
 }
 
-/// Sends requests to `address` for so many seconds.
+/// Sends requests to `url` for so many seconds.
 ///
 /// # Errors
 ///
 /// When a single one was not answered with success: figures of failures are worth nothing.
-pub(super) fn load(wrk: &Path, address: SocketAddr, seconds: u32) -> Result<Load> {
+pub(super) fn load(wrk: &Path, url: &str, seconds: u32, arguments: &[&str]) -> Result<Load> {
     let mut command = pinned(LOAD_CORE, wrk);
-    command.args(["-t1", "-c", CONNECTIONS, "--latency", "-d", &format!("{seconds}s"), &format!("http://{address}/")]);
+    command.args(["-t1", "-c", CONNECTIONS, "--latency", "-d", &format!("{seconds}s")]).args(arguments).arg(url);
     let output = command.output().context("cannot start wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk: {}{text}", String::from_utf8_lossy(&output.stderr));
