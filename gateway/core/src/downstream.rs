@@ -138,6 +138,12 @@ impl Refusal {
 const LEAVING: Duration = Duration::from_secs(5);
 
 impl Standing {
+    /// Whether there is no request, and nothing of an earlier one is left to be written.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.stage == Stage::Idle && self.stalled.is_none()
+    }
+
     /// What has taken too long by now, if anything has.
     ///
     /// A connection with something left to write is not idle, whatever its requests are at: a slow reader of a long last piece

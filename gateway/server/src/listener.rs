@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Version;
@@ -246,7 +247,7 @@ async fn serve_connection(worker: Rc<Worker>, clients: Rc<Clients>, arrived: Arr
     let member = Rc::new(clients.join(arrived.id).await);
     let counted = worker.telemetry.connection();
     let peer = arrived.address;
-    if let Some(Err(error)) = member.until_cut(pipeline(&worker, &member, arrived, counted)).await {
+    if let Some(Err(error)) = member.until_cut(pin!(pipeline(&worker, &member, arrived, counted))).await {
         tracing::debug!(%peer, %error, "connection ended");
     }
     if let Some(flood) = member.client.stamps.flood() {
@@ -261,7 +262,7 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 async fn pipeline(worker: &Rc<Worker>, member: &Rc<Member>, arrived: Arrived, counted: OpenConnection) -> Ended {
     let Arrived { mut stream, address, id, permit } = arrived;
     let settings = &member.clients.settings;
-    let ends = match member.before_requests(ends(settings, &mut stream, address)).await {
+    let ends = match member.before_requests(pin!(ends(settings, &mut stream, address))).await {
         Some(Ok(ends)) => ends,
         Some(Err(error)) => {
             worker.telemetry.refused(Refusal::ProxyProtocol);
@@ -298,7 +299,7 @@ async fn encrypt(
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<Accepted<TcpStream>> {
-    let ended = member.before_requests(server.accept(stream)).await?;
+    let ended = member.before_requests(pin!(server.accept(stream))).await?;
     worker.telemetry.handshake(&ended);
     ended.inspect_err(|error| tracing::debug!(%peer, %error, "TLS handshake failed")).ok()
 }
@@ -346,46 +347,72 @@ async fn http<S: Transport>(
 ) -> Ended {
     let (worker, client, connection) = (worker.clone(), member.client.clone(), Rc::new(connection));
     let mut stream = Watched::new(stream, client.stamps.clone(), permit);
-    let spoken = member.before_requests(stream.spoken()).await.transpose()?;
+    let spoken = member.before_requests(pin!(stream.spoken())).await.transpose()?;
     match spoken.map(|spoken| agreed.unwrap_or(spoken)) {
         None => {}
-        Some(Spoken::Http1) => {
-            let stream = Strict::new(stream, connection.answers.clone());
-            let lane = client.lane.clone();
-            let service = service_fn(move |request| serve(worker.clone(), connection.clone(), lane.clone(), request));
-            let mut builder = http1::Builder::new();
-            // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
-            builder.half_close(false).keep_alive(true).max_buf_size(BUFFER);
-            let served = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-            // It is told with a response that the connection ends, while another may still come.
-            drive(member, Lasts::ForThis, served, |connection| connection.graceful_shutdown()).await?;
-        }
+        Some(Spoken::Http1) => http1(worker, member, stream, connection).await?,
         Some(Spoken::Http2) => {
             let builder = http2_builder(&client, member.clients.settings.http2, worker.revision().table.has_tunnels());
             let service =
                 service_fn(move |request| serve(worker.clone(), connection.clone(), client.lane_for_stream(), request));
-            let served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            // Boxed: those who speak HTTP/1.1 must not pay for its size.
+            let mut served = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
             // GOAWAY names the last stream that is served, so it cuts nobody off.
-            drive(member, Lasts::ForOneMore, served, |connection| connection.graceful_shutdown()).await?;
+            let told_at = Lasts::ForOneMore;
+            drive(member, told_at, served.as_mut(), |served| served.graceful_shutdown(), || false).await.transpose()?;
         }
     }
     Ok(())
 }
 
-/// Drives a connection to its end, and tells it once when that is wanted: when it lasts no longer than `told_at`.
+/// Speaks HTTP/1.1. While the client is silent there is no more than its stream: the HTTP library's buffers would weigh more than all
+/// else.
+async fn http1<S: Transport>(
+    worker: Rc<Worker>,
+    member: &Member,
+    stream: Watched<S>,
+    connection: Rc<Connection>,
+) -> Result<(), hyper::Error> {
+    let (client, lane) = (&member.client, member.client.lane.clone());
+    let answers = connection.answers.clone();
+    let mut stream = Strict::new(stream, answers.clone());
+    let mut service = service_fn(move |request| serve(worker.clone(), connection.clone(), lane.clone(), request));
+    let mut builder = http1::Builder::new();
+    // Not `pipeline_flush`: with it, responses pile up here while their client does not read.
+    builder.half_close(false).keep_alive(true).max_buf_size(BUFFER);
+    // It is told with a response that the connection ends, while another may still come.
+    let told_at = Lasts::ForThis;
+    loop {
+        let mut served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let pauses = || client.rests() && !answers.are_over();
+        let driven = drive(member, told_at, Pin::new(&mut served), |served| served.graceful_shutdown(), pauses);
+        if let Some(ended) = driven.await {
+            return ended;
+        }
+        let Some(parts) = served.into_parts() else { return Ok(()) };
+        (stream, service) = (parts.io.into_inner(), parts.service);
+        stream.put_back(parts.read_buf);
+        poll_fn(|cx| if member.ends(told_at) { Poll::Ready(()) } else { stream.poll_rest(cx) }).await;
+        client.roused();
+    }
+}
+
+/// Drives a connection to its end, and tells it once when that is wanted: when it lasts no longer than `told_at`. Without output where
+/// it pauses.
 async fn drive<C: Future>(
     member: &Member,
     told_at: Lasts,
     mut served: Pin<&mut C>,
     tell: fn(Pin<&mut C>),
-) -> C::Output {
-    let mut told = false;
+    pauses: impl Fn() -> bool,
+) -> Option<C::Output> {
+    let mut is_told = false;
     poll_fn(|cx| {
-        let ends = member.clients.lasts() >= told_at || member.client.stamps.is_leaving();
-        if ends && !std::mem::replace(&mut told, true) {
+        if member.ends(told_at) && !std::mem::replace(&mut is_told, true) {
             tell(served.as_mut());
         }
-        served.as_mut().poll(cx)
+        let polled = served.as_mut().poll(cx);
+        if polled.is_pending() && pauses() { Poll::Ready(None) } else { polled.map(Some) }
     })
     .await
 }

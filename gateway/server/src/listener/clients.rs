@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -30,6 +30,8 @@ const IDLE_GRACE: Duration = Duration::from_millis(500);
 const MOST_OFTEN: Duration = Duration::from_millis(20);
 const LEAST_OFTEN: Duration = Duration::from_millis(500);
 
+/// After so long without a request a connection gives up what it can get again.
+const RESTS: Duration = Duration::from_secs(1);
 /// An idle connection keeps its place for so long, whoever else wants one.
 const SPARED: Duration = Duration::from_secs(1);
 /// How many leave for others in one look: enough for those who come back, too few for a flood to empty the house.
@@ -109,6 +111,8 @@ pub(crate) struct Client {
     pub(super) lane: Rc<Lane>,
     pub(super) stamps: Arc<Stamps>,
     streams: RefCell<Vec<Rc<Lane>>>,
+    /// It has been idle for long enough to give up the HTTP library's buffers.
+    resting: Cell<bool>,
     /// The lane of the request that the HTTP library has just handed over, until it starts the task for it.
     next: RefCell<Option<Rc<Lane>>>,
 }
@@ -136,11 +140,26 @@ impl Client {
         }
     }
 
+    /// Whether it has nothing to say at the moment, and has not had for some time.
+    pub(super) fn rests(&self) -> bool {
+        self.resting.get() && self.stamps.standing().is_quiet()
+    }
+
+    /// Something has come.
+    pub(super) fn roused(&self) {
+        self.resting.set(false);
+    }
+
     /// Does what is overdue.
     fn look(&self, patience: &Patience, now: Time, telemetry: &WorkerTelemetry) {
         let standing = self.stamps.standing();
         match standing.overdue(patience, now) {
-            None => {}
+            None => {
+                let rests = standing.is_quiet() && now.saturating_since(standing.since) > RESTS;
+                if rests && !self.resting.replace(true) {
+                    self.lane.wake();
+                }
+            }
             Some(Overdue::Idle) if standing.stage == Stage::Idle => {
                 telemetry.timed_out(Overdue::Idle);
                 self.stamps.leave();
@@ -259,7 +278,13 @@ impl Clients {
         let stamps = Arc::new(Stamps::new(self.clock.clone()));
         let lane = Lane::new(stamps.clone(), false);
         lane.task.replace(Some(task));
-        let client = Rc::new(Client { lane, stamps, streams: RefCell::default(), next: RefCell::default() });
+        let client = Rc::new(Client {
+            lane,
+            stamps,
+            streams: RefCell::default(),
+            resting: Cell::default(),
+            next: RefCell::default(),
+        });
         self.all.borrow_mut().insert(id, client.clone());
         Member { clients: self, client, id }
     }
@@ -286,7 +311,7 @@ impl Clients {
         let since = |client: &Client| {
             let standing = client.stamps.standing();
             let is_long = now.saturating_since(standing.since) > SPARED;
-            (standing.stage == Stage::Idle && standing.stalled.is_none() && is_long).then_some(standing.since)
+            (standing.is_quiet() && is_long).then_some(standing.since)
         };
         let mut idle: Vec<_> = all.values().filter_map(|client| Some((since(client)?, client))).collect();
         idle.sort_unstable_by_key(|(since, _)| *since);
@@ -338,9 +363,13 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// Whether the connection is to end, if it ends with those that last so long.
+    pub(super) fn ends(&self, at: Lasts) -> bool {
+        self.clients.lasts() >= at || self.client.stamps.is_leaving()
+    }
+
     /// Does the work until it is done, or the connection is cut off. The work is polled once more then, to say what can be said.
-    pub(super) async fn until_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
+    pub(super) async fn until_cut<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending if self.client.stamps.is_cut() => Poll::Ready(None),
@@ -350,8 +379,7 @@ impl Member {
     }
 
     /// What is waited for before there is a request; nothing once no more are taken.
-    pub(super) async fn before_requests<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
+    pub(super) async fn before_requests<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending if self.clients.lasts() == Lasts::ForThis => Poll::Ready(None),

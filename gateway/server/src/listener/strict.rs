@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use portcullis_core::wire::{Inspector, Next, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
@@ -32,6 +33,7 @@ const LINGER_BYTES: usize = 1 << 20;
 pub(crate) struct Answers {
     count: AtomicU64,
     switched: AtomicBool,
+    refused: AtomicBool,
 }
 
 impl Answers {
@@ -41,6 +43,11 @@ impl Answers {
             self.switched.store(true, Relaxed);
         }
         self.count.store(self.count.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Whether the connection ends, since a request was refused.
+    pub(super) fn are_over(&self) -> bool {
+        self.refused.load(Relaxed)
     }
 }
 
@@ -89,6 +96,7 @@ impl<S> Strict<S> {
             self.held.truncate(seen.passed);
             self.held.extend(stand_in.unwrap_or_default());
             self.passed = self.held.len();
+            self.answers.refused.store(true, Relaxed);
             self.refused = Some(Refused { reason: refusal.reason, place, linger: None, thrown_away: 0 });
         }
     }
@@ -143,6 +151,25 @@ impl<S: AsyncRead + Unpin> Strict<S> {
             self.inspect_held();
         }
         Poll::Ready(Ok(len))
+    }
+
+    /// Waits until there is something to be handed on, or to be said of the stream's end or failure.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.passed > 0 || self.refused.is_some() {
+            return Poll::Ready(());
+        }
+        match ready!(self.poll_hold(cx)) {
+            // Whoever reads next sees them again.
+            Ok(0) | Err(_) => {}
+            Ok(_) => self.inspect_held(),
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes bytes back that were handed on.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.passed += bytes.len();
+        self.held.splice(..0, bytes);
     }
 
     /// Throws away what still comes, until the client has closed or has had its time.
