@@ -267,8 +267,10 @@ fn readers_that_do_not_read_cost_little_and_harm_nobody() {
         for number in 0..50 {
             frames.send(&get(number * 2 + 1, "/big"));
         }
-        for number in 0..50 {
-            assert_eq!(frames.status(number * 2 + 1), 200);
+        for _ in 0..50 {
+            // In whatever order they come.
+            let head = frames.find(|frame| matches!(frame.kind, HEADERS | RST_STREAM)).unwrap();
+            assert_eq!(head.status(), Some(200), "stream {}", head.stream);
         }
         all.push(frames);
     }
