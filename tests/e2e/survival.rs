@@ -28,9 +28,32 @@ fn a_process_that_was_killed_serves_again_within_two_seconds() {
     busy.send("GET / HTTP/1.1\r\n");
     process.signal("KILL");
     let began = Instant::now();
-    let again = process.start_again(GATEWAY);
+    let again = process.again(GATEWAY).start();
     assert_eq!(again.client().get("/").get("x-revision"), Some("one"));
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_process_that_starts_with_a_broken_configuration_serves_the_last_good_one() {
+    let origin = Origin::plain();
+    let kept = tempfile::tempdir().unwrap();
+    let start = Start::new(GATEWAY, PLAIN, &[("origin", &origin), ("value", &"one")]);
+    let keep = kept.path().to_str().unwrap();
+    let process = start.variable("PORTCULLIS_KEEP", keep).start();
+    process.configure(PLAIN, &[("origin", &origin), ("value", &"two")]);
+    assert_eq!(process.reload().status(), 200);
+    eventually("a copy of the second revision is kept", || {
+        let copied = Command::new("grep").args(["-rq", "two"]).arg(kept.path()).status();
+        copied.is_ok_and(|status| status.success())
+    });
+    process.configure("nonsense", &[]);
+    process.signal("KILL");
+    let process = process.again(GATEWAY).variable("PORTCULLIS_KEEP", keep).start();
+    assert_eq!(process.client().get("/").get("x-revision"), Some("two"));
+    assert_eq!(process.metric("portcullis_config_last_apply_success"), Some(0.0));
+    process.configure(PLAIN, &[("origin", &origin), ("value", &"three")]);
+    eventually("the mended one is served", || process.client().get("/").get("x-revision") == Some("three"));
+    assert_eq!(process.metric("portcullis_config_last_apply_success"), Some(1.0));
 }
 
 #[test]

@@ -314,13 +314,13 @@ impl Process {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// Starts it again with the same files, once it has ended; see [`Start::start`].
+    /// To be started again with the same files, once it has ended.
     #[must_use]
-    pub fn start_again(mut self, program: &str) -> Self {
+    pub fn again(mut self, program: &str) -> Start {
         let _ended = self.wait();
         let Self { folder, address, admin, .. } = &mut self;
         let folder = std::mem::replace(folder, tempfile::tempdir().unwrap());
-        let start = Start {
+        Start {
             program: program.into(),
             folder,
             address: *address,
@@ -329,8 +329,7 @@ impl Process {
             variables: Vec::new(),
             stdout: None,
             stderr: None,
-        };
-        start.start()
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::config::{self, Inputs};
+use crate::config::snapshot::Snapshot;
+use crate::config::{self, Inputs, Kept};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files};
@@ -33,6 +34,9 @@ enum Command {
         /// Where compiled modules are kept between starts
         #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
         cache: Option<PathBuf>,
+        /// Where a copy of the last good configuration is kept, to be served if the files cannot be used at a start
+        #[arg(long, value_name = "DIR", env = "PORTCULLIS_KEEP")]
+        keep: Option<PathBuf>,
         /// How many VMs there may be, over all workers; address space is reserved for each
         #[arg(long, value_name = "COUNT", env = "PORTCULLIS_MAX_VMS", value_parser = clap::value_parser!(u32).range(1..))]
         max_vms: Option<u32>,
@@ -70,10 +74,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             out.write_all(abi().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { files, cache, max_vms, no_watch } => {
+        Command::Run { files, cache, keep, max_vms, no_watch } => {
             drop(out);
             let watch = if no_watch { Watch::No } else { Watch::Yes };
-            serve(&files, watch, Options { cache, max_vms, ..Options::default() }, |gateway| {
+            let from = Sources { paths: &files, watch, keep: keep.map(Kept::new) };
+            serve(from, Options { cache, max_vms, ..Options::default() }, |gateway| {
                 for (name, address) in &gateway.listeners {
                     tracing::info!(listener = %name, %address, "serving");
                 }
@@ -83,7 +88,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             drop(out);
             let demo = demo::prepare().context("the demo cannot be set up")?;
             let files = [demo.config];
-            serve(&files, Watch::Yes, Options::default(), |gateway| {
+            let from = Sources { paths: &files, watch: Watch::Yes, keep: None };
+            serve(from, Options::default(), |gateway| {
                 let [config] = &files;
                 if let Some((_, address)) = gateway.listeners.first() {
                     println!("{}", demo::guide(*address, gateway.admin, config));
@@ -93,33 +99,54 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Runs a gateway until the process is told to end.
-fn serve(
-    paths: &[PathBuf],
+/// Where a configuration comes from.
+struct Sources<'a> {
+    paths: &'a [PathBuf],
     watch: Watch,
-    mut options: Options,
-    started: impl FnOnce(&Gateway),
-) -> anyhow::Result<ExitCode> {
+    keep: Option<Kept>,
+}
+
+impl Sources<'_> {
+    /// Reads the configuration, or else the last good one with the reason; nothing when neither can be used, which has been said.
+    fn read(&self, inputs: &Inputs) -> io::Result<Option<(Snapshot, Option<String>)>> {
+        // Where nobody can be told, what can be served is served all the same.
+        let problems = match config::load_noting(self.paths, inputs) {
+            Ok((snapshot, warnings)) => {
+                let _unheard = print(&warnings, &mut io::stderr());
+                return Ok(Some((snapshot, None)));
+            }
+            Err(problems) => problems,
+        };
+        let copy = self.keep.as_ref().and_then(|keep| keep.paths(self.paths));
+        if let Some((paths, inputs)) = copy
+            && let Ok((snapshot, _)) = config::load_noting(&paths, &inputs)
+        {
+            let _unheard = report(&problems, &mut io::stderr());
+            return Ok(Some((snapshot, Some(problems.iter().map(|problem| format!("{problem}\n")).collect()))));
+        }
+        report(&problems, &mut io::stderr())?;
+        Ok(None)
+    }
+}
+
+/// Runs a gateway until the process is told to end.
+fn serve(from: Sources<'_>, mut options: Options, started: impl FnOnce(&Gateway)) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
     let (inherited, predecessor) = Inherited::of_this_process();
     let inputs = Inputs::default();
-    let snapshot = match config::load_noting(paths, &inputs) {
-        Ok((snapshot, warnings)) => {
-            // Where nobody can be told, what can be served is served all the same.
-            let _unheard = print(&warnings, &mut io::stderr());
-            snapshot
-        }
-        Err(problems) => {
-            report(&problems, &mut io::stderr())?;
-            return Ok(ExitCode::FAILURE);
-        }
-    };
+    let Some((snapshot, refused)) = from.read(&inputs)? else { return Ok(ExitCode::FAILURE) };
     let (reloads, requests) = unbounded_channel();
     options.reloads = Some(reloads);
     options.inherited = inherited;
     let gateway = supervisor::start(snapshot, &options).context("the gateway cannot start")?;
+    if let Some(why) = refused {
+        tracing::error!("the configuration cannot be used; the last good one is served in its place");
+        gateway.handle().refused(&why);
+    } else if let Some(keep) = &from.keep {
+        life::keep(keep, &inputs);
+    }
     started(&gateway);
-    let files = Files { paths: paths.into(), inputs, watch: watch == Watch::Yes };
+    let files = Files { paths: from.paths.into(), inputs, watch: from.watch == Watch::Yes, keep: from.keep };
     Ok(life::live(gateway, files, requests, predecessor)?)
 }
 

@@ -31,7 +31,7 @@ impl Source {
     /// # Errors
     /// A reason, when the source is fenced and the path leads out of its fence.
     pub fn resolve(&self, written: &str) -> Result<PathBuf, String> {
-        let path = self.folder.join(written);
+        let path = self.inputs.locate(&self.folder, written);
         self.inputs.note(&path);
         if let (Some(fence), Ok(real)) = (&self.fence, path.canonicalize())
             && !fence.canonicalize().is_ok_and(|fence| real.starts_with(fence))

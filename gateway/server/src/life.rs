@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-pub(crate) use self::files::Files;
 use self::files::Reloader;
+pub(crate) use self::files::{Files, keep};
 use self::succession::Succession;
 use crate::admin::Reload;
 use crate::inherited::Predecessor;

@@ -151,7 +151,7 @@ impl Gather {
         for (key, tenant) in tenants.into_iter().flat_map(|tenants| &mut tenants.entries) {
             let Some(Node { span, value: Value::Text(text) }) = tenant.get("include").cloned() else { continue };
             let place = |problem: Diagnostic| problem.at(&span, format!("included by tenant `{}`", key.name));
-            let path = span.source.folder.join(&text.text);
+            let path = self.inputs.locate(&span.source.folder, &text.text);
             let fence = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(Path::new("")).to_path_buf() };
             for file in self.files(&path, place) {
                 let source = self.read(&file, Some(&fence), place);

@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// The files and directories of one configuration. Clones note into the same list.
 #[derive(Clone, Debug, Default)]
-pub struct Inputs(
+pub struct Inputs {
     #[allow(clippy::disallowed_types, reason = "taken while a configuration is read, which no request waits for")]
-    Arc<std::sync::Mutex<BTreeMap<PathBuf, State>>>,
-);
+    states: Arc<std::sync::Mutex<BTreeMap<PathBuf, State>>>,
+    /// Where absolute paths are taken to start, for a copy of the files.
+    root: Option<Arc<Path>>,
+}
 
 /// What the file system says of all of them at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +43,25 @@ enum State {
 
 impl Inputs {
     fn states(&self) -> MutexGuard<'_, BTreeMap<PathBuf, State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of a copy, in which everything has the path it had, below `root`.
+    pub(super) fn below(root: PathBuf) -> Self {
+        Self { root: Some(root.into()), ..Self::default() }
+    }
+
+    /// The file that `written` means in a file in this folder.
+    pub(crate) fn locate(&self, folder: &Path, written: &str) -> PathBuf {
+        match &self.root {
+            Some(root) if Path::new(written).is_absolute() => below(root, Path::new(written)),
+            Some(_) | None => folder.join(written),
+        }
+    }
+
+    /// Every path that was noted.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.states().keys().cloned().collect()
     }
 
     /// Notes a path that is about to be looked at.
@@ -58,9 +78,14 @@ impl Inputs {
     /// The state of every path now.
     #[must_use]
     pub fn now(&self) -> Stamp {
-        let paths: Vec<PathBuf> = self.states().keys().cloned().collect();
-        Stamp(paths.iter().map(|path| state(path)).collect())
+        Stamp(self.paths().iter().map(|path| state(path)).collect())
     }
+}
+
+/// A path as if it started at `root`.
+pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
+    let path = absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    root.join(path.strip_prefix("/").unwrap_or(&path))
 }
 
 /// Whether a file in a directory is part of the configuration.

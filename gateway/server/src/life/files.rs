@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::config::{self, Inputs};
+use crate::config::{self, Inputs, Kept};
 use crate::diagnostic::Diagnostic;
 use crate::supervisor::{Applied, Handle};
 
@@ -37,11 +37,21 @@ pub(crate) struct Files {
     pub(crate) inputs: Inputs,
     /// Whether to look for changes.
     pub(crate) watch: bool,
+    /// Where the last good configuration is kept.
+    pub(crate) keep: Option<Kept>,
+}
+
+/// Keeps a copy of the configuration that is served; the log says when that cannot be done.
+pub(crate) fn keep(keep: &Kept, inputs: &Inputs) {
+    if let Err(error) = keep.keep(inputs) {
+        tracing::error!(%error, "no copy of the configuration could be kept");
+    }
 }
 
 /// Reads a configuration anew and puts it into use, one at a time.
 pub(super) struct Reloader {
     paths: Arc<[PathBuf]>,
+    keep: Option<Kept>,
     handle: Handle,
     /// What the last attempt, good or bad, was read from.
     inputs: watch::Sender<Inputs>,
@@ -55,13 +65,14 @@ pub(super) struct Reloader {
 
 impl Reloader {
     pub(super) fn new(files: Files, handle: Handle) -> Self {
-        let Files { paths, inputs, watch } = files;
+        let Files { paths, inputs, watch, keep } = files;
         let (changed, changes) = mpsc::channel(1);
         let (inputs, watched) = watch::channel(inputs);
         if watch {
             spawn_local(look_for_changes(watched, changed));
         }
-        Self { paths, handle, inputs, changes, wanted: false, waiting: Vec::new(), served: Vec::new(), running: None }
+        let (waiting, served) = (Vec::new(), Vec::new());
+        Self { paths, keep, handle, inputs, changes, wanted: false, waiting, served, running: None }
     }
 
     /// Notes that the configuration is to be read anew, and who wants to know what comes of it.
@@ -79,10 +90,13 @@ impl Reloader {
         self.served = std::mem::take(&mut self.waiting);
         let (done, running) = oneshot::channel();
         self.running = Some(running);
-        let (paths, handle) = (self.paths.clone(), self.handle.clone());
+        let (paths, handle, kept) = (self.paths.clone(), self.handle.clone(), self.keep.clone());
         thread::spawn(move || {
             let inputs = Inputs::default();
             let outcome = reload(&paths, &inputs, &handle);
+            if let (Ok(_), Some(kept)) = (&outcome, &kept) {
+                keep(kept, &inputs);
+            }
             // Nobody waits any more when the gateway ends.
             let _ = done.send((inputs, outcome));
         });
