@@ -9,7 +9,6 @@ mod demo;
 mod fuzz;
 mod plugins;
 mod test;
-mod toolchain;
 mod tools;
 
 use std::path::{Path, PathBuf};

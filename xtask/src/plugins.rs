@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::toolchain::{TARGET, Toolchain};
 use crate::{cargo, root, run as run_command, target_dir};
+use portcullis_module::{TARGET, Toolchain};
 
 /// Builds, or with `--test` runs the native tests.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -83,9 +83,10 @@ fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(|path| path.is_dir()).collect())
 }
 
-/// Copies a module unless the same bytes are there already: what embeds it is rebuilt only when it changed.
+/// Copies a module, without the callbacks that its filter has no use for, unless the same bytes are there already: what embeds it is rebuilt only when it changed.
 fn install(from: &Path, to: &Path) -> Result<usize> {
     let module = fs::read(from).with_context(|| format!("cargo left no {}", from.display()))?;
+    let module = portcullis_module::trim(&module).with_context(|| format!("{} is no module", from.display()))?;
     if fs::read(to).ok().as_deref() != Some(module.as_slice()) {
         fs::write(to, &module).with_context(|| format!("cannot write {}", to.display()))?;
     }

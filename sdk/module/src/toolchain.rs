@@ -7,19 +7,22 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+/// There is no compiler for plugins, or it cannot be run: what would help.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoToolchain(String);
 
-use crate::{cargo, run};
+type Result<T> = std::result::Result<T, NoToolchain>;
 
 /// What plugins are built for.
-pub(crate) const TARGET: &str = "wasm32-wasip1";
+pub const TARGET: &str = "wasm32-wasip1";
 
 const DEBIAN_PACKAGES: &str = "rustc-web cargo-web rust-web-src rust-web-llvm wasi-libc";
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
 
 /// A compiler that can build plugins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Toolchain {
+pub enum Toolchain {
     /// The one that runs us, with the target's standard library installed.
     Installed,
     /// `/usr/bin/rustc`, which builds the target's standard library from source.
@@ -28,17 +31,20 @@ pub(crate) enum Toolchain {
 
 impl Toolchain {
     /// The first that works, or the one the environment asks for.
-    pub(crate) fn find() -> Result<Self> {
+    ///
+    /// # Errors
+    /// When none works.
+    pub fn find() -> Result<Self> {
         match std::env::var("PORTCULLIS_WASM_TOOLCHAIN").ok().as_deref() {
             None | Some("") => Self::search(),
             Some("rustup") if installed() || add_by_rustup() => Ok(Self::Installed),
-            Some("rustup") => bail!("{TARGET} is not installed; try: rustup target add {TARGET}"),
+            Some("rustup") => no(format!("{TARGET} is not installed; try: rustup target add {TARGET}")),
             Some("debian") if debian() => Ok(Self::Debian),
-            Some("debian") => bail!(
+            Some("debian") => no(format!(
                 "the packages, or a rust-lld in the lib/rustlib/HOST/bin of rustup's toolchain, are missing; \
                  try: apt-get install {DEBIAN_PACKAGES}"
-            ),
-            Some(other) => bail!("PORTCULLIS_WASM_TOOLCHAIN is `{other}`; it may be `rustup` or `debian`"),
+            )),
+            Some(other) => no(format!("PORTCULLIS_WASM_TOOLCHAIN is `{other}`; it may be `rustup` or `debian`")),
         }
     }
 
@@ -49,15 +55,16 @@ impl Toolchain {
         if debian() {
             return Ok(Self::Debian);
         }
-        bail!(
+        no(format!(
             "no compiler for {TARGET} was found; one of these helps:\n  \
              rustup target add {TARGET}\n  \
              apt-get install {DEBIAN_PACKAGES}"
-        )
+        ))
     }
 
     /// One word, also the name of its build directory: two compilers must not share one.
-    pub(crate) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Installed => "rustup",
             Self::Debian => "debian",
@@ -65,7 +72,8 @@ impl Toolchain {
     }
 
     /// For people.
-    pub(crate) fn describe(self) -> &'static str {
+    #[must_use]
+    pub fn describe(self) -> &'static str {
         match self {
             Self::Installed => "the installed target",
             Self::Debian => "/usr/bin/rustc and a standard library built from source",
@@ -73,7 +81,10 @@ impl Toolchain {
     }
 
     /// `cargo build`, ready for more arguments.
-    pub(crate) fn cargo_build(self) -> Result<Command> {
+    ///
+    /// # Errors
+    /// When a part of it is missing.
+    pub fn cargo_build(self) -> Result<Command> {
         let mut command = match self {
             Self::Installed => cargo(),
             Self::Debian => debian_cargo()?,
@@ -88,8 +99,8 @@ impl Toolchain {
 
 /// Debian's cargo, told to build the standard library, to take libc from `wasi-libc`, and where `rust-lld` is.
 fn debian_cargo() -> Result<Command> {
-    let mut path =
-        vec![linker_dir().context("rust-lld is nowhere; rustup's toolchain has it in lib/rustlib/HOST/bin")?];
+    let nowhere = || NoToolchain("rust-lld is nowhere; rustup's toolchain has it in lib/rustlib/HOST/bin".to_owned());
+    let mut path = vec![linker_dir().ok_or_else(nowhere)?];
     path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut command = Command::new("/usr/bin/cargo");
     command
@@ -97,12 +108,21 @@ fn debian_cargo() -> Result<Command> {
         // `-Z` on a release compiler; the very thing this toolchain is packaged for.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", format!("-C link-self-contained=no -L native={WASI_LIBC}"))
-        .env("PATH", std::env::join_paths(path)?)
+        .env("PATH", std::env::join_paths(path).map_err(|error| NoToolchain(error.to_string()))?)
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");
     Ok(command)
+}
+
+/// The cargo that runs us, or the one on the path.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn no<T>(why: String) -> Result<T> {
+    Err(NoToolchain(why))
 }
 
 fn installed() -> bool {
@@ -116,7 +136,8 @@ fn add_by_rustup() -> bool {
         return false;
     }
     println!("adding the target: rustup target add {TARGET}");
-    run(Command::new("rustup").args(["target", "add", TARGET])).is_ok() && installed()
+    let added = Command::new("rustup").args(["target", "add", TARGET]).status();
+    added.is_ok_and(|status| status.success()) && installed()
 }
 
 fn debian() -> bool {

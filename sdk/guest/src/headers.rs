@@ -1,0 +1,309 @@
+//! Header access: values are bytes, names are compared without case, and nothing panics whatever the host answers.
+//!
+//! A head is read and changed in the host, entry by entry. Where it is not there any more a read finds nothing, and a change
+//! is a warning in the log that says why.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use portcullis_abi::{MapType, Status};
+
+use crate::sys;
+
+/// The value of a header.
+///
+/// ```
+/// use portcullis_sdk::HeaderValue;
+/// let value = HeaderValue::from("text/plain");
+/// assert_eq!(value.to_str(), Ok("text/plain"));
+/// assert!(HeaderValue::from(vec![0xff]).to_str().is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct HeaderValue(Vec<u8>);
+
+/// A value that is not text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotText;
+
+impl HeaderValue {
+    /// As it came.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// As text: visible ASCII, spaces and tabs, which is all that every recipient reads alike.
+    ///
+    /// # Errors
+    /// When there is any other byte in it.
+    pub fn to_str(&self) -> Result<&str, NotText> {
+        let is_text = self.0.iter().all(|byte| matches!(byte, b'\t' | 0x20..0x7f));
+        std::str::from_utf8(&self.0).ok().filter(|_| is_text).ok_or(NotText)
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+/// What is not text is shown as `\u{fffd}`.
+impl fmt::Display for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl AsRef<[u8]> for HeaderValue {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for HeaderValue {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<&str> for HeaderValue {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+impl PartialEq<str> for HeaderValue {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for HeaderValue {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the value is not text")
+    }
+}
+
+impl std::error::Error for NotText {}
+
+/// Entries of a message that is not in the host: a callout's answer, or a reply of the filter's own.
+pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Host(MapType),
+    Own(&'a Fields),
+}
+
+/// Headers to read.
+///
+/// ```
+/// # use portcullis_sdk::Request;
+/// fn is_json(request: &Request) -> bool {
+///     request.headers().get("content-type").is_some_and(|value| value == "application/json")
+/// }
+/// ```
+#[derive(Clone, Copy)]
+pub struct Headers<'a>(Source<'a>);
+
+impl<'a> Headers<'a> {
+    pub(crate) fn host(map: MapType) -> Self {
+        Self(Source::Host(map))
+    }
+
+    pub(crate) fn own(fields: &'a Fields) -> Self {
+        Self(Source::Own(fields))
+    }
+
+    /// The first value of this name.
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<HeaderValue> {
+        match self.0 {
+            Source::Host(map) => sys::header(map, name).ok().map(HeaderValue),
+            Source::Own(fields) => first(fields, name).map(|value| HeaderValue(value.to_vec())),
+        }
+    }
+
+    /// The first value of this name, if it is text.
+    #[must_use]
+    pub fn text(self, name: &str) -> Option<String> {
+        let value = self.get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    }
+
+    /// Every value of this name, in order.
+    #[must_use]
+    pub fn get_all(self, name: &str) -> Vec<HeaderValue> {
+        let named = |(key, value): (Vec<u8>, Vec<u8>)| is_named(&key, name).then_some(HeaderValue(value));
+        self.pairs().into_owned().into_iter().filter_map(named).collect()
+    }
+
+    /// Whether there is one of this name.
+    #[must_use]
+    pub fn contains(self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// All of them, in order, pseudo-headers first.
+    #[must_use]
+    pub fn all(self) -> Vec<(String, HeaderValue)> {
+        let text =
+            |(name, value): (Vec<u8>, Vec<u8>)| (String::from_utf8_lossy(&name).into_owned(), HeaderValue(value));
+        self.pairs().into_owned().into_iter().map(text).collect()
+    }
+
+    fn pairs(self) -> Cow<'a, Fields> {
+        match self.0 {
+            Source::Host(map) => Cow::Owned(sys::headers(map)),
+            Source::Own(fields) => Cow::Borrowed(fields),
+        }
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.all()).finish()
+    }
+}
+
+enum Target<'a> {
+    Host(MapType),
+    Own(&'a mut Fields),
+}
+
+/// Headers to change.
+///
+/// ```
+/// # use portcullis_sdk::Response;
+/// fn harden(response: &mut Response) {
+///     let mut headers = response.headers_mut();
+///     headers.remove("server");
+///     headers.set("x-frame-options", "DENY");
+/// }
+/// ```
+pub struct HeadersMut<'a>(Target<'a>);
+
+/// A change that the host did not make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unchanged {
+    /// The head has been sent on: change it before a body is read, or declare `HOLDS_HEADERS`.
+    Gone,
+    /// Another reason of the host's.
+    Refused,
+}
+
+impl fmt::Display for Unchanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the headers have been sent on; change them before reading the body, or set HOLDS_HEADERS",
+            Self::Refused => "the host refuses the change",
+        })
+    }
+}
+
+impl std::error::Error for Unchanged {}
+
+impl<'a> HeadersMut<'a> {
+    pub(crate) fn host(map: MapType) -> Self {
+        Self(Target::Host(map))
+    }
+
+    pub(crate) fn own(fields: &'a mut Fields) -> Self {
+        Self(Target::Own(fields))
+    }
+
+    /// Leaves exactly one entry of this name. A change that cannot be made is a warning in the log.
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        warn(name, self.try_set(name, value));
+    }
+
+    /// Adds an entry beside those of this name. A change that cannot be made is a warning in the log.
+    pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let value = value.as_ref();
+        let appended = match &mut self.0 {
+            Target::Host(map) => sys::add_header(*map, name, value).map_err(unchanged),
+            Target::Own(fields) => {
+                fields.push((name.to_ascii_lowercase().into_bytes(), value.to_vec()));
+                Ok(())
+            }
+        };
+        warn(name, appended);
+    }
+
+    /// Removes every entry of this name. A change that cannot be made is a warning in the log.
+    pub fn remove(&mut self, name: &str) {
+        let removed = match &mut self.0 {
+            Target::Host(map) => sys::remove_header(*map, name).map_err(unchanged),
+            Target::Own(fields) => {
+                fields.retain(|(key, _)| !is_named(key, name));
+                Ok(())
+            }
+        };
+        warn(name, removed);
+    }
+
+    /// Leaves exactly one entry of this name.
+    ///
+    /// # Errors
+    /// When the host does not make the change.
+    pub fn try_set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Unchanged> {
+        let value = value.as_ref();
+        match &mut self.0 {
+            Target::Host(map) => sys::set_header(*map, name, value).map_err(unchanged),
+            Target::Own(fields) => {
+                fields.retain(|(key, _)| !is_named(key, name));
+                fields.push((name.to_ascii_lowercase().into_bytes(), value.to_vec()));
+                Ok(())
+            }
+        }
+    }
+
+    /// The first value of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<HeaderValue> {
+        match &self.0 {
+            Target::Host(map) => Headers::host(*map).get(name),
+            Target::Own(fields) => Headers::own(fields).get(name),
+        }
+    }
+}
+
+/// Trailers to read and change.
+pub type TrailersMut = HeadersMut<'static>;
+
+impl TrailersMut {
+    pub(crate) fn new(map: MapType) -> Self {
+        Self(Target::Host(map))
+    }
+}
+
+fn unchanged(status: Status) -> Unchanged {
+    if status == Status::BadArgument || status == Status::NotFound { Unchanged::Gone } else { Unchanged::Refused }
+}
+
+fn warn(name: &str, changed: Result<(), Unchanged>) {
+    if let Err(why) = changed {
+        log::warn!("the header `{name}` was left as it is: {why}");
+    }
+}
+
+pub(crate) fn first<'f>(fields: &'f Fields, name: &str) -> Option<&'f [u8]> {
+    fields.iter().find(|(key, _)| is_named(key, name)).map(|(_, value)| &value[..])
+}
+
+fn is_named(key: &[u8], name: &str) -> bool {
+    key.eq_ignore_ascii_case(name.as_bytes())
+}

@@ -1,0 +1,88 @@
+//! What a filter asks of the host beside its exchanges.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::executor;
+use crate::metric::{Counter, Gauge, Histogram};
+use crate::root::{Background, Root};
+use crate::sys;
+use crate::timer::sleep;
+
+/// The host, as [`Filter::start`](crate::Filter::start) gets it; a filter keeps a clone for later.
+///
+/// ```
+/// # use portcullis_sdk::{secs, Host, Upstream};
+/// fn refresh(host: &Host, idp: Upstream) {
+///     host.every(secs(300), move || {
+///         let idp = idp.clone();
+///         async move {
+///             if let Err(why) = idp.get("/jwks.json").send().await {
+///                 log::warn!("no keys: {why}");
+///             }
+///         }
+///     });
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Host {
+    root: Rc<Root>,
+}
+
+impl Host {
+    pub(crate) fn new(root: Rc<Root>) -> Self {
+        Self { root }
+    }
+
+    /// Runs something beside the exchanges, to its end.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        let task = Rc::new(Background::new(Rc::clone(&self.root), future));
+        let id = executor::Task::id(&*task);
+        executor::keep(task);
+        executor::wake(id);
+    }
+
+    /// Runs something now, and again `period` after each time it has ended.
+    pub fn every<F>(&self, period: Duration, mut make: impl FnMut() -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.spawn(async move {
+            loop {
+                make().await;
+                sleep(period).await;
+            }
+        });
+    }
+
+    /// The wall clock; it may step backwards.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(sys::now())
+    }
+
+    /// A metric that only grows.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> Counter {
+        Counter::new(name)
+    }
+
+    /// A metric that goes up and down.
+    #[must_use]
+    pub fn gauge(&self, name: &str) -> Gauge {
+        Gauge::new(name)
+    }
+
+    /// A metric that is a distribution.
+    #[must_use]
+    pub fn histogram(&self, name: &str) -> Histogram {
+        Histogram::new(name)
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("root", &self.root).finish()
+    }
+}

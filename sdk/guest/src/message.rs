@@ -1,0 +1,466 @@
+//! Requests and responses as a filter has them in hand.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::Poll;
+
+use portcullis_abi::MapType;
+
+use crate::body::{Body, BodyMut};
+use crate::exchange::{Exchange, Head, Progress, Way};
+use crate::headers::{Fields, Headers, HeadersMut, TrailersMut};
+use crate::{json, property, sys};
+
+/// A request on its way to the upstream.
+///
+/// ```
+/// # use portcullis_sdk::{Next, Request, Response};
+/// async fn handle(mut request: Request, next: Next) -> Response {
+///     if request.path() == "/internal" {
+///         return Response::problem(404, "no_route");
+///     }
+///     request.headers_mut().set("x-checked", "yes");
+///     next.run(request).await
+/// }
+/// ```
+pub struct Request {
+    exchange: Rc<Exchange>,
+}
+
+impl Request {
+    pub(crate) fn new(exchange: Rc<Exchange>) -> Self {
+        Self { exchange }
+    }
+
+    /// Its headers, with `:method`, `:path`, `:authority` and `:scheme` among them.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        Headers::host(MapType::HttpRequestHeaders)
+    }
+
+    /// Its headers, to be changed.
+    #[must_use]
+    pub fn headers_mut(&mut self) -> HeadersMut<'_> {
+        HeadersMut::host(MapType::HttpRequestHeaders)
+    }
+
+    /// The method; empty if it is no text.
+    #[must_use]
+    pub fn method(&self) -> String {
+        self.headers().text(":method").unwrap_or_default()
+    }
+
+    /// The path with its query; empty if it is no text.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.headers().text(":path").unwrap_or_default()
+    }
+
+    /// The path without its query.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let mut target = self.target();
+        target.truncate(target.find(['?', '#']).unwrap_or(target.len()));
+        target
+    }
+
+    /// What follows the `?`.
+    #[must_use]
+    pub fn query(&self) -> Option<String> {
+        let target = self.target();
+        let (_, query) = target.split_once('?')?;
+        Some(query.split('#').next().unwrap_or_default().to_owned())
+    }
+
+    /// The host that the client asks for, with its port if it named one.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.headers().text(":authority").unwrap_or_default()
+    }
+
+    /// The client's address, as the gateway believes it.
+    #[must_use]
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        let address = property::text(&["source", "address"])?;
+        address.parse().ok().or_else(|| address.parse::<SocketAddr>().ok().map(|address| address.ip()))
+    }
+
+    /// A property of the exchange or its connection: see [`crate::property`].
+    #[must_use]
+    pub fn property<T: property::Value>(&self, path: &[&str]) -> Option<T> {
+        property::get(path)
+    }
+
+    /// Sets a property on the exchange, for this and later filters, access logs included. Whether the host took it.
+    pub fn set_property(&mut self, name: &str, value: impl AsRef<[u8]>) -> bool {
+        sys::set_property(name.as_bytes(), value.as_ref()).is_ok()
+    }
+
+    /// Whether a body or trailers follow its head.
+    #[must_use]
+    pub fn has_body(&self) -> bool {
+        let seen = self.exchange.request.seen.get();
+        seen.shown || !seen.ended
+    }
+
+    /// Its body, to be read. The filter declares that in [`Filter::BODIES`](crate::Filter::BODIES).
+    #[must_use]
+    pub fn body(&self) -> Body<'_> {
+        Body::held(&self.exchange, Way::Request)
+    }
+
+    /// Its body, to be changed.
+    #[must_use]
+    pub fn body_mut(&mut self) -> BodyMut<'_> {
+        BodyMut::held(&self.exchange, Way::Request)
+    }
+
+    /// Changes the trailers when they come; not called if there are none.
+    pub fn on_trailers(&mut self, change: impl FnOnce(&mut TrailersMut) + 'static) {
+        self.exchange.request.on_trailers.replace(Some(Box::new(change)));
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("headers", &self.headers()).finish_non_exhaustive()
+    }
+}
+
+/// The rest of the way: the filters that follow, and the upstream.
+pub struct Next {
+    exchange: Rc<Exchange>,
+}
+
+impl Next {
+    pub(crate) fn new(exchange: Rc<Exchange>) -> Self {
+        Self { exchange }
+    }
+
+    /// Lets the request go on, and waits for the response's head. Bodies stream on meanwhile, and untouched.
+    ///
+    /// There always is a response: where the upstream fails, it is the gateway's own.
+    pub async fn run(self, request: Request) -> Response {
+        drop(request);
+        let exchange = self.exchange;
+        exchange.progress.set(Progress::HasRun);
+        std::future::poll_fn(|cx| {
+            if exchange.response.head.get() == Head::Here {
+                return Poll::Ready(());
+            }
+            exchange.response.wait(cx);
+            Poll::Pending
+        })
+        .await;
+        Response { of: Of::Upstream(exchange) }
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").finish_non_exhaustive()
+    }
+}
+
+/// A response on its way to the client: the upstream's, or the filter's own.
+///
+/// ```
+/// # use portcullis_testing as _;
+/// use portcullis_sdk::Response;
+/// let mut reply = Response::new(200).header("content-type", "text/plain").with_body("pong");
+/// reply.headers_mut().set("x-by", "filter");
+/// assert_eq!(reply.status(), 200);
+/// assert_eq!(reply.headers().text("x-by").as_deref(), Some("filter"));
+/// ```
+#[must_use = "a response that is dropped is none"]
+pub struct Response {
+    of: Of,
+}
+
+enum Of {
+    Upstream(Rc<Exchange>),
+    Filter(Box<Local>),
+}
+
+/// A reply of the filter's own.
+pub(crate) struct Local {
+    status: u16,
+    fields: Fields,
+    body: Content,
+    code: &'static str,
+}
+
+enum Content {
+    Bytes(Vec<u8>),
+    /// A problem document, finished when it is sent.
+    Problem {
+        title: Option<String>,
+    },
+}
+
+impl Response {
+    /// An empty one of the filter's own.
+    pub fn new(status: u16) -> Self {
+        Self::local(Local { status, fields: Vec::new(), body: Content::Bytes(Vec::new()), code: "filter_reply" })
+    }
+
+    /// A refusal: a problem document (RFC 9457) with a stable `code` word, which the access log has too.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let refusal = Response::problem(429, "rate_limited").title("Too many requests").header("retry-after", "5");
+    /// assert_eq!(refusal.status(), 429);
+    /// ```
+    pub fn problem(status: u16, code: &'static str) -> Self {
+        Self::local(Local { status, fields: Vec::new(), body: Content::Problem { title: None }, code })
+    }
+
+    /// A document of JSON.
+    pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::new(status).header("content-type", "application/json").with_body(body)
+    }
+
+    fn local(local: Local) -> Self {
+        Self { of: Of::Filter(Box::new(local)) }
+    }
+
+    /// The same with one more header.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers_mut().append(name, value);
+        self
+    }
+
+    /// The same refusal with one sentence for people; never internals.
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        if let Of::Filter(local) = &mut self.of
+            && let Content::Problem { title: own } = &mut local.body
+        {
+            *own = Some(title.into());
+        }
+        self
+    }
+
+    /// A reply of the filter's own with this body. The upstream's is changed through [`Self::body_mut`].
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        if let Of::Filter(local) = &mut self.of {
+            local.body = Content::Bytes(body.into());
+        }
+        self
+    }
+
+    /// Whether the filter made it itself.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.of, Of::Filter(_))
+    }
+
+    /// The code word of a reply of the filter's own.
+    #[must_use]
+    pub fn code(&self) -> Option<&'static str> {
+        match &self.of {
+            Of::Filter(local) => Some(local.code),
+            Of::Upstream(_) => None,
+        }
+    }
+
+    /// The status; 0 where the host has none.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match &self.of {
+            Of::Filter(local) => local.status,
+            Of::Upstream(_) => self.headers().text(":status").and_then(|status| status.parse().ok()).unwrap_or(0),
+        }
+    }
+
+    /// Changes the status.
+    pub fn set_status(&mut self, status: u16) {
+        match &mut self.of {
+            Of::Filter(local) => local.status = status,
+            Of::Upstream(_) => self.headers_mut().set(":status", status.to_string()),
+        }
+    }
+
+    /// Its headers.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        match &self.of {
+            Of::Upstream(_) => Headers::host(MapType::HttpResponseHeaders),
+            Of::Filter(local) => Headers::own(&local.fields),
+        }
+    }
+
+    /// Its headers, to be changed.
+    #[must_use]
+    pub fn headers_mut(&mut self) -> HeadersMut<'_> {
+        match &mut self.of {
+            Of::Upstream(_) => HeadersMut::host(MapType::HttpResponseHeaders),
+            Of::Filter(local) => HeadersMut::own(&mut local.fields),
+        }
+    }
+
+    /// Whether a body or trailers follow its head.
+    #[must_use]
+    pub fn has_body(&self) -> bool {
+        match &self.of {
+            Of::Upstream(exchange) => {
+                let seen = exchange.response.seen.get();
+                seen.shown || !seen.ended
+            }
+            Of::Filter(local) => !local.bytes().is_empty(),
+        }
+    }
+
+    /// Its body, to be read. The filter declares that in [`Filter::BODIES`](crate::Filter::BODIES).
+    #[must_use]
+    pub fn body(&self) -> Body<'_> {
+        match &self.of {
+            Of::Upstream(exchange) => Body::held(exchange, Way::Response),
+            Of::Filter(local) => Body::own(local.bytes()),
+        }
+    }
+
+    /// Its body, to be changed.
+    #[must_use]
+    pub fn body_mut(&mut self) -> BodyMut<'_> {
+        match &mut self.of {
+            Of::Upstream(exchange) => BodyMut::held(exchange, Way::Response),
+            Of::Filter(local) => {
+                if let Content::Problem { .. } = local.body {
+                    local.body = Content::Bytes(local.bytes());
+                }
+                match &mut local.body {
+                    Content::Bytes(bytes) => BodyMut::own(bytes),
+                    Content::Problem { .. } => BodyMut::none(),
+                }
+            }
+        }
+    }
+
+    /// Changes the trailers when they come; not called if there are none.
+    pub fn on_trailers(&mut self, change: impl FnOnce(&mut TrailersMut) + 'static) {
+        if let Of::Upstream(exchange) = &self.of {
+            exchange.response.on_trailers.replace(Some(Box::new(change)));
+        }
+    }
+
+    /// The filter's own reply, if this is one.
+    pub(crate) fn into_local(self) -> Option<Box<Local>> {
+        match self.of {
+            Of::Upstream(_) => None,
+            Of::Filter(local) => Some(local),
+        }
+    }
+}
+
+/// What requests and responses have in common, for policies that treat them alike.
+///
+/// ```
+/// # use portcullis_sdk::Message;
+/// fn is_json(message: &impl Message) -> bool {
+///     message.headers().get("content-type").is_some_and(|kind| kind == "application/json")
+/// }
+/// ```
+pub trait Message {
+    /// Its headers.
+    fn headers(&self) -> Headers<'_>;
+    /// Its headers, to be changed.
+    fn headers_mut(&mut self) -> HeadersMut<'_>;
+    /// Whether a body or trailers follow its head.
+    fn has_body(&self) -> bool;
+    /// Its body, to be changed.
+    fn body_mut(&mut self) -> BodyMut<'_>;
+}
+
+macro_rules! message {
+    ($($message:ty),*) => {
+        $(impl Message for $message {
+            fn headers(&self) -> Headers<'_> {
+                self.headers()
+            }
+
+            fn headers_mut(&mut self) -> HeadersMut<'_> {
+                self.headers_mut()
+            }
+
+            fn has_body(&self) -> bool {
+                self.has_body()
+            }
+
+            fn body_mut(&mut self) -> BodyMut<'_> {
+                self.body_mut()
+            }
+        })*
+    };
+}
+
+message!(Request, Response);
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status())
+            .field("headers", &self.headers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Local {
+    fn bytes(&self) -> Vec<u8> {
+        match &self.body {
+            Content::Bytes(bytes) => bytes.clone(),
+            Content::Problem { title } => self.problem(title.as_deref()).into_bytes(),
+        }
+    }
+
+    /// With a newline at its end, for those who read it in a terminal.
+    fn problem(&self, title: Option<&str>) -> String {
+        let title = title.unwrap_or_else(|| reason(self.status));
+        let mut document = String::from("{\"type\":\"about:blank\",\"title\":");
+        json::quote(title, &mut document);
+        document.push_str(",\"status\":");
+        document.push_str(&self.status.to_string());
+        document.push_str(",\"code\":");
+        json::quote(self.code, &mut document);
+        if let Some(id) = request_id() {
+            document.push_str(",\"request_id\":");
+            json::quote(&id, &mut document);
+        }
+        document.push_str("}\n");
+        document
+    }
+
+    pub(crate) fn send(mut self) {
+        let body = self.bytes();
+        if let Content::Problem { .. } = self.body {
+            self.fields.insert(0, (b"content-type".to_vec(), b"application/problem+json".to_vec()));
+        }
+        sys::send_local_response(self.status, self.code, &body, &self.fields);
+    }
+}
+
+/// The request's id, wherever it can still be read.
+fn request_id() -> Option<String> {
+    let headers = Headers::host(MapType::HttpRequestHeaders);
+    headers.text("x-request-id").or_else(|| property::text(&["request", "id"]))
+}
+
+/// RFC 9110's words for the refusals that filters make.
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "The request was refused",
+    }
+}

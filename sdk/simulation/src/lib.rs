@@ -1,0 +1,11 @@
+//! A gateway without sockets, for trying filters: exchanges go through the real core, upstreams are closures.
+//!
+//! Who runs the guests is left to the users: `sdk/testing` runs native ones, with time as a number; `portcullis plugin test`
+//! runs modules, in real time. Both see the same exchange, since everything that decides is `gateway/core`.
+
+mod flight;
+mod message;
+mod simulation;
+
+pub use message::{Line, Outcome, Reply, Request, Seen};
+pub use simulation::{Call, Guests, Origin, Simulation, Stub, numbered};

@@ -1,0 +1,358 @@
+//! Messages as a test writes them, and as it finds them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use portcullis_core::headers::{Headers, Scheme};
+
+/// A request to be sent.
+///
+/// ```
+/// use portcullis_simulation::Request;
+/// let request = Request::post("/orders").header("content-type", "application/json").body("{}");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) authority: String,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) trailers: Vec<(String, Vec<u8>)>,
+    pub(crate) client: SocketAddr,
+    pub(crate) gone_after: Option<Duration>,
+}
+
+impl Request {
+    /// A request with this method and target.
+    #[must_use]
+    pub fn new(method: &str, target: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            authority: "gateway.test".to_owned(),
+            headers: Vec::new(),
+            chunks: Vec::new(),
+            trailers: Vec::new(),
+            client: SocketAddr::from(([192, 0, 2, 7], 40_000)),
+            gone_after: None,
+        }
+    }
+
+    /// A GET of this target.
+    #[must_use]
+    pub fn get(target: &str) -> Self {
+        Self::new("GET", target)
+    }
+
+    /// A POST to this target.
+    #[must_use]
+    pub fn post(target: &str) -> Self {
+        Self::new("POST", target)
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// To this host.
+    #[must_use]
+    pub fn host(mut self, authority: &str) -> Self {
+        authority.clone_into(&mut self.authority);
+        self
+    }
+
+    /// With this body, in one piece, and its length in the head.
+    #[must_use]
+    pub fn body(self, body: impl AsRef<[u8]>) -> Self {
+        let length = body.as_ref().len().to_string();
+        self.header("content-length", length).chunks([body])
+    }
+
+    /// With a body in these pieces, whose length the head does not say.
+    #[must_use]
+    pub fn chunks<C: AsRef<[u8]>>(mut self, chunks: impl IntoIterator<Item = C>) -> Self {
+        self.chunks.extend(chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref())));
+        self
+    }
+
+    /// With one more trailer.
+    #[must_use]
+    pub fn trailer(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.trailers.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// From this client.
+    #[must_use]
+    pub fn from(mut self, client: SocketAddr) -> Self {
+        self.client = client;
+        self
+    }
+
+    /// From a client that hangs up after so long.
+    #[must_use]
+    pub fn gone_after(mut self, time: Duration) -> Self {
+        self.gone_after = Some(time);
+        self
+    }
+
+    pub(crate) fn head(&self) -> Headers {
+        let mut fields = fields(&self.headers);
+        if let Ok(host) = HeaderValue::from_str(&self.authority) {
+            fields.insert(http::header::HOST, host);
+        }
+        if !fields.contains_key("x-request-id") {
+            fields.insert("x-request-id", HeaderValue::from_static("test-request"));
+        }
+        let method = Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET);
+        let target = self.target.parse().unwrap_or_else(|_| http::uri::PathAndQuery::from_static("/"));
+        Headers::request(method, Scheme::Http, target, fields)
+    }
+}
+
+/// What an upstream answers.
+///
+/// ```
+/// use portcullis_simulation::Reply;
+/// let late = Reply::ok("slow").after(std::time::Duration::from_secs(3));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) trailers: Vec<(String, Vec<u8>)>,
+    pub(crate) delay: Duration,
+    pub(crate) breaks_off: bool,
+}
+
+impl Reply {
+    /// An answer without a body.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            chunks: Vec::new(),
+            trailers: Vec::new(),
+            delay: Duration::ZERO,
+            breaks_off: false,
+        }
+    }
+
+    /// 200 with this body.
+    #[must_use]
+    pub fn ok(body: impl AsRef<[u8]>) -> Self {
+        Self::status(200).body(body)
+    }
+
+    /// 200 with this document of JSON.
+    #[must_use]
+    pub fn json(body: impl AsRef<[u8]>) -> Self {
+        Self::ok(body).header("content-type", "application/json")
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// With this body, in one piece, and its length in the head.
+    #[must_use]
+    pub fn body(self, body: impl AsRef<[u8]>) -> Self {
+        let length = body.as_ref().len().to_string();
+        self.header("content-length", length).chunks([body])
+    }
+
+    /// With a body in these pieces.
+    #[must_use]
+    pub fn chunks<C: AsRef<[u8]>>(mut self, chunks: impl IntoIterator<Item = C>) -> Self {
+        self.chunks.extend(chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref())));
+        self
+    }
+
+    /// With one more trailer.
+    #[must_use]
+    pub fn trailer(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.trailers.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// After so long.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// An answer whose connection breaks after its head.
+    #[must_use]
+    pub fn broken() -> Self {
+        Self { breaks_off: true, ..Self::status(200) }
+    }
+
+    pub(crate) fn head(&self) -> Headers {
+        Headers::response(StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK), fields(&self.headers))
+    }
+}
+
+/// A message as it arrived: at an upstream, or at the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Names in lower case, pseudo-headers first, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The trailers.
+    pub trailers: Vec<(String, Vec<u8>)>,
+    /// Whether it ended as it should.
+    pub complete: bool,
+}
+
+impl Seen {
+    pub(crate) fn of(headers: &Headers) -> Self {
+        let text = |(name, value): (&[u8], &[u8])| (String::from_utf8_lossy(name).into_owned(), value.to_vec());
+        Self { headers: headers.iter().map(text).collect(), ..Self::default() }
+    }
+
+    /// The first header of this name, as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// Every header of this name, as text.
+    #[must_use]
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        named.filter_map(|(_, value)| std::str::from_utf8(value).ok()).collect()
+    }
+
+    /// The first trailer of this name, as text.
+    #[must_use]
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.trailers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// The path and query of a request.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.header(":path").unwrap_or_default()
+    }
+
+    /// The method of a request.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.header(":method").unwrap_or_default()
+    }
+
+    /// The status of a response; 0 if there was none.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Head, body and trailers, a line each.
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.headers {
+            writeln!(f, "{name}: {}", value.escape_ascii())?;
+        }
+        if !self.body.is_empty() {
+            writeln!(f, "\n{}", String::from_utf8_lossy(&self.body).trim_end())?;
+        }
+        for (name, value) in &self.trailers {
+            writeln!(f, "{name}: {}", value.escape_ascii())?;
+        }
+        if self.complete { Ok(()) } else { writeln!(f, "(cut off)") }
+    }
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The filter that said it.
+    pub filter: String,
+    /// `trace`, `debug`, `info`, `warn`, `error` or `critical`.
+    pub level: &'static str,
+    /// What it said.
+    pub text: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.level, self.filter, self.text)
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What the client got.
+    pub reply: Seen,
+    /// What the upstream got; nothing if the request never came so far.
+    pub upstream: Option<Seen>,
+    /// What the access log says about where the response came from: `via_upstream`, a filter's code word, or the gateway's.
+    pub details: String,
+    /// How long it took.
+    pub took: Duration,
+    /// What was logged meanwhile.
+    pub log: Vec<Line>,
+}
+
+impl Outcome {
+    /// The status that the client got; 0 if it got none.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.reply.status()
+    }
+
+    /// What the upstream got.
+    ///
+    /// # Panics
+    /// When the request never came so far: with what became of it instead.
+    #[must_use]
+    #[track_caller]
+    pub fn at_upstream(&self) -> &Seen {
+        let Some(seen) = &self.upstream else { panic!("the upstream got nothing; the client got\n{}", self.reply) };
+        seen
+    }
+
+    /// Whether a line of the log has this text in it.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> bool {
+        self.log.iter().any(|line| line.text.contains(text))
+    }
+}
+
+pub(crate) fn fields(list: &[(String, Vec<u8>)]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for (name, value) in list {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::from_bytes(value)) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}
+
+pub(crate) fn pairs(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
+}

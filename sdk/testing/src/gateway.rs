@@ -1,0 +1,443 @@
+//! The gateway of a test: built, started, asked.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
+use portcullis_core::exchange::Exchanges;
+use portcullis_core::filter::{
+    Callback, Chain, ChainFilter, Export, Exports, Failed, Filters, HeadersPause, OnFailure, VmIndex,
+};
+use portcullis_core::time::Time;
+use portcullis_simulation::{Call, Guests, Line, Origin, Outcome, Reply, Request, Seen, Simulation, Stub, numbered};
+
+use crate::services::Services;
+use crate::thread::{Spec, Vm};
+
+/// A plugin's entry: what its module's `_initialize` does.
+#[derive(Clone, Copy)]
+pub enum Entry {
+    /// `portcullis_sdk::start::<MyFilter>`.
+    Rust(fn()),
+    /// The `_initialize` that `proxy_wasm::main!` defines.
+    C(extern "C" fn()),
+}
+
+impl Entry {
+    /// One after another: the `proxy-wasm` crate installs its logger in the first, for the whole process.
+    pub(crate) fn run(self) {
+        static ONE: Mutex<()> = Mutex::new(());
+        let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        match self {
+            Self::Rust(entry) => entry(),
+            Self::C(entry) => entry(),
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry")
+    }
+}
+
+impl From<fn()> for Entry {
+    fn from(entry: fn()) -> Self {
+        Self::Rust(entry)
+    }
+}
+
+impl From<extern "C" fn()> for Entry {
+    fn from(entry: extern "C" fn()) -> Self {
+        Self::C(entry)
+    }
+}
+
+/// A plugin with its configuration.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    name: String,
+    entry: Entry,
+    config: Bytes,
+    vm_config: Bytes,
+    on_failure: OnFailure,
+    headers_pause: HeadersPause,
+}
+
+impl Plugin {
+    /// A filter of the SDK: `Plugin::new("geo", portcullis_sdk::start::<Geo>)`.
+    #[must_use]
+    pub fn new(name: &str, entry: fn()) -> Self {
+        Self::of(name, entry.into())
+    }
+
+    /// A plugin of the `proxy-wasm` crate as it is: `Plugin::unmodified("auth", my_plugin::_initialize)`.
+    ///
+    /// ```
+    /// use portcullis_testing::Plugin;
+    /// extern "C" fn initialize() {}
+    /// let plugin = Plugin::unmodified("auth", initialize);
+    /// ```
+    #[must_use]
+    pub fn unmodified(name: &str, initialize: extern "C" fn()) -> Self {
+        Self::of(name, initialize.into())
+    }
+
+    fn of(name: &str, entry: Entry) -> Self {
+        Self {
+            name: name.to_owned(),
+            entry,
+            config: Bytes::new(),
+            vm_config: Bytes::new(),
+            on_failure: OnFailure::Closed,
+            headers_pause: HeadersPause::StopsAll,
+        }
+    }
+
+    /// With this configuration, JSON as a rule.
+    #[must_use]
+    pub fn config(mut self, config: impl AsRef<[u8]>) -> Self {
+        self.config = Bytes::copy_from_slice(config.as_ref());
+        self
+    }
+
+    /// Exchanges go on without the plugin when it fails.
+    #[must_use]
+    pub fn fails_open(mut self) -> Self {
+        self.on_failure = OnFailure::Open;
+        self
+    }
+
+    /// On a host that holds heads while bodies are read, and says so: `allow_on_headers_stop_iteration` on Envoy.
+    #[must_use]
+    pub fn holds_headers(mut self) -> Self {
+        self.headers_pause = HeadersPause::HoldsHeaders;
+        self.vm_config = Bytes::from_static(b"{\"holds_headers\":true}");
+        self
+    }
+
+    fn filter(&self, index: u32) -> ChainFilter {
+        ChainFilter {
+            name: self.name.as_str().into(),
+            vm: VmIndex(index),
+            root: 0,
+            exports: all_exports(),
+            on_failure: self.on_failure,
+            headers_pause: self.headers_pause,
+        }
+    }
+}
+
+/// The `proxy-wasm` crate exports them all.
+fn all_exports() -> Exports {
+    use Export::{
+        Delete, Done, Log, RequestBody, RequestHeaders, RequestTrailers, ResponseBody, ResponseHeaders,
+        ResponseTrailers,
+    };
+    let requests = [RequestHeaders, RequestBody, RequestTrailers];
+    let responses = [ResponseHeaders, ResponseBody, ResponseTrailers];
+    requests.into_iter().chain(responses).chain([Log, Done, Delete]).fold(Exports::default(), Exports::with)
+}
+
+/// A gateway to be started.
+pub struct Gateway {
+    plugins: Vec<Plugin>,
+    upstreams: Vec<(String, Stub)>,
+    origin: Stub,
+    when: Origin,
+    services: Services,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gateway {
+    /// One without plugins, whose upstream answers everything with 200 and `ok`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            plugins: Vec::new(),
+            upstreams: Vec::new(),
+            origin: Box::new(|_| Reply::ok("ok")),
+            when: Origin::AnswersAtEnd,
+            services: Services::default(),
+        }
+    }
+
+    /// With one more plugin, further from the client than those before.
+    #[must_use]
+    pub fn plugin(mut self, plugin: Plugin) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
+    /// With an upstream that plugins may call.
+    #[must_use]
+    pub fn upstream(mut self, name: &str, stub: impl FnMut(&Seen) -> Reply + 'static) -> Self {
+        self.upstreams.push((name.to_owned(), Box::new(stub)));
+        self
+    }
+
+    /// With this upstream for the requests themselves.
+    #[must_use]
+    pub fn origin(mut self, stub: impl FnMut(&Seen) -> Reply + 'static) -> Self {
+        self.origin = Box::new(stub);
+        self
+    }
+
+    /// With an upstream for the requests themselves that answers as soon as it has their head.
+    #[must_use]
+    pub fn impatient_origin(mut self, stub: impl FnMut(&Seen) -> Reply + 'static) -> Self {
+        self.when = Origin::AnswersAtHead;
+        self.origin(stub)
+    }
+
+    /// Starts the plugins.
+    ///
+    /// # Panics
+    /// When one does not start, with what it logged.
+    #[must_use]
+    #[track_caller]
+    pub fn start(self) -> Running {
+        match self.try_start() {
+            Ok(running) => running,
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    /// Starts the plugins.
+    ///
+    /// # Errors
+    /// When one does not start, with what it logged.
+    pub fn try_start(self) -> Result<Running, StartFailed> {
+        let names: Vec<String> = self.upstreams.iter().map(|(name, _)| name.clone()).collect();
+        let upstreams = numbered(&names);
+        let mut exchanges = Exchanges::default();
+        // Some moment in 2023, the same in every test.
+        exchanges.now = Time::from_nanos(1_700_000_000_000_000_000);
+        let mut threads = Threads { vms: Vec::new(), services: self.services.clone(), log: Vec::new() };
+        for plugin in &self.plugins {
+            let spec = Spec {
+                name: plugin.name.clone(),
+                entry: plugin.entry,
+                config: plugin.config.clone(),
+                vm_config: plugin.vm_config.clone(),
+                upstreams: upstreams.clone(),
+            };
+            threads.add(spec, &mut exchanges)?;
+        }
+        let filters = (0..).zip(&self.plugins).map(|(index, plugin)| plugin.filter(index)).collect();
+        let (origin, upstreams) = ((self.origin, self.when), self.upstreams);
+        let simulation = Simulation::new(exchanges, threads, Chain::new(filters), origin, upstreams);
+        Ok(Running { simulation, services: self.services })
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("plugins", &self.plugins).finish_non_exhaustive()
+    }
+}
+
+/// A plugin that does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartFailed {
+    /// Which one.
+    pub plugin: String,
+    /// What it logged.
+    pub log: Vec<Line>,
+}
+
+impl fmt::Display for StartFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the plugin `{}` does not start", self.plugin)?;
+        self.log.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl std::error::Error for StartFailed {}
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Running {
+    simulation: Simulation<Threads>,
+    services: Services,
+}
+
+impl Running {
+    /// Sends a request, and waits for what becomes of it.
+    pub fn send(&mut self, request: Request) -> Outcome {
+        self.send_all([request]).pop().unwrap_or_default()
+    }
+
+    /// Sends requests, all at once. Their outcomes are in the same order; what was logged is with the first.
+    pub fn send_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<Outcome> {
+        let requests: Vec<Request> = requests.into_iter().collect();
+        self.simulation.send(&requests)
+    }
+
+    /// Lets time pass, with everything that it brings about.
+    pub fn advance(&mut self, time: Duration) {
+        self.simulation.advance(time);
+    }
+
+    /// The calls that plugins made since this was last asked.
+    pub fn calls(&mut self) -> Vec<Call> {
+        self.simulation.take_calls()
+    }
+
+    /// What plugins logged since this was last asked, outcomes included.
+    pub fn log(&mut self) -> Vec<Line> {
+        self.simulation.guests().take_log()
+    }
+
+    /// The value of a metric; nothing if nobody has defined it.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        self.services.named(name)
+    }
+
+    /// The shared data under a key.
+    #[must_use]
+    pub fn shared_data(&self, key: &str) -> Option<Vec<u8>> {
+        self.services.data(key.as_bytes()).ok().map(|(value, _)| value)
+    }
+
+    /// Makes a hostcall do nothing and answer this number instead, so many times: any number, also those that no host should
+    /// answer.
+    pub fn fail(&mut self, hostcall: &'static str, status: u32, times: usize) {
+        self.services.fail(hostcall, status, times);
+    }
+
+    /// The wall clock, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn unix_time(&self) -> u64 {
+        self.simulation.now().as_nanos() / 1_000_000_000
+    }
+}
+
+/// The plugins' threads, as the chain sees them.
+struct Threads {
+    vms: Vec<Place>,
+    services: Services,
+    log: Vec<Line>,
+}
+
+struct Place {
+    spec: Spec,
+    life: u32,
+    vm: Option<Vm>,
+}
+
+impl Threads {
+    fn add(&mut self, spec: Spec, exchanges: &mut Exchanges) -> Result<(), StartFailed> {
+        let index = VmIndex(u32::try_from(self.vms.len()).unwrap_or(u32::MAX));
+        let vm = Vm::start(&spec, (index, 1), self.services.clone(), exchanges)
+            .map_err(|log| StartFailed { plugin: spec.name.clone(), log })?;
+        self.vms.push(Place { spec, life: 1, vm: Some(vm) });
+        Ok(())
+    }
+
+    /// Does something in a VM, in this of its lives if that matters. One that fails is orphaned of its exchanges.
+    fn enter<R>(
+        &mut self,
+        exchanges: &mut Exchanges,
+        (index, life): (VmIndex, Option<u32>),
+        act: impl FnOnce(&mut Vm, &mut Exchanges) -> Result<R, Failed>,
+    ) -> Result<R, Failed> {
+        let place = self.vms.get_mut(index.0 as usize).ok_or(Failed)?;
+        if life.is_some_and(|life| life != place.life) {
+            return Err(Failed);
+        }
+        let vm = place.vm.as_mut().ok_or(Failed)?;
+        let done = act(vm, exchanges);
+        self.log.extend(vm.take_log());
+        if done.is_err() {
+            for owner in vm.owners() {
+                exchanges.orphan(owner.exchange, owner.filter);
+            }
+            place.vm = None;
+        }
+        done
+    }
+
+    /// Makes sure that a VM is live.
+    fn revive(&mut self, exchanges: &mut Exchanges, index: VmIndex) -> Result<(), Failed> {
+        let place = self.vms.get_mut(index.0 as usize).ok_or(Failed)?;
+        if place.vm.is_some() {
+            return Ok(());
+        }
+        place.life += 1;
+        match Vm::start(&place.spec, (index, place.life), self.services.clone(), exchanges) {
+            Ok(vm) => {
+                place.vm = Some(vm);
+                Ok(())
+            }
+            Err(log) => {
+                self.log.extend(log);
+                Err(Failed)
+            }
+        }
+    }
+}
+
+impl Filters for Threads {
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+        self.revive(exchanges, filter.vm)?;
+        self.enter(exchanges, (filter.vm, None), |vm, exchanges| vm.open(exchanges, owner))
+    }
+
+    fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed> {
+        let place = (context.vm, Some(context.life));
+        self.enter(exchanges, place, |vm, exchanges| vm.callback(exchanges, context.id, callback))
+    }
+
+    fn close(&mut self, context: ContextRef) {
+        if let Some(place) = self.vms.get_mut(context.vm.0 as usize)
+            && place.life == context.life
+            && let Some(vm) = &mut place.vm
+        {
+            vm.close(context.id);
+        }
+    }
+}
+
+impl Guests for Threads {
+    fn next_tick(&self) -> Option<Time> {
+        self.vms.iter().filter_map(|place| place.vm.as_ref()?.next_tick()).min()
+    }
+
+    fn tick(&mut self, exchanges: &mut Exchanges) {
+        for index in (0..self.vms.len()).filter_map(|index| u32::try_from(index).ok()).map(VmIndex) {
+            let now = exchanges.now;
+            let _failed = self.enter(exchanges, (index, None), |vm, exchanges| {
+                if vm.next_tick().is_some_and(|due| due <= now) { vm.tick(exchanges) } else { Ok(()) }
+            });
+        }
+    }
+
+    fn deliver(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, response: CalloutResponse) {
+        let place = (root.vm, Some(root.life));
+        let _failed = self.enter(exchanges, place, |vm, exchanges| vm.deliver(exchanges, token, response));
+    }
+
+    fn take_log(&mut self) -> Vec<Line> {
+        for place in &mut self.vms {
+            if let Some(vm) = &mut place.vm {
+                self.log.extend(vm.take_log());
+            }
+        }
+        std::mem::take(&mut self.log)
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").field("vms", &self.vms.len()).finish_non_exhaustive()
+    }
+}
