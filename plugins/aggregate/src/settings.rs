@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use plugin_common::headers::check_name;
-use plugin_common::period::Period;
+use portcullis_sdk::schema::{Piece, Schema};
+use portcullis_sdk::{Config, HeaderName, Period, Upstream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -12,30 +12,49 @@ use crate::policy::{Part, Plan};
 /// A reply asks this many upstreams at most: each request costs that many.
 const MAX_PARTS: usize = 16;
 
-/// As written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One JSON reply out of several upstreams' answers.
+#[derive(Config)]
 pub(crate) struct Settings {
+    /// Requests for other paths pass; without it every request is answered here.
     path: Option<String>,
+    /// The members of the reply, at most 16.
     parts: Vec<PartSettings>,
+    /// Headers of the request that go on to the parts; no others do.
     #[serde(default)]
-    forward_headers: Vec<String>,
+    forward_headers: Vec<HeaderName>,
+    /// How long one part's answer may be.
     #[serde(default = "default_max_bytes")]
     max_bytes: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One member of the reply.
+#[derive(Config)]
 struct PartSettings {
+    /// Its name in the reply.
     name: String,
-    upstream: String,
+    /// Who is asked for it.
+    upstream: Upstream,
+    /// What is asked for.
     path: String,
+    /// The host that is asked for; the upstream's name unless told otherwise.
     host: Option<String>,
+    /// How long it may take.
     #[serde(default = "default_timeout")]
     timeout: Period,
+    /// Whether there is no reply without it.
     #[serde(default = "default_required")]
     required: bool,
-    default: Option<Box<RawValue>>,
+    /// What stands in for a part that is not required; `null` unless told otherwise.
+    default: Option<Json>,
+}
+
+/// Any JSON, as it is written.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Json(Box<RawValue>);
+
+impl Schema for Json {
+    const SCHEMA: &'static [Piece] = &[Piece::Text("true")];
 }
 
 fn default_max_bytes() -> usize {
@@ -60,7 +79,6 @@ impl Settings {
         if self.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
             return Err("`path` has to begin with `/`".to_owned());
         }
-        self.forward_headers.iter().try_for_each(|name| check_name(name))?;
         let mut parts: Vec<Part> = Vec::with_capacity(self.parts.len());
         for (at, part) in self.parts.into_iter().enumerate() {
             let part = part.checked().map_err(|why| format!("parts[{at}]: {why}"))?;
@@ -75,7 +93,7 @@ impl Settings {
 
 impl PartSettings {
     fn checked(self) -> Result<Part, String> {
-        if self.upstream.is_empty() {
+        if self.upstream.name().is_empty() {
             return Err("`upstream` is empty".to_owned());
         }
         if !self.path.starts_with('/') || !self.path.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
@@ -88,13 +106,13 @@ impl PartSettings {
             return Err("`timeout` is at least 1ms".to_owned());
         }
         Ok(Part {
-            host: self.host.unwrap_or_else(|| self.upstream.clone()),
+            host: self.host.unwrap_or_else(|| self.upstream.name().to_owned()),
             name: self.name,
             upstream: self.upstream,
             path: self.path,
             timeout: self.timeout.0,
             stand_in: (!self.required)
-                .then(|| self.default.map_or_else(|| "null".to_owned(), |json| json.get().to_owned())),
+                .then(|| self.default.map_or_else(|| "null".to_owned(), |json| json.0.get().to_owned())),
         })
     }
 }
@@ -102,7 +120,7 @@ impl PartSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_common::settings::parse;
+    use portcullis_sdk::parse_config;
 
     #[test]
     fn settings_say_what_is_wrong_with_them() {
@@ -124,11 +142,12 @@ mod tests {
             ),
             (
                 format!(r#"{{"parts":[{part}],"forward_headers":["Authorization"]}}"#),
-                "`Authorization` is not a header name in lower case",
+                "`forward_headers[0]`: `Authorization` is not a header name in lower case",
             ),
         ] {
-            let got = parse::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
-            assert_eq!(got.err().unwrap_or_default(), want, "{json}");
+            let got = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
+            let why = got.err().unwrap_or_default();
+            assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{json}: {why}");
         }
     }
 
@@ -139,7 +158,7 @@ mod tests {
             {"name":"b","upstream":"u","path":"/","required":false,"default":{"x":[1.0]}},
             {"name":"c","upstream":"u","path":"/","timeout":"500ms","host":"c.test"}
         ]}"#;
-        let plan = parse::<Settings>(json.as_bytes()).and_then(Settings::checked).unwrap();
+        let plan = parse_config::<Settings>(json.as_bytes()).and_then(Settings::checked).unwrap();
         let stand_ins: Vec<_> = plan.parts.iter().map(|part| part.stand_in.as_deref()).collect();
         assert_eq!(stand_ins, [Some("null"), Some("{\"x\":[1.0]}"), None]);
         let hosts: Vec<_> = plan.parts.iter().map(|part| part.host.as_str()).collect();

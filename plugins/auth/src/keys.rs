@@ -12,6 +12,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::crypto::JwtVerifier;
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use portcullis_sdk::Config;
+use portcullis_sdk::schema::{Piece, Schema};
 use serde::Deserialize;
 
 /// A JWKS document may hold this many keys; the rest is ignored.
@@ -45,14 +47,19 @@ impl Key {
 }
 
 /// A key as settings write it: exactly one of `secret`, `secret_base64`, `pem` and `jwk`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Config)]
 pub(crate) struct KeyEntry {
+    /// Its name in tokens.
     kid: Option<String>,
+    /// Its algorithm, unless the jwk says it.
     alg: Option<String>,
+    /// A shared secret as text.
     secret: Option<String>,
+    /// A shared secret in base64.
     secret_base64: Option<String>,
+    /// A public key.
     pem: Option<String>,
+    /// A public key or a shared secret (RFC 7517).
     jwk: Option<Jwk>,
 }
 
@@ -89,6 +96,12 @@ pub(crate) struct Jwk {
     y: Option<String>,
     k: Option<String>,
     d: Option<String>,
+}
+
+impl Schema for Jwk {
+    const SCHEMA: &'static [Piece] = &[Piece::Text(
+        r#"{"type":"object","required":["kty"],"properties":{"kty":{"enum":["RSA","EC","OKP","oct"]}}}"#,
+    )];
 }
 
 impl Jwk {

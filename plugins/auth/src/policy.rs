@@ -2,8 +2,7 @@
 //!
 //! RFC 6750 for the scheme and its errors, RFC 7519 for the claims, RFC 8725 for what to be strict about.
 
-use plugin_common::problem::Problem;
-use plugin_common::text;
+use portcullis_sdk::{HeaderName, HeaderValue, Request, Response};
 use serde_json::{Map, Value};
 
 use crate::keys::KeySet;
@@ -18,7 +17,7 @@ pub(crate) struct Rules {
     pub(crate) leeway_s: u64,
     pub(crate) required_scopes: Vec<String>,
     /// Claim, header.
-    pub(crate) forward_claims: Vec<(String, String)>,
+    pub(crate) forward_claims: Vec<(String, HeaderName)>,
     pub(crate) keep_token: bool,
 }
 
@@ -47,7 +46,12 @@ pub(crate) enum Refusal {
 }
 
 /// Judges one request by every `Authorization` header it has.
-pub(crate) fn judge(rules: &Rules, keys: &KeySet, authorization: &[Vec<u8>], now_s: u64) -> Result<Admitted, Refusal> {
+pub(crate) fn judge(
+    rules: &Rules,
+    keys: &KeySet,
+    authorization: &[HeaderValue],
+    now_s: u64,
+) -> Result<Admitted, Refusal> {
     let token = bearer_token(authorization)?;
     let payload = verified_payload(token, keys)?;
     let claims: Map<String, Value> = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
@@ -58,10 +62,10 @@ pub(crate) fn judge(rules: &Rules, keys: &KeySet, authorization: &[Vec<u8>], now
 }
 
 /// The token, from exactly one header: with two, the upstream might believe the one that was not checked.
-fn bearer_token(authorization: &[Vec<u8>]) -> Result<&str, Refusal> {
+fn bearer_token(authorization: &[HeaderValue]) -> Result<&str, Refusal> {
     let value = match authorization {
         [] => return Err(Refusal::Missing),
-        [value] => text(value).ok_or(Refusal::Malformed)?,
+        [value] => value.to_str().map_err(|_| Refusal::Malformed)?,
         [_, _, ..] => return Err(Refusal::Malformed),
     };
     match value.trim().split_once(' ') {
@@ -126,7 +130,8 @@ fn words(claim: Option<&Value>, split: bool) -> Vec<&str> {
 
 impl Rules {
     fn admit(&self, claims: &Map<String, Value>) -> Admitted {
-        let forwarded = self.forward_claims.iter().map(|(claim, header)| (header.clone(), header_value(claims, claim)));
+        let forwarded =
+            self.forward_claims.iter().map(|(claim, header)| (header.to_string(), header_value(claims, claim)));
         let mut headers: Vec<_> = forwarded.collect();
         if !self.keep_token {
             headers.push(("authorization".to_owned(), None));
@@ -142,7 +147,20 @@ fn header_value(claims: &Map<String, Value>, claim: &str) -> Option<String> {
         Value::Null => return None,
         other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
     };
-    text(value.as_bytes()).is_some().then_some(value)
+    value.bytes().all(|byte| (0x20..0x7f).contains(&byte)).then_some(value)
+}
+
+impl Admitted {
+    /// Makes the changes.
+    pub(crate) fn apply(&self, request: &mut Request) {
+        let mut headers = request.headers_mut();
+        for (name, value) in &self.headers {
+            match value {
+                Some(value) => headers.set(name, value),
+                None => headers.remove(name),
+            }
+        }
+    }
 }
 
 impl Refusal {
@@ -165,18 +183,20 @@ impl Refusal {
     }
 
     /// The reply for it (RFC 6750 §3).
-    pub(crate) fn problem(self, rules: &Rules) -> Problem {
+    pub(crate) fn reply(self, rules: &Rules) -> Response {
         let (status, code, title) = self.words();
-        let problem = Problem::new(status, code, title);
+        let problem = Response::problem(status, code).title(title);
         match self {
-            Self::KeysUnavailable => problem.with("retry-after", "1"),
+            Self::KeysUnavailable => problem.header("retry-after", "1"),
             // Without a token there is no error to name, only the scheme.
-            Self::Missing => problem.with("www-authenticate", "Bearer"),
+            Self::Missing => problem.header("www-authenticate", "Bearer"),
             Self::Scope => {
                 let scopes = rules.required_scopes.join(" ");
                 let challenge = "Bearer error=\"insufficient_scope\"";
-                problem
-                    .with("www-authenticate", format!("{challenge}, error_description=\"{title}\", scope=\"{scopes}\""))
+                problem.header(
+                    "www-authenticate",
+                    format!("{challenge}, error_description=\"{title}\", scope=\"{scopes}\""),
+                )
             }
             Self::Malformed
             | Self::UnknownKey
@@ -187,7 +207,7 @@ impl Refusal {
             | Self::NotYetValid
             | Self::Issuer
             | Self::Audience => problem
-                .with("www-authenticate", format!("Bearer error=\"invalid_token\", error_description=\"{title}\"")),
+                .header("www-authenticate", format!("Bearer error=\"invalid_token\", error_description=\"{title}\"")),
         }
     }
 }

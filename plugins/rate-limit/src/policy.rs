@@ -4,7 +4,7 @@
 //! moves that time one interval on; it is refused when the bucket would have to hold more than `burst` of them. So a
 //! bucket that nobody uses needs no upkeep, and one that was never stored is simply full.
 
-use plugin_common::problem::Problem;
+use portcullis_sdk::Response;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -70,8 +70,8 @@ impl Standing {
 }
 
 /// The reply to a request too many.
-pub(crate) fn refusal(retry_s: u64) -> Problem {
-    Problem::new(429, "rate_limited", "Too many requests").with("retry-after", retry_s.to_string())
+pub(crate) fn refusal(retry_s: u64) -> Response {
+    Response::problem(429, "rate_limited").header("retry-after", retry_s.to_string())
 }
 
 /// An address without its port: `192.0.2.1:80` and `[2001:db8::1]:80`, and what has no port as it is.

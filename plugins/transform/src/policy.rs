@@ -3,7 +3,7 @@
 //! A body that cannot be transformed goes no further, in either direction: a rule may be there to take something out. So a
 //! request gets 400, 413 or 415; a response becomes 502, or is cut off where its head has gone out already.
 
-use plugin_common::problem::Problem;
+use portcullis_sdk::{HeaderName, HeaderText, Headers, HeadersMut, Response};
 use serde_json::Value;
 
 use crate::pointer::Pointer;
@@ -26,10 +26,10 @@ pub(crate) struct Side {
 /// Changes to headers, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeaderRules {
-    pub(crate) remove: Vec<String>,
-    pub(crate) rename: Vec<(String, String)>,
-    pub(crate) set: Vec<(String, String)>,
-    pub(crate) append: Vec<(String, String)>,
+    pub(crate) remove: Vec<HeaderName>,
+    pub(crate) rename: Vec<(HeaderName, HeaderName)>,
+    pub(crate) set: Vec<(HeaderName, HeaderText)>,
+    pub(crate) append: Vec<(HeaderName, HeaderText)>,
 }
 
 /// Changes to a JSON document, in this order.
@@ -63,7 +63,38 @@ pub(crate) enum Obstacle {
     Encoded,
 }
 
+impl HeaderRules {
+    /// Changes headers.
+    pub(crate) fn apply(&self, mut headers: HeadersMut<'_>) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (from, to) in &self.rename {
+            if let Some(value) = headers.get(from) {
+                headers.remove(from);
+                headers.set(to, value);
+            }
+        }
+        for (name, value) in &self.set {
+            headers.set(name, value);
+        }
+        for (name, value) in &self.append {
+            headers.append(name, value);
+        }
+    }
+}
+
 impl Head {
+    /// What a message's head says.
+    pub(crate) fn of(headers: Headers<'_>) -> Self {
+        let value = |name| headers.get(name).unwrap_or_default().into_bytes();
+        Self {
+            content_type: value("content-type"),
+            content_encoding: value("content-encoding"),
+            content_length: headers.get("content-length").map(portcullis_sdk::HeaderValue::into_bytes),
+        }
+    }
+
     /// Whether the body is JSON: then it is held back and transformed.
     pub(crate) fn is_json(&self) -> bool {
         let essence = self.content_type.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -114,25 +145,20 @@ fn rename(document: &mut Value, from: &Pointer, to: &Pointer) {
 
 impl Obstacle {
     /// The reply for it.
-    pub(crate) fn problem(self, way: Way) -> Problem {
+    pub(crate) fn reply(self, way: Way) -> Response {
+        let problem = |status, code, title: &str| Response::problem(status, code).title(title);
         match (way, self) {
-            (Way::Request, Self::Malformed) => {
-                Problem::new(400, "body_malformed", "The body is not the JSON it says it is")
-            }
-            (Way::Request, Self::TooLarge) => Problem::new(413, "body_too_large", "The body is too large"),
+            (Way::Request, Self::Malformed) => problem(400, "body_malformed", "The body is not the JSON it says it is"),
+            (Way::Request, Self::TooLarge) => problem(413, "body_too_large", "The body is too large"),
             (Way::Request, Self::Encoded) => {
-                Problem::new(415, "body_encoded", "The body has to come without a content encoding")
-                    .with("accept-encoding", "identity")
+                problem(415, "body_encoded", "The body has to come without a content encoding")
+                    .header("accept-encoding", "identity")
             }
             (Way::Response, Self::Malformed) => {
-                Problem::new(502, "response_malformed", "The upstream's answer cannot be used")
+                problem(502, "response_malformed", "The upstream's answer cannot be used")
             }
-            (Way::Response, Self::TooLarge) => {
-                Problem::new(502, "response_too_large", "The upstream's answer is too large")
-            }
-            (Way::Response, Self::Encoded) => {
-                Problem::new(502, "response_encoded", "The upstream's answer cannot be read")
-            }
+            (Way::Response, Self::TooLarge) => problem(502, "response_too_large", "The upstream's answer is too large"),
+            (Way::Response, Self::Encoded) => problem(502, "response_encoded", "The upstream's answer cannot be read"),
         }
     }
 }
@@ -144,7 +170,7 @@ mod tests {
 
     fn transformed(rules: &str, body: &str) -> Result<String, Obstacle> {
         let settings = format!("{{\"request\":{{\"body\":{rules}}}}}");
-        let rules = plugin_common::settings::parse::<Settings>(settings.as_bytes()).unwrap().checked().unwrap();
+        let rules = portcullis_sdk::parse_config::<Settings>(settings.as_bytes()).unwrap().checked().unwrap();
         let body = rules.request.body.unwrap().apply(body.as_bytes())?;
         Ok(String::from_utf8(body).unwrap())
     }

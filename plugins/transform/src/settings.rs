@@ -2,48 +2,64 @@
 
 use std::collections::BTreeMap;
 
-use plugin_common::headers::{check_name, check_value};
-use serde::Deserialize;
+use portcullis_sdk::{Config, HeaderName, HeaderText};
 use serde_json::Value;
 
 use crate::pointer::Pointer;
 use crate::policy::{BodyRules, HeaderRules, Rules, Side};
 
-/// As written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Changes headers and the fields of JSON bodies.
+#[derive(Config)]
 pub(crate) struct Settings {
+    /// What to do with requests.
     #[serde(default)]
     request: SideSettings,
+    /// What to do with responses.
     #[serde(default)]
     response: SideSettings,
+    /// How long a body may be that is transformed.
     #[serde(default = "default_max_bytes")]
     max_bytes: usize,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One direction.
+#[derive(Default, Config)]
 struct SideSettings {
+    /// Changes to headers.
     #[serde(default)]
     headers: HeaderSettings,
+    /// Changes to a JSON body.
     body: Option<BodySettings>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Made in this order.
+#[derive(Default, Config)]
 struct HeaderSettings {
-    remove: Vec<String>,
-    rename: BTreeMap<String, String>,
-    set: BTreeMap<String, String>,
-    append: BTreeMap<String, String>,
+    /// Headers to take away.
+    #[serde(default)]
+    remove: Vec<HeaderName>,
+    /// Old name: new name.
+    #[serde(default)]
+    rename: BTreeMap<HeaderName, HeaderName>,
+    /// Headers to set.
+    #[serde(default)]
+    set: BTreeMap<HeaderName, HeaderText>,
+    /// Headers to add beside others of their name.
+    #[serde(default)]
+    append: BTreeMap<HeaderName, HeaderText>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Made in this order. Places are JSON Pointers.
+#[derive(Default, Config)]
 struct BodySettings {
+    /// Places to take away.
+    #[serde(default)]
     remove: Vec<String>,
+    /// Old place: new place.
+    #[serde(default)]
     rename: BTreeMap<String, String>,
-    /// A `Map`, for the order in which they are written is the order in which they are made.
+    /// Places to set. A `Map`, for the order in which they are written is the order in which they are made.
+    #[serde(default)]
     set: serde_json::Map<String, Value>,
 }
 
@@ -65,22 +81,14 @@ impl Settings {
 
 impl SideSettings {
     fn checked(self) -> Result<Side, String> {
-        Ok(Side { headers: self.headers.checked()?, body: self.body.map(BodySettings::checked).transpose()? })
-    }
-}
-
-impl HeaderSettings {
-    fn checked(self) -> Result<HeaderRules, String> {
-        let renamed = self.rename.iter().flat_map(|(from, to)| [from, to]);
-        let written = self.set.keys().chain(self.append.keys());
-        self.remove.iter().chain(renamed).chain(written).try_for_each(|name| check_name(name))?;
-        self.set.values().chain(self.append.values()).try_for_each(|value| check_value(value))?;
-        Ok(HeaderRules {
-            remove: self.remove,
-            rename: self.rename.into_iter().collect(),
-            set: self.set.into_iter().collect(),
-            append: self.append.into_iter().collect(),
-        })
+        let HeaderSettings { remove, rename, set, append } = self.headers;
+        let headers = HeaderRules {
+            remove,
+            rename: rename.into_iter().collect(),
+            set: set.into_iter().collect(),
+            append: append.into_iter().collect(),
+        };
+        Ok(Side { headers, body: self.body.map(BodySettings::checked).transpose()? })
     }
 }
 
@@ -99,7 +107,7 @@ impl BodySettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_common::settings::parse;
+    use portcullis_sdk::parse_config;
 
     #[test]
     fn settings_say_what_is_wrong_with_them() {
@@ -107,19 +115,23 @@ mod tests {
             ("", ""),
             (r#"{"request":{"headers":{"set":{"x-a":"1"}}},"max_bytes":10}"#, ""),
             (r#"{"request":{"body":{"set":{"/a":{"b":[1]}},"rename":{"/x":"/y"},"remove":["/z"]}}}"#, ""),
-            (r#"{"request":{"headers":{"set":{"X-A":"1"}}}}"#, "request: `X-A` is not a header name in lower case"),
+            (
+                r#"{"request":{"headers":{"set":{"X-A":"1"}}}}"#,
+                "`request.headers.set.X-A`: `X-A` is not a header name in lower case",
+            ),
             (
                 r#"{"response":{"headers":{"remove":["content-length"]}}}"#,
-                "response: `content-length` belongs to the connection, not to the message",
+                "`response.headers.remove[0]`: `content-length` belongs to the connection, not to the message",
             ),
             (
                 r#"{"request":{"headers":{"append":{"x":"\n"}}}}"#,
-                "request: a header value may not hold control characters",
+                "`request.headers.append.x`: a header value may not hold control characters",
             ),
             (r#"{"response":{"body":{"remove":["a.b"]}}}"#, "response: `a.b` is not a JSON Pointer such as /user/name"),
         ] {
-            let got = parse::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
-            assert_eq!(got.err().unwrap_or_default(), want, "{json}");
+            let got = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
+            let why = got.err().unwrap_or_default();
+            assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{json}: {why}");
         }
     }
 }

@@ -22,6 +22,11 @@ fn keys() -> KeySet {
     .unwrap()
 }
 
+fn judge(rules: &Rules, keys: &KeySet, authorization: &[Vec<u8>], now_s: u64) -> Result<Admitted, Refusal> {
+    let values: Vec<HeaderValue> = authorization.iter().cloned().map(Into::into).collect();
+    super::judge(rules, keys, &values, now_s)
+}
+
 fn signing_key(kid: &str) -> (Algorithm, EncodingKey) {
     match kid {
         "rs" => (Algorithm::RS256, EncodingKey::from_rsa_pem(include_bytes!("../../testdata/rsa.pem")).unwrap()),
@@ -188,9 +193,10 @@ fn refusals_challenge_as_rfc_6750_says() {
         ),
         (Refusal::KeysUnavailable, (503, "keys_unavailable", "retry-after: 1")),
     ] {
-        let problem = refusal.problem(&rules);
-        let headers: Vec<String> = problem.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        assert_eq!((problem.status, problem.code, headers.join("; ").as_str()), want);
+        let reply = refusal.reply(&rules);
+        let headers: Vec<String> =
+            reply.headers().all().iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!((reply.status(), reply.code().unwrap(), headers.join("; ").as_str()), want);
     }
 }
 
