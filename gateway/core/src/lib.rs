@@ -32,6 +32,7 @@ pub mod route;
 mod scan;
 pub mod time;
 pub mod tls;
+pub mod trace;
 pub mod upgrade;
 pub mod upstream;
 pub mod wire;
