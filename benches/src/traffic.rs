@@ -107,5 +107,6 @@ fn facts() -> Facts {
             retry: Policy::connect_only(),
         }),
         patience: Patience::DEFAULT,
+        trace: None,
     }
 }

@@ -37,6 +37,7 @@ mod survival;
 mod tenants;
 mod timeouts;
 mod tls;
+mod tracing;
 mod upgrade;
 mod upgrades;
 mod upstream_h2;

@@ -14,6 +14,7 @@ use crate::exchange::ExchangeId;
 use crate::filter::{FilterIndex, VmIndex};
 use crate::headers::Headers;
 use crate::time::Time;
+use crate::trace::Trace;
 
 /// A context's name within its VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +63,8 @@ pub struct Callout {
     pub trailers: http::HeaderMap,
     /// How long it may take.
     pub timeout: Duration,
+    /// The trace of the exchange it is made for.
+    pub trace: Option<Trace>,
 }
 
 /// What came of a callout.

@@ -22,6 +22,7 @@ use crate::reply::{Asker, Details, Failure, LocalReply};
 use crate::retry;
 use crate::time::Time;
 use crate::tls::Tls;
+use crate::trace::Trace;
 
 /// An exchange's name among those of its worker. One that has ended is never mistaken for its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +58,8 @@ pub struct Facts {
     pub place: Arc<Place>,
     /// How long its client may take.
     pub patience: Patience,
+    /// Its place in a trace, where requests are traced.
+    pub trace: Option<Trace>,
 }
 
 /// Where a request was routed; the same for every request of a route.

@@ -51,7 +51,8 @@ pub struct Peer {
     address: IpAddr,
     /// The address as it is written in fields.
     text: HeaderValue,
-    trust: Trust,
+    /// Whether its claims count.
+    pub trust: Trust,
     forwarding: Forwarding,
     certificate: Forwarded,
 }

@@ -403,6 +403,7 @@ impl Host<'_> {
         let asked = std::time::Duration::from_millis(u64::from(callout.timeout_ms));
         self.contexts.callouts_in_flight += 1;
         let token = self.contexts.token();
+        let trace = self.exchange().and_then(|(exchange, _)| exchange.facts()?.trace);
         self.exchanges.callouts.push(Callout {
             root: ContextRef { vm: self.contexts.vm, life: self.contexts.life, id: root },
             token,
@@ -411,6 +412,7 @@ impl Host<'_> {
             body: Bytes::copy_from_slice(callout.body),
             trailers: tail.into_parts().1,
             timeout: if asked.is_zero() { limits.callout_timeout } else { asked.min(limits.callout_timeout) },
+            trace,
         });
         Ok(token)
     }

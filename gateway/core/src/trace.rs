@@ -219,10 +219,10 @@ fn hex(digits: &[u8]) -> Option<u128> {
 /// Whether the request's `tracestate` can be passed on. None at all can.
 fn is_tracestate(fields: &HeaderMap) -> bool {
     let mut keys: [&[u8]; MAX_MEMBERS] = [&[]; MAX_MEMBERS];
-    let mut count = 0;
     let values = fields.get_all(TRACESTATE).iter();
     let members = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    for member in members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()) {
+    let members = members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty());
+    for (count, member) in members.enumerate() {
         let Some(equals) = member.iter().position(|byte| *byte == b'=') else { return false };
         let (key, value) = member.split_at(equals);
         let known = keys.iter().take(count).any(|known| *known == key);
@@ -231,7 +231,6 @@ fn is_tracestate(fields: &HeaderMap) -> bool {
             return false;
         }
         *place = key;
-        count += 1;
     }
     true
 }

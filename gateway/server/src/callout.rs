@@ -29,7 +29,10 @@ pub(crate) async fn run(worker: Rc<Worker>, callout: Callout) {
 }
 
 async fn call(worker: &Worker, callout: Callout) -> CalloutResponse {
-    let Callout { upstream, mut headers, body, trailers, .. } = callout;
+    let Callout { upstream, mut headers, body, trailers, trace, .. } = callout;
+    if let Some(trace) = &trace {
+        worker.telemetry.begin_span(headers.fields_mut(), trace);
+    }
     if !body.is_empty() {
         headers.fields_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     }

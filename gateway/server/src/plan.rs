@@ -18,6 +18,7 @@ use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{Match, Request};
 use portcullis_core::time::Time;
+use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 use portcullis_vm::{
     Engine, EngineError, EngineOptions, LoadError, Module, Newborn, RootSpec, Shared, StartError, VmSpec, Vms,
@@ -335,6 +336,11 @@ impl Table {
     /// Whether any request may leave HTTP.
     pub(crate) fn has_tunnels(&self) -> bool {
         self.routes.iter().any(|spot| !spot.tunnels.allowed.is_empty())
+    }
+
+    /// What is done about traces, if anything is.
+    pub(crate) fn tracing(&self) -> Option<&trace::Policy> {
+        self.snapshot.tracing.as_ref()
     }
 
     /// For requests that are refused before they are routed.

@@ -173,6 +173,9 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
         offer.show(&mut head.headers);
     }
     let revision = worker.revision();
+    let traced = revision.table.tracing();
+    let trust = connection.peer.trust;
+    let trace = traced.map(|policy| worker.telemetry.join_trace(&mut head.headers, policy, trust));
     let (spot, mut target) = match refused {
         Some(failure) => (revision.table.nowhere(), Err(failure)),
         None => revision.table.route(&head.method, host.as_ref(), &path, &head.headers),
@@ -194,6 +197,7 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
         tls: connection.tls.clone(),
         place: spot.place.clone(),
         patience: connection.patience(),
+        trace,
     };
     let place = spot.place.clone();
     let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent };

@@ -23,12 +23,12 @@ pub use self::control::{Applied, Shown};
 use self::control::{Control, Workers};
 use self::crew::{Order, Post};
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::snapshot::{AccessLog, Drain, Snapshot};
+use crate::config::snapshot::{Drain, Snapshot};
 use crate::inherited::Inherited;
 use crate::plan::{Plan, PlanError};
 use crate::revision;
 use crate::sockets::Sockets;
-use crate::telemetry::{AccessLogTarget, Telemetry};
+use crate::telemetry::Telemetry;
 
 /// Why the gateway did not start, or a revision of its configuration was not put into use.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,9 @@ pub enum RunError {
     /// A thread or runtime could not be started.
     #[error("a worker could not be started: {0}")]
     Worker(#[from] io::Error),
+    /// The access log's file could not be opened.
+    #[error("the access log cannot be written: {0}")]
+    AccessLog(#[source] io::Error),
     /// A worker ended before it had said whether it started.
     #[error("a worker ended while it was starting")]
     Lost,
@@ -231,11 +234,7 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
     let snapshot = Arc::new(snapshot);
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let workers = snapshot.workers.map_or_else(processors, usize::from);
-    let target = match snapshot.access_log {
-        AccessLog::Stdout => AccessLogTarget::Stdout,
-        AccessLog::Off => AccessLogTarget::Off,
-    };
-    let telemetry = Telemetry::new(target);
+    let telemetry = Telemetry::new(&snapshot.access_log.to).map_err(RunError::AccessLog)?;
     let plan = Arc::new(Plan::new(snapshot.clone(), options)?);
     let sockets = Sockets::default();
     let bound = control::bind_new(&sockets, &snapshot, workers, &options.inherited)?;

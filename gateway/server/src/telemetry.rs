@@ -10,10 +10,12 @@ mod cells;
 mod connections;
 mod exposition;
 mod filters;
+mod log_file;
 mod log_writer;
 mod metrics;
 mod series;
 mod tls_files;
+mod traces;
 mod upstreams;
 
 use std::cell::RefCell;
@@ -25,33 +27,30 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
+use http::header::HeaderMap;
 use portcullis_core::downstream::{Overdue, Refusal};
+use portcullis_core::forward::Trust;
 use portcullis_core::frames::Flood;
 use portcullis_core::time::Time;
+use portcullis_core::trace::{Policy, SpanId, Trace};
 use portcullis_vm::VmCells;
 use tracing_subscriber::EnvFilter;
 
 use access_log::AccessLog;
 use exposition::{Exposition, Seconds};
 use filters::Past;
+use log_file::LogFile;
 use log_writer::LogWriter;
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
+use traces::TraceParents;
 pub(crate) use upstreams::UpstreamCounts;
 
+use crate::config::snapshot::LogTarget;
 use crate::tls::files::Shown;
 use crate::tls::server::{Accepted, HandshakeError};
 
 /// The environment variable that says what is logged, in `tracing`'s filter syntax.
 const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
-
-/// Where the access log goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    /// Nowhere.
-    Off,
-    /// To standard output.
-    Stdout,
-}
 
 /// What is said of one exchange when it has ended.
 #[derive(Clone, Debug)]
@@ -94,6 +93,8 @@ pub struct Record<'a> {
     pub time: Time,
     /// The request's `User-Agent`, as it came.
     pub user_agent: &'a [u8],
+    /// Its place in a trace.
+    pub trace: Option<&'a Trace>,
 }
 
 /// What all workers' telemetry has in common. When the last holder lets go, the access log is written to its end.
@@ -140,12 +141,15 @@ impl Told {
 
 impl Telemetry {
     /// Begins to count, and to write the access log.
-    #[must_use]
-    pub fn new(access_log: AccessLogTarget) -> Arc<Self> {
-        match access_log {
-            AccessLogTarget::Off => Self::with_log(None::<io::Sink>),
-            AccessLogTarget::Stdout => Self::with_log(Some(io::stdout())),
-        }
+    ///
+    /// # Errors
+    /// When its file cannot be opened.
+    pub fn new(access_log: &LogTarget) -> io::Result<Arc<Self>> {
+        Ok(match access_log {
+            LogTarget::Off => Self::with_log(None::<io::Sink>),
+            LogTarget::Stdout => Self::with_log(Some(io::stdout())),
+            LogTarget::File(path) => Self::with_log(Some(LogFile::open(path)?)),
+        })
     }
 
     fn with_log(out: Option<impl Write + Send + 'static>) -> Arc<Self> {
@@ -160,6 +164,7 @@ impl Telemetry {
             metrics: self.metrics.worker(),
             log: self.log.clone().map(AccessLog::new),
             shared: self.clone(),
+            trace_parents: TraceParents::default(),
         }
     }
 
@@ -261,6 +266,7 @@ pub struct WorkerTelemetry {
     metrics: WorkerMetrics,
     log: Option<AccessLog>,
     shared: Arc<Telemetry>,
+    trace_parents: TraceParents,
 }
 
 impl WorkerTelemetry {
@@ -270,6 +276,16 @@ impl WorkerTelemetry {
         if let Some(log) = &self.log {
             log.write(record);
         }
+    }
+
+    /// Gives a request its place in a trace, and tells whoever it is sent to.
+    pub(crate) fn join_trace(&self, fields: &mut HeaderMap, policy: &Policy, trust: Trust) -> Trace {
+        self.trace_parents.join(fields, policy, trust)
+    }
+
+    /// Begins a span within a trace, and tells whoever the request is sent to.
+    pub(crate) fn begin_span(&self, fields: &mut HeaderMap, trace: &Trace) -> SpanId {
+        self.trace_parents.begin(fields, trace)
     }
 
     /// An exchange has begun.

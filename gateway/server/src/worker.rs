@@ -441,6 +441,7 @@ impl Worker {
                 duration: now.saturating_since(exchange.started()),
                 upstream_wait: exchange.responded().map(|at| at.saturating_since(exchange.started())),
                 time: exchange.started(),
+                trace: facts.trace.as_ref(),
                 user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
             });
         });

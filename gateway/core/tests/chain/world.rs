@@ -301,5 +301,6 @@ pub(crate) fn facts() -> Facts {
             retry: Policy::connect_only(),
         }),
         patience: Patience::DEFAULT,
+        trace: None,
     }
 }

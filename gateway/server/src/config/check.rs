@@ -9,6 +9,7 @@ mod definitions;
 mod filters;
 mod listeners;
 mod modules;
+mod observe;
 mod routes;
 mod tls;
 mod upstreams;
@@ -54,6 +55,7 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
     let router = check.routes(&sections, &chains, &hosts);
     let chain = filters::indices(chains.first().map_or(&[], Vec::as_slice));
     let tenants = check.tenants(tree, file, &chains, hosts);
+    let (access_log, otlp) = (check.access_log(tree, file), check.otlp(tree, file));
     let shared = check.scopes.first().map(Scope::upstream_indices).unwrap_or_default();
     let Check { upstreams, plugins, filters, routes, problems, .. } = check;
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
@@ -61,11 +63,13 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
     }
     let written = tree.written_json();
     let (chain, router) = (chain, router?);
-    let File { workers, max_connections, access_log, .. } = *file;
+    let File { workers, max_connections, .. } = *file;
     Some(Snapshot {
         workers,
         max_connections,
         access_log,
+        tracing: file.tracing.as_ref().map(observe::tracing),
+        otlp,
         listeners,
         admin,
         drain: Drain {

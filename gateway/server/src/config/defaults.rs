@@ -6,6 +6,10 @@ use std::time::Duration;
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// For a response to begin. Envoy's default for a route.
 pub(crate) const RESPONSE: Duration = Duration::from_secs(15);
+/// The share of traces that is recorded.
+pub(crate) const TRACE_SHARE: f64 = 0.01;
+/// What collectors call the gateway.
+pub(crate) const SERVICE: &str = "portcullis";
 /// For a client's TLS handshake: some seconds more than the slowest honest one takes.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For an unused connection to be kept. nginx's default.

@@ -5,6 +5,7 @@
 //! **Invariant:** every type has a default, so that a file with problems can still be typed and all its problems found;
 //! what must be written is listed in the schema's `required` instead.
 
+mod observe;
 mod tls;
 mod upstream;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::defaults;
 use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
 
+pub(crate) use self::observe::{AccessLog, AccessLogSettings, Otlp, Parents, Tracing};
 pub(crate) use self::tls::{
     ClientAuth, ClientAuthMode, ForwardClientCertificate, ForwardedCertificate, ListenerTls, TlsVersion,
 };
@@ -44,6 +46,11 @@ pub(crate) struct File {
     pub(crate) max_connections: Option<u32>,
     /// Where a line about each request goes.
     pub(crate) access_log: AccessLog,
+    /// Which requests are traced. Absent: none, and what clients say of their traces is passed on as it is.
+    #[schemars(extend("x-explicit" = true))]
+    pub(crate) tracing: Option<Tracing>,
+    /// The collector that traces and, if asked, the access log are sent to. Absent: nowhere.
+    pub(crate) otlp: Option<Otlp>,
     /// Where the gateway's own pages (`/live`, `/ready`, `/metrics`, `/config`) are served. Absent: nowhere.
     pub(crate) admin: Option<Admin>,
     /// How the gateway ends when it is told to.
@@ -63,17 +70,6 @@ pub(crate) struct File {
     pub(crate) tenants: BTreeMap<String, Tenant>,
     /// Routes for hosts that no tenant owns.
     pub(crate) routes: Vec<Route>,
-}
-
-/// Where a line about each request goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AccessLog {
-    /// To standard output, as JSON.
-    #[default]
-    Stdout,
-    /// Nowhere.
-    Off,
 }
 
 /// The gateway's own pages.

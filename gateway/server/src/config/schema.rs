@@ -39,7 +39,8 @@ fn without_null(object: &mut serde_json::Map<String, Value>) {
         object.insert("type".to_owned(), only);
     }
     if let Some(Value::Array(choices)) = object.get("anyOf")
-        && let [Value::Object(only), _] = choices.as_slice()
+        && let [Value::Object(only), Value::Object(null)] = choices.as_slice()
+        && null.get("type").is_some_and(|kind| kind == "null")
     {
         let only = only.clone();
         object.remove("anyOf");

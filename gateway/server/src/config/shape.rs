@@ -15,6 +15,7 @@ use crate::diagnostic::{Diagnostic, Span};
 pub(crate) const KEYWORDS: &[&str] = &[
     "$ref",
     "$schema",
+    "anyOf",
     "default",
     "description",
     "examples",
@@ -70,7 +71,7 @@ struct Shape<'s> {
 
 impl<'s> Shape<'s> {
     fn node(&mut self, mut node: Node, schema: &'s Json, here: &Here) -> Option<Node> {
-        let schema = self.follow(schema);
+        let schema = self.alternative(self.follow(schema), &node);
         if let Value::Text(Text { origin: Origin::Unresolved(_), .. }) = node.value {
             return None;
         }
@@ -80,6 +81,7 @@ impl<'s> Shape<'s> {
             (Value::List(items), Some("array")) => Value::List(self.list(items, &node.span, schema, here)?),
             (Value::Text(text), Some("string") | None) => self.text(text, &node.span, schema, here)?,
             (Value::Number(number), Some("integer")) => self.integer(number, &node.span, schema, here)?,
+            (Value::Number(number), Some("number")) => self.fraction(number, &node.span, schema, here)?,
             (Value::Bool(value), Some("boolean")) => Value::Bool(value),
             (value, _) => {
                 self.wrong_type(&value, &node.span, schema, here);
@@ -92,6 +94,14 @@ impl<'s> Shape<'s> {
     fn follow(&self, schema: &'s Json) -> &'s Json {
         let target = schema.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix('#'));
         target.and_then(|pointer| self.root.pointer(pointer)).unwrap_or(schema)
+    }
+
+    /// Where there are a short form and a mapping: the one that is meant.
+    fn alternative(&self, schema: &'s Json, node: &Node) -> &'s Json {
+        let choices = schema.get("anyOf").and_then(Json::as_array).into_iter().flatten();
+        let is_map = |schema: &Json| schema.get("type").is_some_and(|kind| kind == "object");
+        let wants_map = matches!(node.value, Value::Map(_));
+        choices.map(|choice| self.follow(choice)).find(|choice| is_map(choice) == wants_map).unwrap_or(schema)
     }
 
     fn map(&mut self, map: Map, span: &Span, schema: &'s Json, here: &Here) -> Map {
@@ -228,6 +238,17 @@ impl<'s> Shape<'s> {
         None
     }
 
+    fn fraction(&mut self, number: serde_json::Number, span: &Span, schema: &'s Json, here: &Here) -> Option<Value> {
+        let bound = |name| schema.get(name).and_then(Json::as_f64);
+        let (low, high) = (bound("minimum").unwrap_or(0.0), bound("maximum").unwrap_or(f64::MAX));
+        if number.as_f64().is_some_and(|number| (low..=high).contains(&number)) {
+            return Some(Value::Number(number));
+        }
+        let problem = Diagnostic::error(format!("{} must be a number from {low} to {high}", here.subject()));
+        self.push(problem.at(span, format!("this is {number}")));
+        None
+    }
+
     fn wrong_type(&mut self, value: &Value, span: &Span, schema: &'s Json, here: &Here) {
         let format = schema.get("x-format").and_then(Json::as_str);
         let format = format.and_then(|name| FORMATS.iter().find(|format| format.name == name));
@@ -236,6 +257,7 @@ impl<'s> Shape<'s> {
             (Some("object"), _) => "a mapping",
             (Some("array"), _) => "a list",
             (Some("integer"), _) => "a whole number",
+            (Some("number"), _) => "a number",
             (Some("boolean"), _) => "`true` or `false`",
             _ => "a string",
         };

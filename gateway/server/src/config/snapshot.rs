@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use portcullis_core::admission::Rules;
 use portcullis_core::downstream::Patience;
@@ -18,13 +19,14 @@ pub use portcullis_core::forward::Forwarding;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{HostPattern, Router};
+use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 pub use portcullis_core::upstream::Balance;
 use portcullis_core::upstream::Ejection;
 use sha2::{Digest as _, Sha256};
 
-pub use super::file::{AccessLog, Protocol, ProxyProtocol};
-pub use super::written::{Endpoint, Module, Rate, Token};
+pub use super::file::{Protocol, ProxyProtocol};
+pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
 use crate::tls::client::Client;
 use crate::tls::server::Server;
@@ -59,6 +61,10 @@ pub struct Snapshot {
     pub max_connections: Option<u32>,
     /// Where a line about each request goes.
     pub access_log: AccessLog,
+    /// What is done about traces; `None` passes on what clients say of them.
+    pub tracing: Option<trace::Policy>,
+    /// The collector; `None` where there is none.
+    pub otlp: Option<Otlp>,
     /// The addresses that requests are accepted on, by name.
     pub listeners: Vec<Arc<Listener>>,
     /// Where the gateway's own pages are served.
@@ -82,6 +88,34 @@ pub struct Snapshot {
     /// The upstreams that everyone sees.
     pub(super) shared: HashMap<Arc<str>, UpstreamIndex>,
     pub(super) written: serde_json::Value,
+}
+
+/// What is written about each request, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Where to.
+    pub to: LogTarget,
+    /// The share of requests, from 0 to 1. Those that fail are always written.
+    pub sample: f64,
+    /// Whether the collector gets it too.
+    pub otlp: bool,
+    /// Whether each line says what every filter did.
+    pub filters: bool,
+    /// Request header fields that are written too.
+    pub request_headers: Vec<HeaderName>,
+    /// Response header fields that are written too.
+    pub response_headers: Vec<HeaderName>,
+}
+
+/// The collector that is told of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    /// Where it listens.
+    pub upstream: UpstreamIndex,
+    /// What the gateway calls itself there.
+    pub service: Arc<str>,
+    /// Header fields of every request to it.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An address that requests are accepted on.

@@ -3,6 +3,7 @@
 mod files;
 mod listeners;
 mod names;
+mod observe;
 mod reading;
 mod structure;
 mod tls;

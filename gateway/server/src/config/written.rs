@@ -93,6 +93,8 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<Digest>(),
     format::<Token>(),
     format::<http::Method>(),
+    format::<http::HeaderName>(),
+    format::<LogTarget>(),
     format::<Upgrade>(),
 ];
 
@@ -285,6 +287,56 @@ impl std::fmt::Display for Endpoint {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Off,
+    /// To standard output.
+    #[default]
+    Stdout,
+    /// To the end of a file.
+    File(PathBuf),
+}
+
+impl Written for LogTarget {
+    const FORMAT: &'static str = "log-target";
+    const WHAT: &'static str = "a place for a log";
+    const EXAMPLES: &'static [&'static str] = &["stdout", "off", "file:logs/access.log"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "stdout" => Ok(Self::Stdout),
+            None if text == "off" => Ok(Self::Off),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("file", _)) => Err("it names no file".to_owned()),
+            _ => Err("it is neither `stdout` nor `off`, nor begins with `file:`".to_owned()),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Off => "off".to_owned(),
+            Self::Stdout => "stdout".to_owned(),
+            Self::File(path) => format!("file:{}", path.display()),
+        }
+    }
+}
+
+impl Written for http::HeaderName {
+    const FORMAT: &'static str = "header-name";
+    const WHAT: &'static str = "the name of a header field";
+    const EXAMPLES: &'static [&'static str] = &["x-tenant", "content-type"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "it is empty, or has bytes that no name has".to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use portcullis_core::time::Time;
+use portcullis_core::trace::Trace;
 
 use super::Record;
 use super::log_writer::{Batch, LogWriter, Refused};
@@ -90,7 +91,11 @@ impl Drop for AccessLog {
 fn line(out: &mut Vec<u8>, record: &Record<'_>) {
     out.extend_from_slice(b"{\"time\":\"");
     timestamp(out, record.time);
-    out.extend_from_slice(b"\",\"request_id\":\"");
+    out.push(b'"');
+    if let Some(trace) = record.trace {
+        ids(out, trace);
+    }
+    out.extend_from_slice(b",\"request_id\":\"");
     words(out, record.request_id, MAX_WORDS);
     out.extend_from_slice(b"\",\"tenant\":");
     name(out, record.tenant);
@@ -136,6 +141,16 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>) {
     out.extend_from_slice(b",\"user_agent\":\"");
     words(out, record.user_agent, MAX_WORDS);
     out.extend_from_slice(b"\"}\n");
+}
+
+/// The trace and the gateway's span in it, as `traceparent` has them.
+fn ids(out: &mut Vec<u8>, trace: &Trace) {
+    let text = trace.text();
+    out.extend_from_slice(b",\"trace_id\":\"");
+    out.extend_from_slice(text.get(3..35).unwrap_or_default());
+    out.extend_from_slice(b"\",\"span_id\":\"");
+    out.extend_from_slice(text.get(36..52).unwrap_or_default());
+    out.push(b'"');
 }
 
 fn null(out: &mut Vec<u8>) {

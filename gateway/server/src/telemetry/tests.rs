@@ -45,6 +45,7 @@ impl Sample {
             upstream_wait: Some(Duration::from_millis(3)),
             time: Time::from_nanos(1_772_368_496_789_000_000),
             user_agent: b"curl/8.5",
+            trace: None,
         }
     }
 }
@@ -64,7 +65,7 @@ impl Write for Collector {
 }
 
 fn silent() -> Arc<Telemetry> {
-    Telemetry::new(AccessLogTarget::Off)
+    Telemetry::new(&LogTarget::Off).unwrap()
 }
 
 /// The value of a sample, named with its labels exactly as it is written.

@@ -168,6 +168,7 @@ impl Worker {
                 retry: Policy::connect_only(),
             }),
             patience: Patience::DEFAULT,
+            trace: None,
         };
         let mut fields = HeaderMap::new();
         for (name, value) in [("host", "acme.test"), ("x-one", "1"), ("x-two", "a"), ("x-two", "b"), ("x-empty", "")] {
