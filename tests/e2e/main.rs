@@ -6,6 +6,7 @@
     reason = "what cannot go on in a test panics, and a test is as long as its table; the lints exempt only test functions"
 )]
 
+mod access_log;
 mod admin;
 mod bodies;
 mod callouts;

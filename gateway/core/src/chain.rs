@@ -14,6 +14,8 @@ use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause};
 use crate::flow::{Gate, Stage, WhenFull};
 use crate::headers::Headers;
 use crate::reply::{Asker, Details, Failure};
+use crate::time::Time;
+use crate::timing::Outcome;
 
 /// Feeds an event to an exchange; its effects are then ready to be drained. One that has ended ignores it.
 pub fn feed(exchanges: &mut Exchanges, filters: &mut impl Filters, id: ExchangeId, event: Event) {
@@ -276,10 +278,34 @@ impl<F: Filters> Walk<'_, F> {
         if !listens {
             return Ok(0);
         }
+        let begun = self.timed_since();
         self.set_calling(Some((index, callback)));
-        let called = self.filters.call(self.exchanges, context, callback);
+        let called = self.filters.call(self.exchanges, context, callback).map_err(|_| ());
         self.set_calling(None);
-        called.map_err(|_| ())
+        if let Some(begun) = begun {
+            self.note_call(index, callback, begun, called);
+        }
+        called
+    }
+
+    /// The time, where what filters do is noted.
+    fn timed_since(&self) -> Option<Time> {
+        self.exchanges.get(self.id)?.timings.as_ref()?;
+        self.filters.now()
+    }
+
+    fn note_call(&mut self, index: FilterIndex, callback: Callback, begun: Time, called: Result<u32, ()>) {
+        let Some(ended) = self.filters.now() else { return };
+        let Some(exchange) = self.exchange() else { return };
+        let outcome = match (called, &exchange.asked) {
+            (Err(()), _) => Outcome::Fail,
+            (Ok(_), Some(Asked::Reply(_) | Asked::Close)) => Outcome::Reply,
+            (Ok(_), Some(Asked::Fail(_))) | (Ok(0 | 2), None) => Outcome::Next,
+            (Ok(_), None) => Outcome::Pause,
+        };
+        if let Some(timings) = &mut exchange.timings {
+            timings.note(index, callback, (begun, ended), outcome);
+        }
     }
 
     fn set_calling(&mut self, calling: Option<(FilterIndex, Callback)>) {

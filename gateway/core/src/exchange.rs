@@ -21,6 +21,7 @@ use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
 use crate::retry;
 use crate::time::Time;
+use crate::timing::Timings;
 use crate::tls::Tls;
 use crate::trace::Trace;
 
@@ -183,6 +184,7 @@ pub struct Exchange {
     pub(crate) attempts: u32,
     upload: Upload,
     woken: bool,
+    pub(crate) timings: Option<Box<Timings>>,
 }
 
 /// Whose turn it is while a request's body is on its way.
@@ -221,6 +223,7 @@ impl Exchange {
             attempts: 0,
             upload: Upload::default(),
             woken: false,
+            timings: None,
         }
     }
 
@@ -337,6 +340,23 @@ impl Exchange {
     #[must_use]
     pub fn started(&self) -> Time {
         self.started
+    }
+
+    /// Notes from now on what filters do, and how long that takes.
+    pub fn time_filters(&mut self) {
+        self.timings = Some(Box::default());
+    }
+
+    /// What filters did, if that was noted.
+    #[must_use]
+    pub fn timings(&self) -> Option<&Timings> {
+        self.timings.as_deref()
+    }
+
+    /// Its filters.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
     }
 
     /// The client has been told that protocols are switched. Silence in the tunnel for longer than `idle` ends it.
@@ -508,6 +528,7 @@ impl Live {
         (exchange.started, exchange.last_progress) = (now, now);
         (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
         (exchange.attempts, exchange.upload, exchange.woken) = (0, Upload::default(), false);
+        exchange.timings = None;
         ExchangeId { index, life: exchange.life }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::context::{ContextRef, Owner};
 use crate::event::{Direction, End};
 use crate::exchange::Exchanges;
+use crate::time::Time;
 
 /// A VM among the worker's: which module for which tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,6 +218,11 @@ pub trait Filters {
     /// # Errors
     /// When the VM failed, now or since the context was created.
     fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed>;
+
+    /// The time, for whoever wants to know how long a call takes. [`Exchanges`] know only when the event came in.
+    fn now(&self) -> Option<Time> {
+        None
+    }
 
     /// Forgets a context, after its last callback.
     fn close(&mut self, context: ContextRef);

@@ -31,6 +31,7 @@ pub mod retry;
 pub mod route;
 mod scan;
 pub mod time;
+pub mod timing;
 pub mod tls;
 pub mod trace;
 pub mod upgrade;

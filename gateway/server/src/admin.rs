@@ -254,7 +254,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::config::snapshot::{Admin, Drain, LogTarget};
+    use crate::config::snapshot::{AccessLog, Admin, Drain, LogTarget};
 
     /// Runs `ask` beside an admin listener on an address of its own.
     fn beside(ask: impl AsyncFnOnce(SocketAddr, &Readiness)) {
@@ -273,7 +273,7 @@ mod tests {
                 refused: None,
             };
             let (_shown, shown) = watch::channel(shown);
-            let telemetry = Telemetry::new(&LogTarget::Off).unwrap();
+            let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap();
             let state = AdminState::new(telemetry, readiness.clone(), shown, None);
             tokio::select! {
                 () = serve(listener, state) => unreachable!("it serves until dropped"),

@@ -123,7 +123,7 @@ fn response(mut ticket: Ticket, headers: Headers, end: End, answered: Answered) 
         StartLine::Response { status } => status,
         StartLine::Request { .. } | StartLine::Trailers => http::StatusCode::INTERNAL_SERVER_ERROR,
     };
-    ticket.status = status.as_u16();
+    ticket.answers(status, &fields);
     let mut response = Response::new(ResponseBody::new(ticket, source, lease, end));
     *response.status_mut() = status;
     *response.headers_mut() = fields;
@@ -142,7 +142,7 @@ fn leaving_response(
     let status = headers.status().unwrap_or_default();
     let shown = leaving.answer(status, headers.fields_mut());
     let mut response = if status == StatusCode::SWITCHING_PROTOCOLS {
-        ticket.status = status.as_u16();
+        ticket.answers(status, headers.fields());
         leaving.open(ticket, answered.lease, connection);
         let mut response = Response::new(ResponseBody::none());
         *response.headers_mut() = headers.into_parts().1;
@@ -200,7 +200,8 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
         trace,
     };
     let place = spot.place.clone();
-    let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent };
+    let fields = worker.telemetry.chosen_of_request(&head.headers);
+    let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent, fields };
     let chain = spot.chain.clone();
     let ticket = worker.open(revision, chain, facts, described, lane);
     let headers = Headers::request(head.method, scheme, path, head.headers);

@@ -234,7 +234,7 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
     let snapshot = Arc::new(snapshot);
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let workers = snapshot.workers.map_or_else(processors, usize::from);
-    let telemetry = Telemetry::new(&snapshot.access_log.to).map_err(RunError::AccessLog)?;
+    let telemetry = Telemetry::new(&snapshot.access_log).map_err(RunError::AccessLog)?;
     let plan = Arc::new(Plan::new(snapshot.clone(), options)?);
     let sockets = Sockets::default();
     let bound = control::bind_new(&sockets, &snapshot, workers, &options.inherited)?;

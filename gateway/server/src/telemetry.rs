@@ -7,6 +7,7 @@
 
 mod access_log;
 mod cells;
+mod choice;
 mod connections;
 mod exposition;
 mod filters;
@@ -29,14 +30,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::Method;
 use http::header::HeaderMap;
 use portcullis_core::downstream::{Overdue, Refusal};
+use portcullis_core::filter::Chain;
 use portcullis_core::forward::Trust;
 use portcullis_core::frames::Flood;
 use portcullis_core::time::Time;
+use portcullis_core::timing::Timings;
 use portcullis_core::trace::{Policy, SpanId, Trace};
 use portcullis_vm::VmCells;
 use tracing_subscriber::EnvFilter;
 
 use access_log::AccessLog;
+use choice::Choice;
+pub(crate) use choice::Chosen;
 use exposition::{Exposition, Seconds};
 use filters::Past;
 use log_file::LogFile;
@@ -45,7 +50,7 @@ use metrics::{Metrics, WorkerCells, WorkerMetrics};
 use traces::TraceParents;
 pub(crate) use upstreams::UpstreamCounts;
 
-use crate::config::snapshot::LogTarget;
+use crate::config::snapshot::{self as settings, LogTarget};
 use crate::tls::files::Shown;
 use crate::tls::server::{Accepted, HandshakeError};
 
@@ -95,6 +100,16 @@ pub struct Record<'a> {
     pub user_agent: &'a [u8],
     /// Its place in a trace.
     pub trace: Option<&'a Trace>,
+    /// How often an endpoint was tried.
+    pub attempts: u32,
+    /// The request's fields that are to be logged.
+    pub request_fields: &'a Chosen,
+    /// Those of the response.
+    pub response_fields: &'a Chosen,
+    /// Its filters.
+    pub chain: &'a Chain,
+    /// What they did, if that was noted.
+    pub timings: Option<&'a Timings>,
 }
 
 /// What all workers' telemetry has in common. When the last holder lets go, the access log is written to its end.
@@ -102,6 +117,7 @@ pub struct Record<'a> {
 pub struct Telemetry {
     metrics: Arc<Metrics>,
     log: Option<Arc<LogWriter>>,
+    choice: Choice,
     started: SystemTime,
     #[allow(clippy::disallowed_types, reason = "taken at start, at reload and by scrapes")]
     told: std::sync::Mutex<Told>,
@@ -144,17 +160,24 @@ impl Telemetry {
     ///
     /// # Errors
     /// When its file cannot be opened.
-    pub fn new(access_log: &LogTarget) -> io::Result<Arc<Self>> {
-        Ok(match access_log {
-            LogTarget::Off => Self::with_log(None::<io::Sink>),
-            LogTarget::Stdout => Self::with_log(Some(io::stdout())),
-            LogTarget::File(path) => Self::with_log(Some(LogFile::open(path)?)),
+    pub fn new(access_log: &settings::AccessLog) -> io::Result<Arc<Self>> {
+        Ok(match &access_log.to {
+            LogTarget::Off => Self::with_log(access_log, None::<io::Sink>),
+            LogTarget::Stdout => Self::with_log(access_log, Some(io::stdout())),
+            LogTarget::File(path) => Self::with_log(access_log, Some(LogFile::open(path)?)),
         })
     }
 
-    fn with_log(out: Option<impl Write + Send + 'static>) -> Arc<Self> {
+    fn with_log(settings: &settings::AccessLog, out: Option<impl Write + Send + 'static>) -> Arc<Self> {
         let log = out.map(|out| Arc::new(LogWriter::start(out)));
-        Arc::new(Self { metrics: Arc::default(), log, started: SystemTime::now(), told: Told::default().into() })
+        let choice = Choice::of(settings);
+        Arc::new(Self {
+            metrics: Arc::default(),
+            log,
+            choice,
+            started: SystemTime::now(),
+            told: Told::default().into(),
+        })
     }
 
     /// A worker's share; to be made by the worker itself.
@@ -273,9 +296,26 @@ impl WorkerTelemetry {
     /// Counts and logs an exchange that has ended.
     pub fn record(&self, record: &Record<'_>) {
         self.metrics.record(record);
-        if let Some(log) = &self.log {
-            log.write(record);
+        if let Some(log) = &self.log
+            && self.shared.choice.keeps(record)
+        {
+            log.write(record, &self.shared.choice);
         }
+    }
+
+    /// Whether every request's filters are logged.
+    pub(crate) fn logs_filters(&self) -> bool {
+        self.shared.choice.filters
+    }
+
+    /// The fields of a request that are to be logged.
+    pub(crate) fn chosen_of_request(&self, fields: &HeaderMap) -> Chosen {
+        Chosen::of(&self.shared.choice.request, fields)
+    }
+
+    /// The fields of a response that are to be logged.
+    pub(crate) fn chosen_of_response(&self, fields: &HeaderMap) -> Chosen {
+        Chosen::of(&self.shared.choice.response, fields)
     }
 
     /// Gives a request its place in a trace, and tells whoever it is sent to.

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use portcullis_core::chain;
 use portcullis_core::context::{CalloutResponse, ContextRef};
 use portcullis_core::downstream::Overdue;
@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
-use crate::telemetry::{Record, WorkerTelemetry};
+use crate::telemetry::{Chosen, Record, WorkerTelemetry};
 use crate::upstream::{Tries, Upstreams};
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
@@ -91,7 +91,7 @@ impl Worker {
         let clock = Clock::start();
         let mut exchanges = Exchanges::default();
         exchanges.now = clock.now();
-        let mut vms = plan.no_vms();
+        let mut vms = plan.no_vms().with_clock(move || clock.now());
         let upstreams = Upstreams::new(number + 1, plan.snapshot().worker_count(), telemetry.upstreams());
         telemetry.add_filter_cells(prepared.cells());
         let revision = Revision::take_places(prepared, &mut exchanges, &mut vms, &upstreams);
@@ -236,7 +236,13 @@ impl Worker {
         lane: Rc<Lane>,
     ) -> Ticket {
         let mut state = self.present();
+        let sampled = facts.trace.is_some_and(|trace| trace.is_sampled());
         let id = state.exchanges.open(chain, facts);
+        if (sampled || self.telemetry.logs_filters())
+            && let Some(exchange) = state.exchanges.get_mut(id)
+        {
+            exchange.time_filters();
+        }
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() <= id.index() {
             waiting.resize_with(id.index() + 1, Waiting::default);
@@ -246,7 +252,15 @@ impl Worker {
             waiting.lane = Some(lane);
         }
         self.telemetry.began();
-        Ticket { worker: self.clone(), id, request, status: 0, ended: false, _revision: revision }
+        Ticket {
+            worker: self.clone(),
+            id,
+            request,
+            status: 0,
+            ended: false,
+            fields: Chosen::default(),
+            _revision: revision,
+        }
     }
 
     /// Feeds an event to an exchange, and sees to everything that comes of it.
@@ -442,6 +456,11 @@ impl Worker {
                 upstream_wait: exchange.responded().map(|at| at.saturating_since(exchange.started())),
                 time: exchange.started(),
                 trace: facts.trace.as_ref(),
+                attempts: exchange.attempts(),
+                request_fields: &request.fields,
+                response_fields: &ticket.fields,
+                chain: exchange.chain(),
+                timings: exchange.timings(),
                 user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
             });
         });
@@ -463,6 +482,8 @@ pub(crate) struct Described {
     pub(crate) path: PathAndQuery,
     pub(crate) host: Option<HeaderValue>,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// The fields that are to be logged.
+    pub(crate) fields: Chosen,
 }
 
 /// The right to end an exchange, held by whoever sends its response. Dropped early, the client has gone away.
@@ -473,6 +494,8 @@ pub(crate) struct Ticket {
     /// The status the client was sent; 0 until then.
     pub(crate) status: u16,
     ended: bool,
+    /// The response's fields that are to be logged.
+    fields: Chosen,
     /// What the exchange began with lives as long as it does.
     _revision: Rc<Revision>,
 }
@@ -484,6 +507,12 @@ impl Ticket {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.worker.clock
+    }
+
+    /// The client is sent this head.
+    pub(crate) fn answers(&mut self, status: StatusCode, fields: &HeaderMap) {
+        self.status = status.as_u16();
+        self.fields = self.worker.telemetry.chosen_of_response(fields);
     }
 
     /// The response has been sent.

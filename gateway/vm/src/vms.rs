@@ -39,7 +39,11 @@ pub struct Vms {
     slots: Vec<Option<Slot>>,
     /// Which VM's timer fires next.
     timers: BTreeSet<(Time, VmIndex)>,
+    clock: Option<Clock>,
 }
+
+/// Tells the time.
+type Clock = Box<dyn Fn() -> Time>;
 
 /// One VM's place.
 struct Slot {
@@ -146,7 +150,13 @@ impl Vms {
     #[must_use]
     pub fn new(engine: Arc<Engine>, specs: Arc<[VmSpec]>, shared: Arc<Shared>) -> Self {
         let slots = specs.iter().map(|spec| Some(Slot::new(Arc::new(spec.clone()), &shared))).collect();
-        Self { engine, shared, slots, timers: BTreeSet::new() }
+        Self { engine, shared, slots, timers: BTreeSet::new(), clock: None }
+    }
+
+    /// With a clock, for whoever wants to know how long calls take.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> Time + 'static) -> Self {
+        Self { clock: Some(Box::new(clock)), ..self }
     }
 
     /// Notes one more user of the place `vm`. If it had none, a VM of this kind will be there, started when it is needed.
@@ -394,6 +404,10 @@ impl Filters for Vms {
         self.enter(exchanges, context.vm, Some(context.life), |instance, exchanges| {
             instance.call(exchanges, context.id, callback)
         })
+    }
+
+    fn now(&self) -> Option<Time> {
+        self.clock.as_ref().map(|clock| clock())
     }
 
     fn close(&mut self, context: ContextRef) {

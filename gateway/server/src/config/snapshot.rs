@@ -107,6 +107,15 @@ pub struct AccessLog {
     pub response_headers: Vec<HeaderName>,
 }
 
+impl AccessLog {
+    /// One line for each request goes there.
+    #[must_use]
+    pub fn to(to: LogTarget) -> Self {
+        let (request_headers, response_headers) = (Vec::new(), Vec::new());
+        Self { to, sample: 1.0, otlp: false, filters: false, request_headers, response_headers }
+    }
+}
+
 /// The collector that is told of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otlp {

@@ -13,10 +13,13 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use http::HeaderName;
 use portcullis_core::time::Time;
+use portcullis_core::timing::Timings;
 use portcullis_core::trace::Trace;
 
 use super::Record;
+use super::choice::{Choice, Chosen, Secrecy};
 use super::log_writer::{Batch, LogWriter, Refused};
 
 /// A buffer of this many bytes is handed over: large enough that the hand-over is rare, small enough to stay in cache.
@@ -46,12 +49,12 @@ impl AccessLog {
         Self { writer, buffer: RefCell::default(), lines: Cell::new(0), back, recycled }
     }
 
-    pub(super) fn write(&self, record: &Record<'_>) {
+    pub(super) fn write(&self, record: &Record<'_>, choice: &Choice) {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.capacity() == 0 {
             *buffer = self.recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(ROOM));
         }
-        line(&mut buffer, record);
+        line(&mut buffer, record, choice);
         self.lines.set(self.lines.get() + 1);
         if buffer.len() >= FULL
             && let Err(Refused(batch)) = self.writer.offer(self.take(&mut buffer))
@@ -88,7 +91,7 @@ impl Drop for AccessLog {
     }
 }
 
-fn line(out: &mut Vec<u8>, record: &Record<'_>) {
+fn line(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     out.extend_from_slice(b"{\"time\":\"");
     timestamp(out, record.time);
     out.push(b'"');
@@ -140,7 +143,64 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     out.extend_from_slice(b",\"user_agent\":\"");
     words(out, record.user_agent, MAX_WORDS);
-    out.extend_from_slice(b"\"}\n");
+    out.extend_from_slice(b"\",\"attempts\":");
+    integer(out, u64::from(record.attempts));
+    fields(out, b",\"request_headers\":{", &choice.request, record.request_fields);
+    fields(out, b",\"response_headers\":{", &choice.response, record.response_fields);
+    if choice.filters
+        && let Some(timings) = record.timings
+    {
+        filters(out, record, timings);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// Fields that were chosen; nothing where none was.
+fn fields(out: &mut Vec<u8>, opening: &[u8], names: &[HeaderName], chosen: &Chosen) {
+    if names.is_empty() {
+        return;
+    }
+    out.extend_from_slice(opening);
+    let mut mark = "";
+    for (name, values) in chosen.by_name(names) {
+        out.extend_from_slice(mark.as_bytes());
+        mark = ",";
+        out.push(b'"');
+        words(out, name.as_str().as_bytes(), MAX_WORDS);
+        out.extend_from_slice(b"\":\"");
+        let mut comma: &[u8] = b"";
+        for value in values {
+            out.extend_from_slice(comma);
+            comma = b", ";
+            match Secrecy::of(name) {
+                Secrecy::Credential => out.extend_from_slice(REDACTED),
+                Secrecy::Address => target(out, &String::from_utf8_lossy(value.as_bytes())),
+                Secrecy::None => words(out, value.as_bytes(), MAX_WORDS),
+            }
+        }
+        out.push(b'"');
+    }
+    out.push(b'}');
+}
+
+/// What each filter did.
+fn filters(out: &mut Vec<u8>, record: &Record<'_>, timings: &Timings) {
+    out.extend_from_slice(b",\"filters\":[");
+    let mut mark = "";
+    for share in timings.shares() {
+        out.extend_from_slice(mark.as_bytes());
+        mark = ",";
+        out.extend_from_slice(b"{\"plugin\":");
+        name(out, record.chain.get(share.filter).map_or("", |filter| &filter.name));
+        out.extend_from_slice(b",\"phase\":\"");
+        out.extend_from_slice(share.phase.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"outcome\":\"");
+        out.extend_from_slice(share.outcome.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"busy_ms\":");
+        millis(out, share.busy);
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 /// The trace and the gateway's span in it, as `traceparent` has them.
@@ -314,17 +374,26 @@ fn escape_char(out: &mut Vec<u8>, letter: char) {
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
+    use http::{HeaderValue, Method};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::snapshot::{AccessLog, LogTarget};
     use crate::telemetry::tests::Sample;
 
+    fn plain() -> Choice {
+        Choice::of(&AccessLog::to(LogTarget::Stdout))
+    }
+
     fn parsed<'a>(sample: &'a Sample, change: impl FnOnce(&mut Record<'a>)) -> Value {
+        parsed_with(&plain(), sample, change)
+    }
+
+    fn parsed_with<'a>(choice: &Choice, sample: &'a Sample, change: impl FnOnce(&mut Record<'a>)) -> Value {
         let mut record = sample.record();
         change(&mut record);
         let mut out = Vec::new();
-        line(&mut out, &record);
+        line(&mut out, &record, choice);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "one line, one line break");
         assert_eq!(out.last(), Some(&b'\n'));
         serde_json::from_slice(&out).expect("a line is JSON")
@@ -339,8 +408,47 @@ mod tests {
                 "path": "/v1/orders/{id}", "target": "/v1/orders/7?expand=REDACTED", "host": "acme.example.com", "status": 200,
                 "reason": "via_upstream", "duration_ms": 3.25, "upstream_wait_ms": 3.0, "request_bytes": 0,
                 "response_bytes": 512, "source": "192.0.2.7:40312", "protocol": "HTTP/1.1", "upstream": "orders",
-                "upstream_address": "127.0.0.1:9001", "user_agent": "curl/8.5",
+                "upstream_address": "127.0.0.1:9001", "user_agent": "curl/8.5", "attempts": 1,
             })
+        );
+    }
+
+    #[test]
+    fn chosen_fields_are_written_but_for_what_is_secret() {
+        let names = |names: &[&'static str]| names.iter().map(|name| HeaderName::from_static(name)).collect();
+        let settings = AccessLog {
+            request_headers: names(&["authorization", "x-many", "x-absent", "referer", "cookie"]),
+            response_headers: names(&["set-cookie", "location", "x-own"]),
+            ..AccessLog::to(LogTarget::Stdout)
+        };
+        let choice = Choice::of(&settings);
+        let fields = |given: &[(&'static str, &'static str)]| {
+            let given = given.iter().copied();
+            let pair = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+            given.map(pair).collect::<http::HeaderMap>()
+        };
+        let request = fields(&[
+            ("authorization", "Bearer s3cret"),
+            ("x-many", "one\"\\"),
+            ("x-other", "unasked"),
+            ("x-many", "two"),
+            ("referer", "https://a.test/x?token=s3cret"),
+            ("cookie", "session=s3cret"),
+        ]);
+        let response = fields(&[("set-cookie", "s=s3cret"), ("location", "/done?code=s3cret#x"), ("x-own", "1")]);
+        let mut sample = Sample::new();
+        sample.request = Chosen::of(&choice.request, &request);
+        sample.response = Chosen::of(&choice.response, &response);
+        let value = parsed_with(&choice, &sample, |_| {});
+        assert_eq!(
+            (&value["request_headers"], &value["response_headers"]),
+            (
+                &json!({
+                    "authorization": "REDACTED", "x-many": "one\"\\, two", "referer": "https://a.test/x?token=REDACTED",
+                    "cookie": "REDACTED",
+                }),
+                &json!({ "set-cookie": "REDACTED", "location": "/done?code=REDACTED", "x-own": "1" })
+            )
         );
     }
 
@@ -409,7 +517,7 @@ mod tests {
         let long = "\u{1}".repeat(1 << 20);
         let path = format!("/{long}?{long}={long}&{}", "a&".repeat(1 << 16));
         (record.path, record.host, record.user_agent, record.reason) = (&path, long.as_bytes(), long.as_bytes(), &long);
-        line(&mut out, &record);
+        line(&mut out, &record, &plain());
         assert!(out.len() < 32 << 10, "{}", out.len());
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert!(value["host"].as_str().unwrap().ends_with('…'));

@@ -13,6 +13,9 @@ pub(super) struct Sample {
     route: Arc<str>,
     pattern: Arc<str>,
     upstream: Arc<str>,
+    chain: Chain,
+    pub(super) request: Chosen,
+    pub(super) response: Chosen,
 }
 
 impl Sample {
@@ -21,7 +24,15 @@ impl Sample {
     }
 
     fn of(tenant: &str, pattern: &str) -> Self {
-        Self { tenant: tenant.into(), route: "orders".into(), pattern: pattern.into(), upstream: "orders".into() }
+        Self {
+            tenant: tenant.into(),
+            route: "orders".into(),
+            pattern: pattern.into(),
+            upstream: "orders".into(),
+            chain: Chain::default(),
+            request: Chosen::default(),
+            response: Chosen::default(),
+        }
     }
 
     pub(super) fn record(&self) -> Record<'_> {
@@ -46,6 +57,11 @@ impl Sample {
             time: Time::from_nanos(1_772_368_496_789_000_000),
             user_agent: b"curl/8.5",
             trace: None,
+            attempts: 1,
+            request_fields: &self.request,
+            response_fields: &self.response,
+            chain: &self.chain,
+            timings: None,
         }
     }
 }
@@ -64,8 +80,12 @@ impl Write for Collector {
     }
 }
 
+fn all() -> settings::AccessLog {
+    settings::AccessLog::to(LogTarget::Stdout)
+}
+
 fn silent() -> Arc<Telemetry> {
-    Telemetry::new(&LogTarget::Off).unwrap()
+    Telemetry::new(&settings::AccessLog::to(LogTarget::Off)).unwrap()
 }
 
 /// The value of a sample, named with its labels exactly as it is written.
@@ -77,7 +97,7 @@ fn value(text: &str, sample: &str) -> Option<f64> {
 #[test]
 fn every_line_is_written_by_the_time_the_last_holder_lets_go() {
     let (sent, written) = mpsc::channel();
-    let telemetry = Telemetry::with_log(Some(Collector(sent)));
+    let telemetry = Telemetry::with_log(&all(), Some(Collector(sent)));
     let workers: Vec<_> = (0..4)
         .map(|_| {
             let telemetry = telemetry.clone();
@@ -100,6 +120,21 @@ fn every_line_is_written_by_the_time_the_last_holder_lets_go() {
         written.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();
     assert_eq!(lines.len(), 4 * 1001);
     assert!(lines.iter().all(|line| line["route"] == "orders"));
+}
+
+#[test]
+fn a_share_of_requests_is_written_and_every_failure() {
+    let (sent, written) = mpsc::channel();
+    let telemetry = Telemetry::with_log(&settings::AccessLog { sample: 0.1, ..all() }, Some(Collector(sent)));
+    let (worker, sample) = (telemetry.worker(), Sample::new());
+    for number in 0..2000 {
+        let mut record = sample.record();
+        record.status = if number % 10 == 0 { 503 } else { 204 };
+        worker.record(&record);
+    }
+    drop((worker, telemetry));
+    let lines = written.try_iter().flatten().filter(|byte| *byte == b'\n').count();
+    assert!((200 + 110..200 + 260).contains(&lines), "{lines}");
 }
 
 #[test]

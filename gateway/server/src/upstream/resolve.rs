@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::config::snapshot::LogTarget;
+    use crate::config::snapshot::{AccessLog, LogTarget};
     use crate::telemetry::Telemetry;
 
     const TEXT: &str = "
@@ -142,7 +142,7 @@ upstreams: { u: { endpoints: ['one.test:80', '192.0.2.1:80', 'two.test:80'] } }
 
     fn upstream() -> Rc<Upstream> {
         let (snapshot, _) = config::from_text(Path::new("test"), TEXT).unwrap();
-        let telemetry = Telemetry::new(&LogTarget::Off).unwrap().worker().upstreams();
+        let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap().worker().upstreams();
         Upstream::new(snapshot.upstreams.first().unwrap().clone().into(), 1, 1, telemetry.of("u", ""))
     }
 

@@ -103,17 +103,6 @@ fn what_does_not_fit_is_refused() {
         "#]],
     );
     check(
-        &format!("{BASE}access_log: {{ otlp: true }}\n"),
-        &expect![[r#"
-            error: the access log is sent to a collector that is not there
-              ┌ gateway.yaml:4:21
-            4 │ access_log: { otlp: true }
-              │                     ^^^^ no collector is configured
-              = help: name one at the top: `otlp: { upstream: … }`
-
-        "#]],
-    );
-    check(
         &format!("{BASE}otlp: {{ upstream: orgin, headers: {{ \"a b\": c }} }}\n"),
         &expect![[r#"
         error: `otlp` sends to upstream `orgin`, which does not exist
