@@ -103,3 +103,57 @@ fn a_tick_can_call_out_too() {
     let _gateway = gateway(&origin, &guest);
     eventually("several ticks called", || origin.seen().iter().filter(|seen| seen.target() == "/tick").count() >= 3);
 }
+
+#[test]
+fn what_any_worker_puts_into_a_queue_reaches_the_one_that_registered_it() {
+    let head = pairs(&[(":method", "GET"), (":path", "/queued"), (":authority", "a")]);
+    let guest = format!(
+        r#"(global $queue (mut i32) (i32.const 0))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $register 'jobs' (i32.const 32))) (global.set $queue (i32.load (i32.const 32))) (i32.const 1))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $enqueue (global.get $queue) 'job')) (i32.const 0))
+        (func (export "proxy_on_queue_ready") (param $root i32) (param $queue i32)
+            (if (call $dequeue (local.get $queue) out) (then unreachable))
+            (drop (call $call 'origin' '{head}' (i32.load (i32.const 16)) (i32.load (i32.const 20)) '' (i32.const 5000)
+                (i32.const 32))))"#
+    );
+    let origin = Origin::plain();
+    let guest = crate::guest::guest(&guest);
+    let config = format!("workers: 2\n{}", crate::guest::CONFIG);
+    let gateway = portcullis_tests::gateway::Gateway::start(&config, &[("origin", &origin), ("wat", &guest)]);
+    for _ in 0..40 {
+        assert_eq!(gateway.get("/").status(), 200);
+    }
+    let jobs = || origin.seen().iter().filter(|seen| seen.target() == "/queued" && seen.body == "job").count();
+    eventually("every item was seen once", || jobs() == 40);
+}
+
+#[test]
+fn a_root_that_asks_for_time_at_its_end_can_still_call_out() {
+    let head = pairs(&[(":method", "GET"), (":path", "/bye"), (":authority", "a")]);
+    let guest = format!(
+        r#"(func (export "proxy_on_done") (param $id i32) (result i32)
+            (if (i32.ne (local.get $id) (i32.const 1)) (then (return (i32.const 1))))
+            (drop (call $call 'origin' '{head}' 'last words' '' (i32.const 5000) (i32.const 32)))
+            (i32.const 0))
+        (global $answers (mut i32) (i32.const 0))
+        (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+            (global.set $answers (i32.add (global.get $answers) (i32.const 1)))
+            (if (i32.eq (global.get $answers) (i32.const 1))
+                (then (drop (call $call 'origin' '{head}' 'answered' '' (i32.const 5000) (i32.const 32))))
+                (else (if (call $done) (then unreachable)))))"#
+    );
+    let origin = Origin::plain();
+    let gateway = gateway(&origin, &guest);
+    assert_eq!(gateway.get("/").status(), 200);
+    let without = "upstreams: { origin: { endpoints: [\"{origin}\"] } }\n\
+                   routes: [{ name: all, match: { path: \"/*\" }, upstream: origin }]";
+    gateway.apply(without, &[("origin", &origin)]).unwrap();
+    let said = || origin.seen().iter().filter(|seen| seen.target() == "/bye").map(|seen| seen.body.clone()).collect();
+    eventually("it says its last words, hears of the answer and is done", || {
+        let said: Vec<_> = said();
+        said == ["last words", "answered"]
+    });
+    assert_eq!(gateway.get("/").status(), 200);
+}

@@ -91,6 +91,22 @@ pub struct Root {
     pub tick: Option<Duration>,
     /// When it next fires.
     pub next_tick: Option<Time>,
+    /// How far it is on its way out.
+    pub farewell: Farewell,
+}
+
+/// A root's end: it is asked, may take its time, and is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Farewell {
+    /// It has not been asked.
+    #[default]
+    NotYet,
+    /// It has answered `proxy_on_done` with "not yet", and will say `proxy_done`.
+    Awaited,
+    /// Nothing keeps it.
+    Done,
+    /// It has been deleted.
+    Deleted,
 }
 
 /// What a context is.
@@ -179,7 +195,7 @@ impl Contexts {
     /// Adds a plugin's root.
     pub fn add_root(&mut self, name: Arc<str>, configuration: Bytes) -> ContextId {
         let id = self.insert(Entry::Root(self.roots.len()));
-        self.roots.push(Root { id, name, configuration, tick: None, next_tick: None });
+        self.roots.push(Root { id, name, configuration, tick: None, next_tick: None, farewell: Farewell::NotYet });
         id
     }
 

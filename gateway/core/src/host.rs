@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use portcullis_abi::{BufferType, MapType, Status, StreamType};
 
 use crate::buffer::Buffer;
-use crate::context::{Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Owner, Root};
+use crate::context::{Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Farewell, Owner, Root};
 use crate::event::{Direction, End};
 use crate::exchange::{Asked, Exchange, Exchanges, Stand};
 use crate::filter::{Callback, FilterIndex};
@@ -89,6 +89,12 @@ impl Host<'_> {
     #[must_use]
     pub fn root(&self) -> Option<&Root> {
         self.contexts.roots.get(self.root_index()?)
+    }
+
+    /// The name among all VMs of the root of the context a call is about.
+    #[must_use]
+    pub fn root_ref(&self) -> Option<ContextRef> {
+        Some(ContextRef { vm: self.contexts.vm, life: self.contexts.life, id: self.root()?.id })
     }
 
     fn root_index(&self) -> Option<usize> {
@@ -347,6 +353,19 @@ impl Host<'_> {
         Ok(())
     }
 
+    /// A root that had asked for time at its end needs no more of it.
+    ///
+    /// # Errors
+    /// `NotFound` when the calling context's root has not asked for time.
+    pub fn done(&mut self) -> Result<(), Status> {
+        let root = self.root_index().and_then(|index| self.contexts.roots.get_mut(index)).ok_or(Status::NotFound)?;
+        if root.farewell != Farewell::Awaited {
+            return Err(Status::NotFound);
+        }
+        root.farewell = Farewell::Done;
+        Ok(())
+    }
+
     /// A property's value in Envoy's encoding.
     ///
     /// # Errors
@@ -394,7 +413,7 @@ impl Host<'_> {
         let name = std::str::from_utf8(callout.upstream).map_err(|_| Status::BadArgument)?;
         let upstream = *self.contexts.upstreams.get(name).ok_or(Status::BadArgument)?;
         let headers = callout_head(pairs, limits.header_fields)?;
-        let root = self.root().ok_or(Status::BadArgument)?.id;
+        let root = self.root_ref().ok_or(Status::BadArgument)?;
         if self.contexts.callouts_in_flight >= limits.callouts {
             return Err(Status::InternalFailure);
         }
@@ -405,7 +424,7 @@ impl Host<'_> {
         let token = self.contexts.token();
         let trace = self.exchange().and_then(|(exchange, _)| exchange.facts()?.trace);
         self.exchanges.callouts.push(Callout {
-            root: ContextRef { vm: self.contexts.vm, life: self.contexts.life, id: root },
+            root,
             token,
             upstream,
             headers,

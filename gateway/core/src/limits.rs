@@ -32,6 +32,8 @@ pub struct Limits {
     pub property_bytes: usize,
     /// Header fields in one map, after a guest's changes.
     pub header_fields: usize,
+    /// How long a plugin that is no longer used may take to finish, if it asks for time.
+    pub farewell: Duration,
     /// The shortest period of a guest's timer.
     pub shortest_tick: Duration,
     /// Bytes of the head of an upstream's response, or of its trailers. Over it, the client gets 502.
@@ -56,6 +58,7 @@ impl Limits {
         callout_timeout: Duration::from_secs(60),
         property_bytes: 64 << 10,
         header_fields: 256,
+        farewell: Duration::from_secs(5),
         shortest_tick: Duration::from_millis(1),
         response_head_bytes: 60 << 10,
         response_head_fields: 100,

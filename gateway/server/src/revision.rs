@@ -26,6 +26,13 @@ pub(crate) struct Prepared {
     vms: Vec<(VmIndex, Newborn)>,
 }
 
+impl Remains {
+    /// Another VM that is to be taken apart.
+    pub(crate) fn add(&mut self, vms: impl IntoIterator<Item = Retired>) {
+        self.vms.extend(vms);
+    }
+}
+
 impl Prepared {
     /// Makes the routing table, and starts and configures the VMs that no earlier revision has.
     ///

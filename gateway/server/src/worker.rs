@@ -5,6 +5,7 @@
 //! `feed` returns, so no event is ever left lying.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
@@ -19,9 +20,9 @@ use portcullis_core::event::{Direction, Effect, Event};
 use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Wants};
 use portcullis_core::filter::Chain;
 use portcullis_core::reply::{Details, Failure};
-use portcullis_vm::Vms;
+use portcullis_vm::{Retired, Vms};
 use tokio::sync::Notify;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 
 use crate::callout;
 use crate::clock::Clock;
@@ -73,6 +74,8 @@ pub(crate) struct Worker {
     /// Those before it that may still have exchanges.
     earlier: RefCell<Vec<Rc<Revision>>>,
     remains: mpsc::Sender<Remains>,
+    /// What is left of revisions whose guests are at their end and have not all finished.
+    leaving: RefCell<Vec<Remains>>,
     /// Nothing new is begun on behalf of guests: the runtime is about to end.
     ending: Cell<bool>,
     pub(crate) upstreams: Upstreams,
@@ -102,6 +105,7 @@ impl Worker {
             revision: RefCell::new(revision),
             earlier: RefCell::default(),
             remains,
+            leaving: RefCell::default(),
             ending: Cell::new(false),
             upstreams,
             clock,
@@ -136,14 +140,49 @@ impl Worker {
     }
 
     /// Frees what only revisions without exchanges had.
-    fn free_revisions(&self, state: &mut State) {
+    fn free_revisions(self: &Rc<Self>, state: &mut State) {
         let mut earlier = self.earlier.borrow_mut();
         for over in earlier.extract_if(.., |revision| Rc::strong_count(revision) == 1) {
             if let Some(revision) = Rc::into_inner(over) {
                 let remains = revision.give_up(&mut state.exchanges, &mut state.vms, &self.upstreams);
-                // Where nobody takes it, the process is about to end.
-                let _ended = self.remains.send(remains);
+                self.leaving.borrow_mut().push(remains);
+                if state.vms.has_untold() {
+                    spawn_local(self.clone().say_farewell());
+                }
             }
+        }
+        drop(earlier);
+        if !self.leaving.borrow().is_empty() {
+            let over = state.vms.end_awaited(&mut state.exchanges);
+            self.part_with(state, over);
+        }
+    }
+
+    /// Tells guests that nobody uses any more of their end, one after the other.
+    async fn say_farewell(self: Rc<Self>) {
+        loop {
+            let mut state = self.present();
+            if !state.vms.has_untold() {
+                return;
+            }
+            let State { exchanges, vms } = &mut *state;
+            let over = vms.end_next(exchanges);
+            self.part_with(&state, over);
+            self.see_to_rest(&mut state);
+            drop(state);
+            yield_now().await;
+        }
+    }
+
+    /// Hands VMs on that are over, and, with the last of them, what kept their places.
+    fn part_with(&self, state: &State, over: impl IntoIterator<Item = Retired>) {
+        let mut leaving = self.leaving.borrow_mut();
+        if let Some(remains) = leaving.last_mut() {
+            remains.add(over);
+        }
+        if !state.vms.has_leaving() {
+            // Where nobody takes it, the process is about to end.
+            leaving.drain(..).for_each(|remains| _ = self.remains.send(remains));
         }
     }
 
@@ -155,12 +194,18 @@ impl Worker {
 
     /// Ends all guests, once the runtime and with it every exchange has ended.
     pub(crate) fn end_guests(self: Rc<Self>) {
-        let Some(Self { state, revision, earlier, remains, upstreams, .. }) = Rc::into_inner(self) else { return };
+        let Some(Self { state, revision, earlier, leaving, remains, upstreams, .. }) = Rc::into_inner(self) else {
+            return;
+        };
         let State { mut exchanges, mut vms } = state.into_inner();
         let all = earlier.into_inner().into_iter().chain([revision.into_inner()]);
-        for revision in all.filter_map(Rc::into_inner) {
-            let _ended = remains.send(revision.give_up(&mut exchanges, &mut vms, &upstreams));
+        let given_up = all.filter_map(Rc::into_inner);
+        let given_up = given_up.map(|revision| revision.give_up(&mut exchanges, &mut vms, &upstreams));
+        let mut left: Vec<Remains> = leaving.into_inner().into_iter().chain(given_up).collect();
+        if let Some(last) = left.last_mut() {
+            last.add(vms.end_all());
         }
+        left.into_iter().for_each(|left| _ = remains.send(left));
     }
 
     /// Starts what runs beside the exchanges: guests' timers and housekeeping. Also sees to what guests asked for at their start.
@@ -168,6 +213,7 @@ impl Worker {
         self.see_to_rest(&mut self.state.borrow_mut());
         self.upstreams.run();
         spawn_local(self.clone().run_timers());
+        spawn_local(self.clone().read_letters());
         spawn_local(self.clone().keep_house());
     }
 
@@ -184,6 +230,20 @@ impl Worker {
             let State { exchanges, vms } = &mut *state;
             vms.tick(exchanges);
             self.see_to_rest(&mut state);
+        }
+    }
+
+    /// Tells guests of what others have put into their queues: one at a time, so that nobody else waits for long.
+    async fn read_letters(self: Rc<Self>) {
+        let inbox = self.state.borrow().vms.inbox();
+        loop {
+            poll_fn(|cx| inbox.poll(cx)).await;
+            let mut state = self.present();
+            let State { exchanges, vms } = &mut *state;
+            vms.read_letter(exchanges);
+            self.see_to_rest(&mut state);
+            drop(state);
+            yield_now().await;
         }
     }
 

@@ -49,6 +49,7 @@ callbacks! {
     vm_start: (u32, u32) => u32, "proxy_on_vm_start";
     configure: (u32, u32) => u32, "proxy_on_configure";
     tick: (u32,) => (), "proxy_on_tick";
+    queue_ready: (u32, u32) => (), "proxy_on_queue_ready";
     http_call_response: (u32, u32, u32, u32, u32) => (), "proxy_on_http_call_response";
     request_body: (u32, u32, u32) => u32, "proxy_on_request_body";
     request_trailers: (u32, u32) => u32, "proxy_on_request_trailers";

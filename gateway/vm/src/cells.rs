@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::failure::Cause;
+use crate::metrics::GuestMetrics;
 
 /// A number one worker writes and others read.
 #[derive(Debug, Default)]
@@ -46,11 +47,15 @@ pub struct VmCells {
     pub memory: Count,
     /// Log lines it wrote beyond its rate, which were dropped.
     pub log_lines_dropped: Count,
+    /// Items it put into a queue that was full, which were dropped.
+    pub queue_items_dropped: Count,
+    /// What the guest itself counts: the same for all VMs of this plugin and tenant, on every worker.
+    pub metrics: Arc<GuestMetrics>,
     traps: [Count; Cause::ALL.len()],
 }
 
 impl VmCells {
-    pub(crate) fn new(tenant: Option<Arc<str>>, plugin: Arc<str>) -> Self {
+    pub(crate) fn new(tenant: Option<Arc<str>>, plugin: Arc<str>, metrics: Arc<GuestMetrics>) -> Self {
         Self {
             tenant,
             plugin,
@@ -60,6 +65,8 @@ impl VmCells {
             live: Count::default(),
             memory: Count::default(),
             log_lines_dropped: Count::default(),
+            queue_items_dropped: Count::default(),
+            metrics,
             traps: Default::default(),
         }
     }

@@ -19,7 +19,8 @@ use crate::budget::Budget;
 use crate::cells::VmCells;
 use crate::log::Voice;
 use crate::memory::{self, Block};
-use crate::metrics::Metrics;
+use crate::metrics::Defined;
+use crate::queues::Post;
 use crate::shared::Space;
 
 /// The exchanges of the worker, while they are lent, and the VM's own contexts.
@@ -46,8 +47,10 @@ pub(crate) struct Guest {
     pub(crate) limits: MemoryLimits,
     pub(crate) budget: Budget,
     pub(crate) voice: Voice,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Defined,
     pub(crate) space: Arc<Space>,
+    /// Where news for this VM from other workers goes.
+    pub(crate) post: Arc<Post>,
     /// Whether a timer was set or stopped since this was last looked at.
     pub(crate) timers_changed: bool,
 }

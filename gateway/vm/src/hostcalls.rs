@@ -23,6 +23,7 @@ use portcullis_core::host::{GuestCallout, GuestReply, Host, Written};
 use wasmtime::{Caller, Linker};
 
 use crate::guest::{Call, Guest, Stop};
+use crate::queues::Enqueued;
 use crate::signature::Signature;
 
 /// One import a module may have.
@@ -194,9 +195,8 @@ hostcalls! {
         Ok(host.set_effective_context(id)?)
     }
 
-    /// A root that says it is not done yet is not waited for, so none is pending.
-    free fn proxy_done(_guest;) {
-        Err(Status::NotFound.into())
+    host fn proxy_done(_guest, host;) {
+        Ok(host.done()?)
     }
 
     /// Envoy says 11, "reset", when a callout's response broke off, and 0 otherwise.
@@ -362,23 +362,42 @@ hostcalls! {
         Ok(space.set(guest.read(key, key_len)?, guest.read(value, value_len)?, cas)?)
     }
 
-    /// SDKs abort on anything but `Ok`. The queue has an id and nothing else: nobody can put anything in.
-    lack fn proxy_register_shared_queue(guest; name, name_len, out_id) {
-        guest.read(name, name_len)?;
-        guest.put(out_id, 1_u32.to_le_bytes())?;
-        guest.lacks(Status::Ok)
+    /// SDKs abort on anything but `Ok`: where there are too many, the answer is an id that no queue has.
+    host fn proxy_register_shared_queue(guest, host; name, name_len, out_id) {
+        let (queues, post) = (guest.guest().space.queues.clone(), guest.guest().post.clone());
+        let root = host.root_ref().ok_or(Status::InternalFailure)?;
+        guest.put(out_id, [0; 4])?;
+        let id = queues.register(guest.read(name, name_len)?, root, &post);
+        if id == 0 {
+            guest.note(format_args!("there are too many queues, or the name is too long: this one can hold nothing"));
+        }
+        Ok(guest.put(out_id, id.to_le_bytes())?)
     }
 
-    lack fn proxy_resolve_shared_queue(guest; vm_id, vm_id_len, name, name_len, out_id) {
-        guest.lacks(Status::NotFound)
+    /// On Envoy the VM id says whose queue is meant. Here all of a tenant's VMs share one set, and nobody can name another's.
+    free fn proxy_resolve_shared_queue(guest; vm_id, vm_id_len, name, name_len, out_id) {
+        guest.read(vm_id, vm_id_len)?;
+        let queues = guest.guest().space.queues.clone();
+        let id = queues.resolve(guest.read(name, name_len)?)?;
+        Ok(guest.put(out_id, id.to_le_bytes())?)
     }
 
-    lack fn proxy_enqueue_shared_queue(guest; id, value, value_len) {
-        guest.lacks(Status::NotFound)
+    free fn proxy_enqueue_shared_queue(guest; id, value, value_len) {
+        let queues = guest.guest().space.queues.clone();
+        if queues.enqueue(id, guest.read(value, value_len)?)? == Enqueued::Dropped {
+            guest.guest().voice.cells().queue_items_dropped.add(1);
+            guest.note(format_args!("the queue is full, and the item was dropped"));
+        }
+        Ok(())
     }
 
-    lack fn proxy_dequeue_shared_queue(guest; id, out, out_len) {
-        guest.lacks(Status::NotFound)
+    free fn proxy_dequeue_shared_queue(guest; id, out, out_len) {
+        let queues = guest.guest().space.queues.clone();
+        // Before it is taken: an item whose address cannot be told would be lost.
+        guest.put(out, [0; 4])?;
+        guest.put(out_len, [0; 4])?;
+        let item = queues.dequeue(id)?;
+        guest.give(out, out_len, &item)
     }
 
     free fn proxy_define_metric(guest; kind, name, name_len, out_id) {

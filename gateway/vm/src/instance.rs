@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::context::{CalloutResponse, ContextId, Contexts, Owner};
+use portcullis_core::context::{CalloutResponse, ContextId, Contexts, Farewell, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, VmIndex};
 use portcullis_core::host::Host;
@@ -21,7 +21,9 @@ use crate::engine::Engine;
 use crate::failure::{Exited, Fault, StartFailure};
 use crate::guest::{Guest, MemoryLimits, World};
 use crate::log::Voice;
+use crate::metrics::Defined;
 use crate::plugin::VmSpec;
+use crate::queues::Post;
 use crate::shared::Space;
 
 /// How much processor time each function may take while a VM starts, if that is more than its budget: plugins parse their
@@ -35,6 +37,7 @@ pub(crate) struct Birth {
     pub(crate) life: u32,
     pub(crate) cells: Arc<VmCells>,
     pub(crate) space: Arc<Space>,
+    pub(crate) post: Arc<Post>,
 }
 
 /// A callback that failed, and the life with it.
@@ -205,6 +208,13 @@ impl Instance {
         })
     }
 
+    /// Tells a root that there is something in its queue.
+    pub(crate) fn queue_ready(&mut self, exchanges: &mut Exchanges, root: ContextId, queue: u32) -> Result<(), Died> {
+        self.lend(exchanges, Some(root), "proxy_on_queue_ready", |store, callbacks| {
+            answer(callbacks.queue_ready.as_ref(), store, (root.0, queue))
+        })
+    }
+
     /// Runs the timers that are due. Each starts anew when its callback has returned, unless that set or stopped it.
     pub(crate) fn tick(&mut self, exchanges: &mut Exchanges) -> Result<(), Died> {
         let now = exchanges.now;
@@ -228,14 +238,49 @@ impl Instance {
         Ok(())
     }
 
-    /// Tells every root that its end has come (ABI reference §7.2).
-    pub(crate) fn end(&mut self, exchanges: &mut Exchanges) -> Result<(), Died> {
-        let roots: Vec<ContextId> = self.contexts().roots.iter().map(|root| root.id).collect();
-        for id in roots {
-            self.call(exchanges, id, Callback::Done)?;
+    /// Whether its guest wants to know of its end.
+    pub(crate) fn hears_of_end(&self) -> bool {
+        self.callbacks.done.is_some() || self.callbacks.delete.is_some()
+    }
+
+    /// Tells every root that its end has come, and deletes those that need no time (ABI reference §7.2).
+    pub(crate) fn announce_end(&mut self, exchanges: &mut Exchanges) -> Result<(), Died> {
+        for index in 0..self.contexts().roots.len() {
+            let Some(root) = self.contexts().roots.get(index).filter(|root| root.farewell == Farewell::NotYet) else {
+                continue;
+            };
+            let needs_time = self.callbacks.done.is_some() && self.call(exchanges, root.id, Callback::Done)? == 0;
+            self.say_farewell(index, if needs_time { Farewell::Awaited } else { Farewell::Done });
+        }
+        self.delete_roots(exchanges, Farewell::Done)
+    }
+
+    /// Deletes the roots that have come so far.
+    pub(crate) fn delete_roots(&mut self, exchanges: &mut Exchanges, so_far: Farewell) -> Result<(), Died> {
+        for index in 0..self.contexts().roots.len() {
+            let Some(root) = self.contexts().roots.get(index).filter(|root| root.farewell == so_far) else { continue };
+            let id = root.id;
+            self.say_farewell(index, Farewell::Deleted);
             self.call(exchanges, id, Callback::Delete)?;
         }
         Ok(())
+    }
+
+    /// Whether all its roots have been deleted.
+    pub(crate) fn is_over(&self) -> bool {
+        self.contexts().roots.iter().all(|root| root.farewell == Farewell::Deleted)
+    }
+
+    /// Ends it here and now: no root gets time.
+    pub(crate) fn end(&mut self, exchanges: &mut Exchanges) -> Result<(), Died> {
+        self.announce_end(exchanges)?;
+        self.delete_roots(exchanges, Farewell::Awaited)
+    }
+
+    fn say_farewell(&mut self, index: usize, farewell: Farewell) {
+        if let Some(root) = self.contexts_mut().roots.get_mut(index) {
+            root.farewell = farewell;
+        }
     }
 
     /// When the first timer fires, if that may have changed since this was last asked.
@@ -265,7 +310,7 @@ impl Instance {
 }
 
 fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
-    let Birth { vm, life, cells, space } = birth;
+    let Birth { vm, life, cells, space, post } = birth;
     let contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
     let guest = Guest {
         world: Some(Box::new(World { exchanges: Exchanges::default(), contexts })),
@@ -273,9 +318,10 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         allocator: None,
         limits: MemoryLimits { memory: spec.memory.min(engine.max_memory()), refused: false, cells: cells.clone() },
         budget: Budget::new(spec.cpu.max(START_TIME), engine.ticker()),
+        metrics: Defined::none(cells.metrics.clone()),
         voice: Voice::new(cells),
-        metrics: crate::metrics::Metrics::default(),
         space,
+        post,
         timers_changed: false,
     };
     let mut store = Store::new(spec.module.pre().module().engine(), guest);

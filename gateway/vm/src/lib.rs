@@ -21,6 +21,7 @@ mod memory;
 mod metrics;
 mod module;
 mod plugin;
+mod queues;
 mod shared;
 mod signature;
 mod ticker;
@@ -30,8 +31,10 @@ mod wasi;
 pub use cells::{Count, VmCells};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use failure::{Cause, Fault, StartError, StartFailure};
+pub use metrics::{BUCKETS, GuestMetrics, METRIC_NAME_BYTES, MOST_METRICS, Metric, MetricValue};
 pub use module::{LoadError, Module};
 pub use plugin::{RootSpec, VmSpec};
+pub use queues::{Inbox, MOST_QUEUES, QUEUE_BYTES, QUEUE_ITEMS};
 pub use shared::{SPACE_BYTES, Shared};
 pub use vms::{Newborn, Retired, Vms};
 

@@ -109,6 +109,11 @@ impl Voice {
         (!errors.is_empty()).then(|| errors.as_str().into())
     }
 
+    /// What is counted about its VM.
+    pub(crate) fn cells(&self) -> &VmCells {
+        &self.cells
+    }
+
     fn tenant(&self) -> &str {
         self.cells.tenant.as_deref().unwrap_or_default()
     }
@@ -175,7 +180,7 @@ mod tests {
 
     #[test]
     fn lines_beyond_the_rate_are_dropped_and_counted() {
-        let cells = Arc::new(VmCells::new(None, "p".into()));
+        let cells = Arc::new(VmCells::new(None, "p".into(), Arc::default()));
         let voice = Voice::new(cells.clone());
         for _ in 0..LINES_PER_SECOND + 3 {
             voice.say(LogLevel::Critical, b"again");

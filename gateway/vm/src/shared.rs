@@ -1,4 +1,4 @@
-//! Shared data: the one store that crosses workers.
+//! Shared data, and what else of a tenant crosses workers: its queues and its plugins' metrics.
 //!
 //! Each tenant has a space of its own, which all its VMs share, as plugins with the same `vm_id` do on Envoy; there is no
 //! `vm_id` to tell spaces of one tenant apart yet. A space lives as long as a VM of its tenant is configured. Bytes are copied
@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use portcullis_abi::Status;
+
+use crate::metrics::GuestMetrics;
+use crate::queues::Queues;
 
 /// How many bytes of keys and values a tenant may share.
 pub const SPACE_BYTES: usize = 16 << 20;
@@ -45,6 +48,10 @@ impl Shared {
 pub(crate) struct Space {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
+    /// The tenant's queues.
+    pub(crate) queues: Arc<Queues>,
+    /// By plugin; each kept by the VMs that count with it.
+    metrics: Mutex<HashMap<Arc<str>, Weak<GuestMetrics>>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +71,24 @@ struct Entry {
 
 impl Space {
     fn new() -> Self {
-        Self { hasher: RandomState::new(), shards: Default::default() }
+        Self {
+            hasher: RandomState::new(),
+            shards: Default::default(),
+            queues: Arc::default(),
+            metrics: Mutex::default(),
+        }
+    }
+
+    /// The metrics of a plugin; made on first use, and kept by those who hold them.
+    pub(crate) fn metrics(&self, plugin: &Arc<str>) -> Arc<GuestMetrics> {
+        let mut all = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, metrics| metrics.strong_count() > 0);
+        let slot = all.entry(plugin.clone()).or_default();
+        slot.upgrade().unwrap_or_else(|| {
+            let metrics = Arc::default();
+            *slot = Arc::downgrade(&metrics);
+            metrics
+        })
     }
 
     fn shard(&self, key: &[u8]) -> Option<MutexGuard<'_, Shard>> {

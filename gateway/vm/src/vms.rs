@@ -8,12 +8,12 @@
 //!
 //! **Invariant:** a life that has ended is never mistaken for its successor: its exchanges are told, and references to it fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use portcullis_core::context::{Callout, CalloutResponse, ContextRef, Owner};
+use portcullis_core::context::{Callout, CalloutResponse, ContextRef, Farewell, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
 use portcullis_core::time::Time;
@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::failure::StartError;
 use crate::instance::{Birth, Died, Instance};
 use crate::plugin::VmSpec;
+use crate::queues::{Inbox, Post};
 use crate::shared::{Shared, Space};
 
 /// A life of at least this length lets earlier failures be forgotten.
@@ -37,6 +38,8 @@ pub struct Vms {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
     slots: Vec<Option<Slot>>,
+    inbox: Arc<Inbox>,
+    leaving: Leaving,
     /// Which VM's timer fires next.
     timers: BTreeSet<(Time, VmIndex)>,
     clock: Option<Clock>,
@@ -45,6 +48,15 @@ pub struct Vms {
 /// Tells the time.
 type Clock = Box<dyn Fn() -> Time>;
 
+/// VMs that no revision uses any more.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// Those whose guests do not know it yet.
+    untold: VecDeque<VmIndex>,
+    /// Those that asked for time, and how long they get.
+    awaited: Vec<(VmIndex, Time)>,
+}
+
 /// One VM's place.
 struct Slot {
     spec: Arc<VmSpec>,
@@ -52,6 +64,7 @@ struct Slot {
     holders: u32,
     cells: Arc<VmCells>,
     space: Arc<Space>,
+    post: Arc<Post>,
     state: State,
     /// Which life it is in, or was in last.
     life: u32,
@@ -107,13 +120,11 @@ impl Newborn {
     }
 }
 
-/// A VM that no revision uses any more. Its end takes a guest's time: let it come on another thread than the worker's.
+/// A VM that no revision uses any more, and nobody finds. Its end takes time: let it come on another thread than the worker's.
 pub struct Retired(Slot);
 
 impl Retired {
-    /// Tells the guest's roots, and ends the VM.
-    ///
-    /// What a root answers is not looked at: nothing that it could wait for happens any more.
+    /// Ends the VM. Roots that have not been told are, and get no time: nothing that they could wait for happens any more.
     pub fn end(mut self, now: Time) {
         let mut exchanges = Exchanges::default();
         exchanges.now = now;
@@ -149,8 +160,10 @@ impl Vms {
     /// A worker's VMs, none of them started. A [`VmIndex`] is a place in `specs`.
     #[must_use]
     pub fn new(engine: Arc<Engine>, specs: Arc<[VmSpec]>, shared: Arc<Shared>) -> Self {
-        let slots = specs.iter().map(|spec| Some(Slot::new(Arc::new(spec.clone()), &shared))).collect();
-        Self { engine, shared, slots, timers: BTreeSet::new(), clock: None }
+        let inbox = Arc::<Inbox>::default();
+        let slot = |spec: &VmSpec| Some(Slot::new(Arc::new(spec.clone()), &shared).at(&inbox));
+        let slots = specs.iter().map(slot).collect();
+        Self { engine, shared, slots, inbox, leaving: Leaving::default(), timers: BTreeSet::new(), clock: None }
     }
 
     /// With a clock, for whoever wants to know how long calls take.
@@ -166,7 +179,7 @@ impl Vms {
             self.slots.resize_with(index + 1, || None);
         }
         if let Some(place) = self.slots.get_mut(index) {
-            place.get_or_insert_with(|| Slot::new(spec.clone(), &self.shared)).holders += 1;
+            place.get_or_insert_with(|| Slot::new(spec.clone(), &self.shared).at(&self.inbox)).holders += 1;
         }
     }
 
@@ -178,30 +191,93 @@ impl Vms {
             State::Live(instance) => instance.changed_tick().flatten(),
             State::Down { .. } => None,
         };
+        let inbox = self.inbox.clone();
         let Some(slot) = self.slot(vm) else { return };
         new.holders = slot.holders;
-        *slot = new;
+        *slot = new.at(&inbox);
         self.set_timer(vm, timer);
         exchanges.timers_changed = true;
         exchanges.callouts.extend(callouts);
     }
 
-    /// Notes one user less of the place `vm`. With the last, the place is free, and the VM that was there is returned.
+    /// Notes one user less of the place `vm`. With the last, the VM that was there is returned and the place is free; or, if its
+    /// guest wants to know of its end, it is for [`Self::end_next`] to tell it. Nobody may take the place while that goes on.
     pub fn release(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Option<Retired> {
         let slot = self.slot(vm)?;
         slot.holders = slot.holders.saturating_sub(1);
         if slot.holders > 0 {
             return None;
         }
-        self.set_timer(vm, None);
-        let slot = self.slots.get_mut(vm.0 as usize)?.take()?;
         if let State::Live(instance) = &slot.state {
             // Revisions are kept until their last exchange has ended; this is for exchanges that were cut off.
             for owner in instance.contexts().owners() {
                 exchanges.orphan(owner.exchange, owner.filter);
             }
+            if instance.hears_of_end() {
+                self.leaving.untold.push_back(vm);
+                return None;
+            }
         }
-        Some(Retired(slot))
+        self.take(vm)
+    }
+
+    /// Whether some VM that nobody uses is still here.
+    #[must_use]
+    pub fn has_leaving(&self) -> bool {
+        !self.leaving.untold.is_empty() || !self.leaving.awaited.is_empty()
+    }
+
+    /// Tells one guest that its end has come. One that asks for time keeps its place, its timers and its callouts for as long as
+    /// [`portcullis_core::limits::Limits::farewell`]; the end of the others is returned.
+    pub fn end_next(&mut self, exchanges: &mut Exchanges) -> Option<Retired> {
+        let vm = self.leaving.untold.pop_front()?;
+        let _failed = self.enter(exchanges, vm, None, Instance::announce_end);
+        if self.is_over(vm) {
+            return self.take(vm);
+        }
+        self.leaving.awaited.push((vm, exchanges.now + exchanges.limits.farewell));
+        None
+    }
+
+    /// Whether there are guests that have not been told of their end.
+    #[must_use]
+    pub fn has_untold(&self) -> bool {
+        !self.leaving.untold.is_empty()
+    }
+
+    /// The VMs that had asked for time and are done, or have had enough of it.
+    pub fn end_awaited(&mut self, exchanges: &mut Exchanges) -> Vec<Retired> {
+        let mut over = Vec::new();
+        for (vm, until) in std::mem::take(&mut self.leaving.awaited) {
+            let _failed = self.enter(exchanges, vm, None, |instance, exchanges| {
+                instance.delete_roots(exchanges, Farewell::Done)?;
+                if until <= exchanges.now { instance.delete_roots(exchanges, Farewell::Awaited) } else { Ok(()) }
+            });
+            if self.is_over(vm) {
+                over.extend(self.take(vm));
+            } else {
+                self.leaving.awaited.push((vm, until));
+            }
+        }
+        over
+    }
+
+    /// All VMs that nobody uses, whether they are done or not.
+    pub fn end_all(&mut self) -> Vec<Retired> {
+        let Leaving { untold, awaited } = std::mem::take(&mut self.leaving);
+        untold.into_iter().chain(awaited.into_iter().map(|(vm, _)| vm)).filter_map(|vm| self.take(vm)).collect()
+    }
+
+    fn is_over(&mut self, vm: VmIndex) -> bool {
+        self.slot(vm).is_none_or(|slot| match &slot.state {
+            State::Live(instance) => instance.is_over(),
+            State::Down { .. } => true,
+        })
+    }
+
+    fn take(&mut self, vm: VmIndex) -> Option<Retired> {
+        self.set_timer(vm, None);
+        self.slots.get_mut(vm.0 as usize)?.take().map(Retired)
     }
 
     /// Starts every VM, so that no exchange waits for one.
@@ -244,6 +320,23 @@ impl Vms {
     pub fn deliver(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, response: CalloutResponse) {
         let _failed = self.enter(exchanges, root.vm, Some(root.life), |instance, exchanges| {
             instance.deliver(exchanges, root.id, token, response)
+        });
+    }
+
+    /// Where news from other workers comes in: when there is some, [`Self::read_letter`] has something to do.
+    #[must_use]
+    pub fn inbox(&self) -> Arc<Inbox> {
+        self.inbox.clone()
+    }
+
+    /// Tells one root of one item in its queue, if there is news of one.
+    pub fn read_letter(&mut self, exchanges: &mut Exchanges) {
+        let Some(letter) = self.inbox.take() else { return };
+        letter.arrived();
+        let (root, queue) = (letter.root, letter.queue);
+        // One that is meant for a life that is over has nobody to read it.
+        let _failed = self.enter(exchanges, root.vm, Some(root.life), |instance, exchanges| {
+            instance.queue_ready(exchanges, root.id, queue)
         });
     }
 
@@ -344,10 +437,12 @@ impl Vms {
 
 impl Slot {
     fn new(spec: Arc<VmSpec>, shared: &Shared) -> Self {
+        let space = shared.space(spec.tenant.as_ref());
         Self {
             holders: 0,
-            cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone())),
-            space: shared.space(spec.tenant.as_ref()),
+            cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone(), space.metrics(&spec.name))),
+            space,
+            post: Arc::default(),
             state: State::Down { until: Time::default() },
             life: 0,
             started: Time::default(),
@@ -357,11 +452,18 @@ impl Slot {
         }
     }
 
+    /// The same, on the worker whose inbox this is.
+    fn at(self, inbox: &Arc<Inbox>) -> Self {
+        self.post.leads_to(inbox);
+        self
+    }
+
     /// Begins a new life. Its timer is not set yet.
     fn start(&mut self, engine: &Engine, vm: VmIndex, exchanges: &mut Exchanges) -> Result<(), StartError> {
         self.life = next_life();
         self.started = exchanges.now;
-        let birth = Birth { vm, life: self.life, cells: self.cells.clone(), space: self.space.clone() };
+        let (cells, space, post) = (self.cells.clone(), self.space.clone(), self.post.clone());
+        let birth = Birth { vm, life: self.life, cells, space, post };
         match Instance::start(engine, &self.spec, birth, exchanges) {
             Ok(instance) => {
                 self.cells.starts.add(1);

@@ -171,10 +171,6 @@ fn what_is_not_implemented_is_known() {
             "proxy_grpc_send",
             "proxy_grpc_cancel",
             "proxy_grpc_close",
-            "proxy_register_shared_queue",
-            "proxy_resolve_shared_queue",
-            "proxy_enqueue_shared_queue",
-            "proxy_dequeue_shared_queue",
             "proxy_get_configuration",
         ]
     );
@@ -199,6 +195,8 @@ fn in_request_headers(calls: &str) -> String {
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (drop (call $proxy_set_shared_data 'key' 'value' (i32.const 0)))
             (drop (call $proxy_define_metric (i32.const 0) 'm' (i32.const 16)))
+            (drop (call $proxy_register_shared_queue 'q' (i32.const 16)))
+            (drop (call $proxy_enqueue_shared_queue (i32.const 1) 'item'))
             {calls}
             (i32.const 0))"#
     );
@@ -253,9 +251,6 @@ fn good_arguments_are_answered_as_sdks_expect() {
             "proxy_grpc_send 1 0 ",
             "proxy_grpc_cancel 1 0 ",
             "proxy_grpc_close 1 0 ",
-            "proxy_resolve_shared_queue 1 0 ",
-            "proxy_enqueue_shared_queue 1 0 ",
-            "proxy_dequeue_shared_queue 1 0 ",
             "proxy_get_configuration 1 0 ",
         ]
     );

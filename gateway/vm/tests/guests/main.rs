@@ -3,9 +3,11 @@
 
 mod abi;
 mod callbacks;
+mod endings;
 mod failures;
 mod harness;
 mod headers;
 mod loading;
 mod messages;
+mod queues;
 mod services;
