@@ -33,6 +33,13 @@ const PRELUDE: &str = r#"
     (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
     (import "env" "proxy_dequeue_shared_queue" (func $dequeue (param i32 i32 i32) (result i32)))
     (import "env" "proxy_done" (func $done (result i32)))
+    (import "env" "proxy_get_status" (func $get_status (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_call"
+        (func $grpc_call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_stream" (func $grpc_stream (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_send" (func $grpc_send (param i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_grpc_cancel" (func $grpc_cancel (param i32) (result i32)))
+    (import "env" "proxy_grpc_close" (func $grpc_close (param i32) (result i32)))
     (memory (export "memory") 4)
     (global $heap (mut i32) (i32.const 65536))
     (func (export "proxy_abi_version_0_2_1"))

@@ -9,6 +9,7 @@
 )]
 
 mod bodies;
+mod grpc;
 mod guest;
 mod headers;
 mod life;

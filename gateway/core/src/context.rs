@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::exchange::ExchangeId;
 use crate::filter::{FilterIndex, VmIndex};
+use crate::grpc::{self, GrpcStatus, Heard, News};
 use crate::headers::Headers;
 use crate::time::Time;
 use crate::trace::Trace;
@@ -157,6 +158,7 @@ pub struct Contexts {
     pub(crate) effective: Option<ContextId>,
     pub(crate) callout: Option<CalloutResponse>,
     pub(crate) callouts_in_flight: usize,
+    pub(crate) grpc: grpc::Underway,
 }
 
 impl Contexts {
@@ -176,6 +178,7 @@ impl Contexts {
             effective: None,
             callout: None,
             callouts_in_flight: 0,
+            grpc: grpc::Underway::default(),
         }
     }
 
@@ -247,12 +250,40 @@ impl Contexts {
         self.current = None;
         self.effective = None;
         self.callout = None;
+        self.grpc.hearing = None;
     }
 
     /// Makes a callout's response readable for the callback that delivers it.
     pub fn deliver(&mut self, response: CalloutResponse) {
         self.callouts_in_flight = self.callouts_in_flight.saturating_sub(1);
         self.callout = Some(response);
+    }
+
+    /// Makes news of a gRPC call or stream readable for the callback that it is told by; none where nobody waits for it.
+    pub fn hear(&mut self, token: u32, news: News) -> Option<Heard> {
+        self.grpc.hear(token, news)
+    }
+
+    /// Whether a gRPC call or stream is under way.
+    #[must_use]
+    pub fn has_grpc(&self) -> bool {
+        self.grpc.len() > 0
+    }
+
+    /// How many calls to upstreams are under way, of all kinds.
+    pub(crate) fn calls_under_way(&self) -> usize {
+        self.callouts_in_flight + self.grpc.len()
+    }
+
+    /// What `proxy_get_status` tells: how the call ended that is being told of.
+    #[must_use]
+    pub fn status(&self) -> (u32, &[u8]) {
+        match (&self.grpc.hearing, &self.callout) {
+            (Some(News::Ended(GrpcStatus { code, message })), _) => (*code, message),
+            // Envoy's number for a response that broke off.
+            (_, Some(CalloutResponse { headers: None, .. })) => (11, b"reset"),
+            _ => (0, b""),
+        }
     }
 
     /// A new callout token: 4, 8, 12… as on Envoy, where gRPC takes the numbers between.

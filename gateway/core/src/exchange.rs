@@ -17,6 +17,7 @@ use crate::downstream::Patience;
 use crate::event::{Direction, Effect};
 use crate::filter::{Callback, Chain, ChainFilter, FilterIndex};
 use crate::flow::{Flow, Stage};
+use crate::grpc;
 use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
 use crate::retry;
@@ -494,6 +495,8 @@ pub struct Live {
     pub now: Time,
     /// Callouts guests have started; the worker takes them.
     pub callouts: Vec<Callout>,
+    /// What guests want of gRPC; the worker takes it.
+    pub grpc: Vec<grpc::Wish>,
     /// Some guest has set or stopped a timer since the worker last looked.
     pub timers_changed: bool,
     table: Vec<Exchange>,

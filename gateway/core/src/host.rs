@@ -9,11 +9,14 @@ use http::{HeaderMap, StatusCode};
 use portcullis_abi::{BufferType, MapType, Status, StreamType};
 
 use crate::buffer::Buffer;
-use crate::context::{Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Farewell, Owner, Root};
+use crate::context::{
+    Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Farewell, Owner, Root, UpstreamId,
+};
 use crate::event::{Direction, End};
 use crate::exchange::{Asked, Exchange, Exchanges, Stand};
 use crate::filter::{Callback, FilterIndex};
 use crate::flow::{Gate, Hold, Stage};
+use crate::grpc::{self, Begin, News, Sends, Wish};
 use crate::headers::{Headers, Refused, Scheme};
 use crate::property;
 use crate::reply::{Details, LocalReply};
@@ -50,6 +53,17 @@ pub struct GuestCallout<'a> {
     pub body: &'a [u8],
     /// How long it may take; 0 leaves it to the host.
     pub timeout_ms: u32,
+}
+
+/// A gRPC method as a guest names it.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestGrpc<'a> {
+    /// The upstream's name, or a message that has it.
+    pub upstream: &'a [u8],
+    /// The service.
+    pub service: &'a [u8],
+    /// Its method.
+    pub method: &'a [u8],
 }
 
 /// What a write to a header map came to.
@@ -110,7 +124,14 @@ impl Host<'_> {
         match map {
             MapType::HttpCallResponseHeaders => self.contexts.callout.as_ref()?.headers.as_ref(),
             MapType::HttpCallResponseTrailers => self.contexts.callout.as_ref()?.trailers.as_ref(),
-            MapType::GrpcReceiveInitialMetadata | MapType::GrpcReceiveTrailingMetadata => None,
+            MapType::GrpcReceiveInitialMetadata => match self.contexts.grpc.hearing.as_ref()? {
+                News::Began(headers) => Some(headers),
+                News::Message(_) | News::Trailers(_) | News::Ended(_) => None,
+            },
+            MapType::GrpcReceiveTrailingMetadata => match self.contexts.grpc.hearing.as_ref()? {
+                News::Trailers(headers) => Some(headers),
+                News::Began(_) | News::Message(_) | News::Ended(_) => None,
+            },
             MapType::HttpRequestHeaders
             | MapType::HttpRequestTrailers
             | MapType::HttpResponseHeaders
@@ -223,10 +244,11 @@ impl Host<'_> {
                 Ok(held.map_or(GuestBuffer::Bytes(&[]), GuestBuffer::Held))
             }
             // Always there on Envoy, and empty without a TCP or gRPC stream.
-            BufferType::DownstreamData
-            | BufferType::UpstreamData
-            | BufferType::GrpcReceiveBuffer
-            | BufferType::CallData => Ok(GuestBuffer::Bytes(&[])),
+            BufferType::GrpcReceiveBuffer => Ok(GuestBuffer::Bytes(match &self.contexts.grpc.hearing {
+                Some(News::Message(message)) => message,
+                Some(News::Began(_) | News::Trailers(_) | News::Ended(_)) | None => &[],
+            })),
+            BufferType::DownstreamData | BufferType::UpstreamData | BufferType::CallData => Ok(GuestBuffer::Bytes(&[])),
             BufferType::HttpCallResponseBody => {
                 let callout = self.contexts.callout.as_ref().ok_or(Status::NotFound)?;
                 Ok(GuestBuffer::Bytes(&callout.body))
@@ -414,7 +436,7 @@ impl Host<'_> {
         let upstream = *self.contexts.upstreams.get(name).ok_or(Status::BadArgument)?;
         let headers = callout_head(pairs, limits.header_fields)?;
         let root = self.root_ref().ok_or(Status::BadArgument)?;
-        if self.contexts.callouts_in_flight >= limits.callouts {
+        if self.contexts.calls_under_way() >= limits.callouts {
             return Err(Status::InternalFailure);
         }
         let mut tail = Headers::trailers(HeaderMap::new());
@@ -434,6 +456,104 @@ impl Host<'_> {
             trace,
         });
         Ok(token)
+    }
+
+    /// Starts a gRPC call: one message each way, told by one callback of the root. Returns its token.
+    ///
+    /// # Errors
+    /// `ParseFailure` for an upstream that is not known, `InternalFailure` when it cannot be started.
+    pub fn grpc_call<'p>(
+        &mut self,
+        call: GuestGrpc<'_>,
+        metadata: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+        message: &[u8],
+        timeout_ms: u32,
+    ) -> Result<u32, Status> {
+        let limits = self.exchanges.limits;
+        let asked = std::time::Duration::from_millis(u64::from(timeout_ms));
+        let told = (!asked.is_zero()).then_some(asked.min(limits.callout_timeout));
+        let (root, upstream, headers) = self.grpc_begin(call, metadata, told)?;
+        if message.len() > limits.callout_response_bytes {
+            return Err(Status::InternalFailure);
+        }
+        let token = self.contexts.grpc.begin_call(root.id);
+        let sends = Sends::One(Bytes::copy_from_slice(message), told.unwrap_or(limits.callout_timeout));
+        self.exchanges.grpc.push(Wish::Begin(Begin { root, token, upstream, headers, sends }));
+        Ok(token)
+    }
+
+    /// Opens a gRPC stream. Returns its token.
+    ///
+    /// # Errors
+    /// As [`Self::grpc_call`].
+    pub fn grpc_stream<'p>(
+        &mut self,
+        call: GuestGrpc<'_>,
+        metadata: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    ) -> Result<u32, Status> {
+        let (root, upstream, headers) = self.grpc_begin(call, metadata, None)?;
+        let (token, waiting) = self.contexts.grpc.begin_stream(root.id);
+        let sends = Sends::Many(waiting);
+        self.exchanges.grpc.push(Wish::Begin(Begin { root, token, upstream, headers, sends }));
+        Ok(token)
+    }
+
+    fn grpc_begin<'p>(
+        &self,
+        call: GuestGrpc<'_>,
+        metadata: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+        timeout: Option<std::time::Duration>,
+    ) -> Result<(ContextRef, UpstreamId, Headers), Status> {
+        let upstreams = &self.contexts.upstreams;
+        let target = grpc::target(call.upstream, |name| upstreams.contains_key(name))?;
+        let upstream = *upstreams.get(target.upstream).ok_or(Status::ParseFailure)?;
+        let max_fields = self.exchanges.limits.header_fields;
+        let headers = grpc::head(&target, (call.service, call.method), metadata, timeout, max_fields)?;
+        let root = self.root_ref().ok_or(Status::InternalFailure)?;
+        if self.contexts.calls_under_way() >= self.exchanges.limits.callouts {
+            return Err(Status::InternalFailure);
+        }
+        Ok((root, upstream, headers))
+    }
+
+    fn grpc_name(&self, token: u32) -> Result<(ContextId, grpc::Name), Status> {
+        let root = self.root_ref().ok_or(Status::NotFound)?;
+        Ok((root.id, grpc::Name { life: root.life, token }))
+    }
+
+    /// Sends a message on a stream.
+    ///
+    /// # Errors
+    /// `NotFound` for a stream that is not under way; `BadArgument` for what is no stream, one that the guest has closed, or
+    /// one on which as much waits as may.
+    pub fn grpc_send(&mut self, token: u32, message: &[u8], end: End) -> Result<(), Status> {
+        let (root, name) = self.grpc_name(token)?;
+        let limit = self.exchanges.limits.callout_response_bytes;
+        self.contexts.grpc.send(root, token, message.len(), end, limit)?;
+        self.exchanges.grpc.push(Wish::Send(name, Bytes::copy_from_slice(message), end));
+        Ok(())
+    }
+
+    /// Says that nothing more will be sent on a stream; ends a call.
+    ///
+    /// # Errors
+    /// `NotFound` for what is not under way, `BadArgument` for an HTTP callout.
+    pub fn grpc_close(&mut self, token: u32) -> Result<(), Status> {
+        let (root, name) = self.grpc_name(token)?;
+        let was_call = self.contexts.grpc.close(root, token)?;
+        self.exchanges.grpc.push(if was_call { Wish::Cancel(name) } else { Wish::Close(name) });
+        Ok(())
+    }
+
+    /// Breaks a call or a stream off; nothing more is heard of it.
+    ///
+    /// # Errors
+    /// `NotFound` for what is not under way, `BadArgument` for an HTTP callout.
+    pub fn grpc_cancel(&mut self, token: u32) -> Result<(), Status> {
+        let (root, name) = self.grpc_name(token)?;
+        self.contexts.grpc.cancel(root, token)?;
+        self.exchanges.grpc.push(Wish::Cancel(name));
+        Ok(())
     }
 
     /// The sizes a callout callback announces: headers, body bytes, trailers.

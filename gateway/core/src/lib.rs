@@ -18,6 +18,7 @@ pub mod filter;
 pub mod flow;
 pub mod forward;
 pub mod frames;
+pub mod grpc;
 pub mod headers;
 pub mod health;
 pub mod host;

@@ -12,6 +12,7 @@ mod clock;
 pub mod config;
 mod demo;
 pub mod diagnostic;
+mod grpc;
 pub mod inherited;
 mod life;
 mod listener;

@@ -16,6 +16,7 @@ use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Wants};
 use portcullis_core::reply::Failure;
 
+use crate::grpc::Outbox;
 use crate::upstream::{Lease, Replay, failure_of};
 use crate::worker::{Ticket, Worker};
 
@@ -46,6 +47,8 @@ pub(crate) enum RequestBody {
     Fed(Rc<Worker>, ExchangeId, Source),
     /// It is kept on the way, so that it can be sent again.
     Kept(Replay),
+    /// A guest's gRPC messages, as it sends them.
+    Messages(Rc<Outbox>),
 }
 
 /// What is left to read of a message.
@@ -121,6 +124,7 @@ impl Body for RequestBody {
             }
             Self::Fed(worker, id, source) => poll_fed_request(worker, *id, source, cx),
             Self::Kept(replay) => replay.poll(cx),
+            Self::Messages(outbox) => outbox.poll(cx).map(|message| message.map(|message| message.map(Frame::data))),
         }
     }
 
@@ -131,6 +135,7 @@ impl Body for RequestBody {
             Self::Passing(_, _, body) => body.is_end_stream(),
             Self::Fed(..) => false,
             Self::Kept(replay) => replay.is_end_stream(),
+            Self::Messages(outbox) => outbox.is_over(),
         }
     }
 
@@ -139,7 +144,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(body, _) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
             Self::Passing(_, _, body) => body.size_hint(),
-            Self::Fed(..) => SizeHint::default(),
+            Self::Fed(..) | Self::Messages(_) => SizeHint::default(),
             Self::Kept(replay) => replay.size_hint(),
         }
     }

@@ -19,6 +19,7 @@ use portcullis_core::downstream::Overdue;
 use portcullis_core::event::{Direction, Effect, Event};
 use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Wants};
 use portcullis_core::filter::Chain;
+use portcullis_core::grpc::News;
 use portcullis_core::reply::{Details, Failure};
 use portcullis_vm::{Retired, Vms};
 use tokio::sync::Notify;
@@ -26,6 +27,7 @@ use tokio::task::{spawn_local, yield_now};
 
 use crate::callout;
 use crate::clock::Clock;
+use crate::grpc;
 use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
@@ -79,6 +81,8 @@ pub(crate) struct Worker {
     /// Nothing new is begun on behalf of guests: the runtime is about to end.
     ending: Cell<bool>,
     pub(crate) upstreams: Upstreams,
+    /// Guests' gRPC calls and streams.
+    pub(crate) grpc: grpc::Streams,
     pub(crate) clock: Clock,
     pub(crate) telemetry: WorkerTelemetry,
 }
@@ -108,6 +112,7 @@ impl Worker {
             leaving: RefCell::default(),
             ending: Cell::new(false),
             upstreams,
+            grpc: grpc::Streams::default(),
             clock,
             telemetry,
         })
@@ -350,6 +355,20 @@ impl Worker {
         self.see_to_rest(&mut state);
     }
 
+    /// Tells a guest what came of its gRPC call or stream; whether there still is one to tell.
+    pub(crate) fn hear(self: &Rc<Self>, root: ContextRef, token: u32, news: News) -> bool {
+        let mut state = self.present();
+        let State { exchanges, vms } = &mut *state;
+        let heard = vms.hear(exchanges, root, token, news);
+        self.see_to_rest(&mut state);
+        heard
+    }
+
+    /// Whether nothing new is begun on behalf of guests.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
+
     /// What a feed leads to beyond its own exchange.
     fn see_to_rest(self: &Rc<Self>, state: &mut State) {
         let State { exchanges, vms } = state;
@@ -359,6 +378,9 @@ impl Worker {
         }
         for callout in exchanges.callouts.drain(..).filter(|_| !self.ending.get()) {
             spawn_local(callout::run(self.clone(), callout));
+        }
+        for wish in exchanges.grpc.drain(..) {
+            grpc::grant(self, wish);
         }
         if std::mem::take(&mut exchanges.timers_changed) {
             self.timers.notify_one();

@@ -50,6 +50,10 @@ callbacks! {
     configure: (u32, u32) => u32, "proxy_on_configure";
     tick: (u32,) => (), "proxy_on_tick";
     queue_ready: (u32, u32) => (), "proxy_on_queue_ready";
+    grpc_initial_metadata: (u32, u32, u32) => (), "proxy_on_grpc_receive_initial_metadata";
+    grpc_receive: (u32, u32, u32) => (), "proxy_on_grpc_receive";
+    grpc_trailing_metadata: (u32, u32, u32) => (), "proxy_on_grpc_receive_trailing_metadata";
+    grpc_close: (u32, u32, u32) => (), "proxy_on_grpc_close";
     http_call_response: (u32, u32, u32, u32, u32) => (), "proxy_on_http_call_response";
     request_body: (u32, u32, u32) => u32, "proxy_on_request_body";
     request_trailers: (u32, u32) => u32, "proxy_on_request_trailers";

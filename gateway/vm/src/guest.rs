@@ -174,6 +174,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Whether `len` bytes can be written at `address`: asked before something is started that could not be told.
+    pub(crate) fn check(&self, address: u32, len: u32) -> Result<(), Status> {
+        self.read(address, len).map(|_| ())
+    }
+
     /// Writes a number at `address`.
     pub(crate) fn put<const N: usize>(&mut self, address: u32, bytes: [u8; N]) -> Result<(), Status> {
         memory::put(self.memory_mut(), address, bytes)

@@ -17,9 +17,10 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use portcullis_abi::{BufferType, MapType, MetricType, Status, StreamType};
+use portcullis_abi::{MetricType, Status, StreamType};
+use portcullis_core::event::End;
 use portcullis_core::headers::Headers;
-use portcullis_core::host::{GuestCallout, GuestReply, Host, Written};
+use portcullis_core::host::{GuestCallout, GuestGrpc, GuestReply, Host, Written};
 use wasmtime::{Caller, Linker};
 
 use crate::guest::{Call, Guest, Stop};
@@ -169,6 +170,12 @@ fn left_out(guest: &Call<'_>, written: Written) -> Result<(), Stop> {
     Ok(())
 }
 
+/// A gRPC method, from where its parts are.
+fn grpc<'g>(guest: &'g Call<'_>, [upstream, service, method]: [(u32, u32); 3]) -> Result<GuestGrpc<'g>, Status> {
+    let read = |(address, len)| guest.read(address, len);
+    Ok(GuestGrpc { upstream: read(upstream)?, service: read(service)?, method: read(method)? })
+}
+
 hostcalls! {
     /// ABI reference §6.1.
     free fn proxy_log(guest; level, message, len) {
@@ -199,11 +206,8 @@ hostcalls! {
         Ok(host.done()?)
     }
 
-    /// Envoy says 11, "reset", when a callout's response broke off, and 0 otherwise.
     host fn proxy_get_status(guest, host; out_code, out, out_len) {
-        let delivers = host.buffer(BufferType::HttpCallResponseBody).is_ok();
-        let broke_off = delivers && host.map(MapType::HttpCallResponseHeaders).is_none();
-        let (code, message) = if broke_off { (11_u32, &b"reset"[..]) } else { (0, &b""[..]) };
+        let (code, message) = host.contexts.status();
         guest.put(out_code, code.to_le_bytes())?;
         guest.give(out, out_len, message)
     }
@@ -322,31 +326,40 @@ hostcalls! {
         Ok(guest.put(out_token, token.to_le_bytes())?)
     }
 
-    lack fn proxy_grpc_call(
-        guest;
+    /// ABI reference §9.3.
+    host fn proxy_grpc_call(
+        guest, host;
         upstream, upstream_len, service, service_len, method, method_len, metadata, metadata_len,
         message, message_len, timeout_ms, out_token
     ) {
-        guest.lacks(Status::InternalFailure)
+        let call = grpc(guest, [(upstream, upstream_len), (service, service_len), (method, method_len)])?;
+        let (metadata, message) = (guest.pairs(metadata, metadata_len)?, guest.read(message, message_len)?);
+        guest.check(out_token, 4)?;
+        let token = host.grpc_call(call, metadata, message, timeout_ms)?;
+        Ok(guest.put(out_token, token.to_le_bytes())?)
     }
 
-    lack fn proxy_grpc_stream(
-        guest;
+    host fn proxy_grpc_stream(
+        guest, host;
         upstream, upstream_len, service, service_len, method, method_len, metadata, metadata_len, out_token
     ) {
-        guest.lacks(Status::InternalFailure)
+        let call = grpc(guest, [(upstream, upstream_len), (service, service_len), (method, method_len)])?;
+        let metadata = guest.pairs(metadata, metadata_len)?;
+        guest.check(out_token, 4)?;
+        let token = host.grpc_stream(call, metadata)?;
+        Ok(guest.put(out_token, token.to_le_bytes())?)
     }
 
-    lack fn proxy_grpc_send(guest; token, message, message_len, end_stream) {
-        guest.lacks(Status::NotFound)
+    host fn proxy_grpc_send(guest, host; token, message, message_len, end_stream) {
+        Ok(host.grpc_send(token, guest.read(message, message_len)?, End::from_bool(end_stream != 0))?)
     }
 
-    lack fn proxy_grpc_cancel(guest; token) {
-        guest.lacks(Status::NotFound)
+    host fn proxy_grpc_cancel(_guest, host; token) {
+        Ok(host.grpc_cancel(token)?)
     }
 
-    lack fn proxy_grpc_close(guest; token) {
-        guest.lacks(Status::NotFound)
+    host fn proxy_grpc_close(_guest, host; token) {
+        Ok(host.grpc_close(token)?)
     }
 
     /// ABI reference §6.6.

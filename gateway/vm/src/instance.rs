@@ -10,6 +10,7 @@ use std::time::Duration;
 use portcullis_core::context::{CalloutResponse, ContextId, Contexts, Farewell, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, VmIndex};
+use portcullis_core::grpc::{Heard, News};
 use portcullis_core::host::Host;
 use portcullis_core::time::Time;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
@@ -205,6 +206,32 @@ impl Instance {
         self.contexts_mut().deliver(response);
         self.lend(exchanges, Some(root), "proxy_on_http_call_response", |store, callbacks| {
             answer(callbacks.http_call_response.as_ref(), store, (root.0, token, headers, body, trailers))
+        })
+    }
+
+    /// Tells a root what came of its gRPC call or stream.
+    pub(crate) fn hear(
+        &mut self,
+        exchanges: &mut Exchanges,
+        root: ContextId,
+        token: u32,
+        news: News,
+    ) -> Result<(), Died> {
+        let Some(heard) = self.contexts_mut().hear(token, news) else { return Ok(()) };
+        let name = match heard {
+            Heard::Began(_) => "proxy_on_grpc_receive_initial_metadata",
+            Heard::Message(_) => "proxy_on_grpc_receive",
+            Heard::Trailers(_) => "proxy_on_grpc_receive_trailing_metadata",
+            Heard::Ended(_) => "proxy_on_grpc_close",
+        };
+        self.lend(exchanges, Some(root), name, |store, callbacks| {
+            let (function, number) = match heard {
+                Heard::Began(entries) => (&callbacks.grpc_initial_metadata, entries),
+                Heard::Message(bytes) => (&callbacks.grpc_receive, bytes),
+                Heard::Trailers(entries) => (&callbacks.grpc_trailing_metadata, entries),
+                Heard::Ended(status) => (&callbacks.grpc_close, status),
+            };
+            answer(function.as_ref(), store, (root.0, token, number))
         })
     }
 

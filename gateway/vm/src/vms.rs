@@ -16,6 +16,7 @@ use std::time::Duration;
 use portcullis_core::context::{Callout, CalloutResponse, ContextRef, Farewell, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
+use portcullis_core::grpc::{News, Wish};
 use portcullis_core::time::Time;
 
 use crate::cells::VmCells;
@@ -82,6 +83,13 @@ enum State {
     Live(Box<Instance>),
 }
 
+/// Nobody wants to hear of a life's gRPC any more when it is over.
+fn abandon_calls(exchanges: &mut Exchanges, instance: &Instance, life: u32) {
+    if instance.contexts().has_grpc() {
+        exchanges.grpc.push(Wish::Abandon(life));
+    }
+}
+
 /// A number that no other life in this process has: a place that is given to another VM knows none of the old one's contexts.
 fn next_life() -> u32 {
     static LIVES: AtomicU32 = AtomicU32::new(1);
@@ -92,6 +100,7 @@ fn next_life() -> u32 {
 pub struct Newborn {
     slot: Slot,
     callouts: Vec<Callout>,
+    grpc: Vec<Wish>,
 }
 
 impl Newborn {
@@ -110,7 +119,8 @@ impl Newborn {
         exchanges.now = now;
         let mut slot = Slot::new(spec, shared);
         slot.start(engine, vm, &mut exchanges)?;
-        Ok(Self { slot, callouts: std::mem::take(&mut exchanges.callouts) })
+        let (callouts, grpc) = (std::mem::take(&mut exchanges.callouts), std::mem::take(&mut exchanges.grpc));
+        Ok(Self { slot, callouts, grpc })
     }
 
     /// What is counted about it.
@@ -186,7 +196,7 @@ impl Vms {
     /// Puts a VM into the place `vm`, which it was started for and which somebody holds. What its guest asked for at its start
     /// is now for the worker to see to.
     pub fn settle(&mut self, exchanges: &mut Exchanges, vm: VmIndex, newborn: Newborn) {
-        let Newborn { slot: mut new, callouts } = newborn;
+        let Newborn { slot: mut new, callouts, grpc } = newborn;
         let timer = match &mut new.state {
             State::Live(instance) => instance.changed_tick().flatten(),
             State::Down { .. } => None,
@@ -198,6 +208,7 @@ impl Vms {
         self.set_timer(vm, timer);
         exchanges.timers_changed = true;
         exchanges.callouts.extend(callouts);
+        exchanges.grpc.extend(grpc);
     }
 
     /// Notes one user less of the place `vm`. With the last, the VM that was there is returned and the place is free; or, if its
@@ -218,7 +229,7 @@ impl Vms {
                 return None;
             }
         }
-        self.take(vm)
+        self.take(exchanges, vm)
     }
 
     /// Whether some VM that nobody uses is still here.
@@ -233,7 +244,7 @@ impl Vms {
         let vm = self.leaving.untold.pop_front()?;
         let _failed = self.enter(exchanges, vm, None, Instance::announce_end);
         if self.is_over(vm) {
-            return self.take(vm);
+            return self.take(exchanges, vm);
         }
         self.leaving.awaited.push((vm, exchanges.now + exchanges.limits.farewell));
         None
@@ -254,7 +265,7 @@ impl Vms {
                 if until <= exchanges.now { instance.delete_roots(exchanges, Farewell::Awaited) } else { Ok(()) }
             });
             if self.is_over(vm) {
-                over.extend(self.take(vm));
+                over.extend(self.take(exchanges, vm));
             } else {
                 self.leaving.awaited.push((vm, until));
             }
@@ -265,7 +276,8 @@ impl Vms {
     /// All VMs that nobody uses, whether they are done or not.
     pub fn end_all(&mut self) -> Vec<Retired> {
         let Leaving { untold, awaited } = std::mem::take(&mut self.leaving);
-        untold.into_iter().chain(awaited.into_iter().map(|(vm, _)| vm)).filter_map(|vm| self.take(vm)).collect()
+        let all = untold.into_iter().chain(awaited.into_iter().map(|(vm, _)| vm));
+        all.filter_map(|vm| self.slots.get_mut(vm.0 as usize)?.take().map(Retired)).collect()
     }
 
     fn is_over(&mut self, vm: VmIndex) -> bool {
@@ -275,8 +287,13 @@ impl Vms {
         })
     }
 
-    fn take(&mut self, vm: VmIndex) -> Option<Retired> {
+    fn take(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Option<Retired> {
         self.set_timer(vm, None);
+        if let Some(slot) = self.slot(vm)
+            && let State::Live(instance) = &slot.state
+        {
+            abandon_calls(exchanges, instance, slot.life);
+        }
         self.slots.get_mut(vm.0 as usize)?.take().map(Retired)
     }
 
@@ -340,6 +357,14 @@ impl Vms {
         });
     }
 
+    /// Tells a root what came of its gRPC call or stream; whether its VM still lives.
+    pub fn hear(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, news: News) -> bool {
+        let heard = self.enter(exchanges, root.vm, Some(root.life), |instance, exchanges| {
+            instance.hear(exchanges, root.id, token, news)
+        });
+        heard.is_ok()
+    }
+
     fn slot(&mut self, vm: VmIndex) -> Option<&mut Slot> {
         self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut)
     }
@@ -387,11 +412,12 @@ impl Vms {
     fn discard(&mut self, exchanges: &mut Exchanges, vm: VmIndex, died: &Died) {
         self.set_timer(vm, None);
         let Some(slot) = self.slot(vm) else { return };
-        let until = slot.failed(exchanges.now);
+        let (until, life) = (slot.failed(exchanges.now), slot.life);
         let State::Live(instance) = std::mem::replace(&mut slot.state, State::Down { until }) else { return };
         for owner in instance.contexts().owners() {
             exchanges.orphan(owner.exchange, owner.filter);
         }
+        abandon_calls(exchanges, &instance, life);
         let Died { function, fault } = died;
         slot.cells.trapped(fault.cause);
         slot.cells.live.set(0);

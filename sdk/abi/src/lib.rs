@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod pairs;
+pub mod protobuf;
 
 macro_rules! numbers {
     ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $number:literal,)* }) => {

@@ -42,7 +42,7 @@ impl Spare {
                 let kept = replay.kept.clone();
                 (RequestBody::Kept(replay), SpareBody::Kept(kept))
             }
-            body @ (RequestBody::Passing(..) | RequestBody::Fed(..)) => {
+            body @ (RequestBody::Passing(..) | RequestBody::Fed(..) | RequestBody::Messages(_)) => {
                 let kept = Rc::new(RefCell::new(Kept::new(body)));
                 (RequestBody::Kept(Replay { kept: kept.clone(), reader: 0, next: 0 }), SpareBody::Kept(kept))
             }
