@@ -3,7 +3,7 @@
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
 
-use crate::guest::gateway;
+use crate::guest::{gateway, guest};
 
 /// A guest that drops the length of responses and has this response-body callback: `$size` and `$end` are its arguments.
 fn on_body(body: &str) -> String {
@@ -130,4 +130,26 @@ fn a_body_that_no_longer_fits_its_length_never_spills_into_the_next_message() {
         }
     }
     assert!(origin.seen().iter().all(|seen| seen.uri.path() == "/outer"), "{:?}", origin.seen());
+}
+
+#[test]
+fn headers_can_be_held_back_alone_where_the_plugin_says_so() {
+    // What the headers callback pauses, the body callback may still change; with the option off it is not called at all.
+    let guest = guest(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 1))
+        (func (export "proxy_on_request_body") (param i32) (param $size i32) (param $end i32) (result i32)
+            (if (i32.eqz (local.get $end)) (then (return (i32.const 1))))
+            (call $digit (i32.const 0) 'x-size' (local.get $size))
+            (i32.const 0))"#,
+    );
+    let origin = Origin::plain();
+    let entry = format!(
+        "{{ module: \"file:{}\", limits: {{ cpu: 5s }}, allow_on_headers_stop_iteration: true }}",
+        guest.path().display()
+    );
+    let gateway =
+        portcullis_tests::gateway::Gateway::start(crate::guest::CONFIG, &[("origin", &origin), ("wat", &entry)]);
+    let answer = gateway.ask("POST", "/", &[], "seven..");
+    assert_eq!((answer.status(), origin.last().get("x-size")), (200, Some("7")));
+    assert_eq!(origin.last().body, "seven..");
 }

@@ -18,8 +18,8 @@ fn served(text: &str) -> Option<String> {
 }
 
 #[test]
-fn both_versions_of_the_abi_run() {
-    for version in ["0_2_0", "0_2_1"] {
+fn all_versions_of_the_abi_run() {
+    for version in ["0_1_0", "0_2_0", "0_2_1"] {
         let told = served(&format!(
             r#"(module
             (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))

@@ -12,6 +12,7 @@ mod bodies;
 mod grpc;
 mod guest;
 mod headers;
+mod hostile;
 mod life;
 mod loading;
 mod replies;

@@ -12,6 +12,7 @@ mod bodies;
 mod callouts;
 mod client_address;
 mod clients;
+mod compiling;
 mod config;
 mod connections;
 mod deploy;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use portcullis_abi::Status;
 
 use crate::exchange::ExchangeId;
 use crate::filter::{FilterIndex, VmIndex};
@@ -159,7 +160,18 @@ pub struct Contexts {
     pub(crate) callout: Option<CalloutResponse>,
     pub(crate) callouts_in_flight: usize,
     pub(crate) grpc: grpc::Underway,
+    declared: HashMap<Box<[u8]>, Writes>,
 }
+
+/// How often a declared property may be set on an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes {
+    Once,
+    Often,
+}
+
+/// The most properties that a VM declares.
+const MOST_DECLARED: usize = 256;
 
 impl Contexts {
     /// The table of a VM that has just been born.
@@ -179,6 +191,7 @@ impl Contexts {
             callout: None,
             callouts_in_flight: 0,
             grpc: grpc::Underway::default(),
+            declared: HashMap::new(),
         }
     }
 
@@ -257,6 +270,22 @@ impl Contexts {
     pub fn deliver(&mut self, response: CalloutResponse) {
         self.callouts_in_flight = self.callouts_in_flight.saturating_sub(1);
         self.callout = Some(response);
+    }
+
+    /// Says of a property how often it may be set.
+    ///
+    /// # Errors
+    /// `BadArgument` for one that has been declared, or where there are as many as may be.
+    pub fn declare_property(&mut self, name: &[u8], readonly: bool) -> Result<(), Status> {
+        if self.declared.len() >= MOST_DECLARED || self.declared.contains_key(name) {
+            return Err(Status::BadArgument);
+        }
+        self.declared.insert(name.into(), if readonly { Writes::Once } else { Writes::Often });
+        Ok(())
+    }
+
+    pub(crate) fn writes(&self, property: &[u8]) -> Writes {
+        self.declared.get(property).copied().unwrap_or(Writes::Often)
     }
 
     /// Makes news of a gRPC call or stream readable for the callback that it is told by; none where nobody waits for it.

@@ -10,7 +10,7 @@ use portcullis_abi::{BufferType, MapType, Status, StreamType};
 
 use crate::buffer::Buffer;
 use crate::context::{
-    Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Farewell, Owner, Root, UpstreamId,
+    Callout, CalloutResponse, ContextId, ContextRef, Contexts, Entry, Farewell, Owner, Root, UpstreamId, Writes,
 };
 use crate::event::{Direction, End};
 use crate::exchange::{Asked, Exchange, Exchanges, Stand};
@@ -400,10 +400,15 @@ impl Host<'_> {
     /// Sets a property on the exchange, for this and later filters.
     ///
     /// # Errors
-    /// `NotFound` in a root context, as on Envoy; `BadArgument` when the exchange holds as much as it may.
+    /// `NotFound` in a root context, as on Envoy; `BadArgument` when the exchange holds as much as it may, or when it is a second
+    /// write to one that was declared for reading.
     pub fn set_property(&mut self, path: &[u8], value: &[u8]) -> Result<(), Status> {
         let limit = self.exchanges.limits.property_bytes;
+        let once = self.contexts.writes(path) == Writes::Once;
         let (exchange, _) = self.exchange_mut().ok_or(Status::NotFound)?;
+        if once && exchange.properties.iter().any(|(name, _)| name == path) {
+            return Err(Status::BadArgument);
+        }
         property::set(&mut exchange.properties, path, value, limit)
     }
 

@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files};
 use crate::supervisor::{self, Gateway, Options};
-use crate::{demo, telemetry};
+use crate::{compile, demo, telemetry};
 
 /// An API gateway whose policies are sandboxed WebAssembly.
 #[derive(Debug, Parser)]
@@ -54,6 +54,16 @@ enum Command {
     Schema,
     /// Print which functions of the Proxy-Wasm ABI and of WASI guests may import
     Abi,
+    /// Compile the module on standard input, under limits: what a gateway does with modules, in a process of its own
+    #[command(hide = true)]
+    Compile {
+        /// Processor time
+        #[arg(long)]
+        cpu_seconds: u64,
+        /// Bytes of memory
+        #[arg(long)]
+        memory: u64,
+    },
     /// Serve two tenants with all built-in policies, and say what to try
     Demo,
 }
@@ -74,11 +84,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             out.write_all(abi().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Compile { cpu_seconds, memory } => compile::alone(cpu_seconds, memory, out),
         Command::Run { files, cache, keep, max_vms, no_watch } => {
             drop(out);
             let watch = if no_watch { Watch::No } else { Watch::Yes };
             let from = Sources { paths: &files, watch, keep: keep.map(Kept::new) };
-            serve(from, Options { cache, max_vms, ..Options::default() }, |gateway| {
+            let compiler = Some(portcullis_vm::Compiler::this_program());
+            serve(from, Options { cache, max_vms, compiler, ..Options::default() }, |gateway| {
                 for (name, address) in &gateway.listeners {
                     tracing::info!(listener = %name, %address, "serving");
                 }
@@ -203,11 +215,15 @@ pub fn schema(out: &mut impl Write) -> io::Result<()> {
 /// `portcullis abi`: what guests may import, as the README shows it.
 #[must_use]
 pub fn abi() -> String {
-    let list = |implemented: bool| {
-        let rows = portcullis_vm::coverage().filter(|(_, is_implemented)| *is_implemented == implemented);
-        rows.map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    let list = |names: &mut dyn Iterator<Item = &'static str>| {
+        names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     };
-    format!("Implemented: {}.\n\nImportable, but not implemented: {}.\n", list(true), list(false))
+    format!(
+        "Imports from `env`: {}.\n\nFrom WASI: {}.\n\nForeign functions: {}.\n",
+        list(&mut portcullis_vm::hostcalls()),
+        list(&mut portcullis_vm::wasi_functions()),
+        list(&mut portcullis_vm::foreign_functions())
+    )
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod builtin;
 mod callout;
 pub mod cli;
 mod clock;
+mod compile;
 pub mod config;
 mod demo;
 pub mod diagnostic;

@@ -13,7 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use portcullis_core::context::UpstreamId;
 use portcullis_core::exchange::{Place, Times};
-use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, VmIndex};
+use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{Match, Request};
@@ -87,7 +87,8 @@ impl Plan {
     /// Compiles what is used and lays it out. Takes as long as compiling takes: keep it off the workers.
     pub(crate) fn new(snapshot: Arc<Snapshot>, options: &Options) -> Result<Self, PlanError> {
         let max_vms = options.max_vms.unwrap_or(EngineOptions::default().max_vms);
-        let engine = Engine::new(EngineOptions { cache: options.cache.clone(), max_vms, max_memory: MAX_MEMORY })?;
+        let (cache, compiler) = (options.cache.clone(), options.compiler.clone());
+        let engine = Engine::new(EngineOptions { cache, max_vms, max_memory: MAX_MEMORY, compiler })?;
         let ground =
             Ground { engine, shared: Arc::default(), vm_places: Places::default(), upstream_places: Places::default() };
         Draft::new(snapshot, Arc::new(ground), None).finish()
@@ -224,7 +225,7 @@ impl<'e> Draft<'e> {
             root,
             exports: module.exports(),
             on_failure: plugin.on_failure,
-            headers_pause: HeadersPause::StopsAll,
+            headers_pause: plugin.headers_pause,
         })
     }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use portcullis_vm::StartError;
+use portcullis_vm::{Compiler, StartError};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -70,6 +70,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// How many VMs there may be over all workers; the engine's default if absent.
     pub max_vms: Option<u32>,
+    /// Where modules are compiled; in this process if absent.
+    pub compiler: Option<Compiler>,
     /// Who reads the configuration anew when the admin listener is asked for it; nobody if absent.
     pub reloads: Option<UnboundedSender<admin::Reload>>,
     /// Sockets to accept on instead of binding new ones.

@@ -165,18 +165,22 @@ impl Worker {
 
     /// Tells guests that nobody uses any more of their end, one after the other.
     async fn say_farewell(self: Rc<Self>) {
-        loop {
-            let mut state = self.present();
-            if !state.vms.has_untold() {
-                return;
-            }
-            let State { exchanges, vms } = &mut *state;
-            let over = vms.end_next(exchanges);
-            self.part_with(&state, over);
-            self.see_to_rest(&mut state);
-            drop(state);
+        while self.say_next_farewell() {
             yield_now().await;
         }
+    }
+
+    /// Tells one; whether there was one to tell.
+    fn say_next_farewell(self: &Rc<Self>) -> bool {
+        let mut state = self.present();
+        if !state.vms.has_untold() {
+            return false;
+        }
+        let State { exchanges, vms } = &mut *state;
+        let over = vms.end_next(exchanges);
+        self.part_with(&state, over);
+        self.see_to_rest(&mut state);
+        true
     }
 
     /// Hands VMs on that are over, and, with the last of them, what kept their places.
@@ -243,13 +247,16 @@ impl Worker {
         let inbox = self.state.borrow().vms.inbox();
         loop {
             poll_fn(|cx| inbox.poll(cx)).await;
-            let mut state = self.present();
-            let State { exchanges, vms } = &mut *state;
-            vms.read_letter(exchanges);
-            self.see_to_rest(&mut state);
-            drop(state);
+            self.read_letter();
             yield_now().await;
         }
+    }
+
+    fn read_letter(self: &Rc<Self>) {
+        let mut state = self.present();
+        let State { exchanges, vms } = &mut *state;
+        vms.read_letter(exchanges);
+        self.see_to_rest(&mut state);
     }
 
     async fn keep_house(self: Rc<Self>) {

@@ -43,6 +43,8 @@ pub struct VmCells {
     pub start_failures: Count,
     /// 1 while it runs.
     pub live: Count,
+    /// 1 while it is left alone, since it has failed again and again.
+    pub resting: Count,
     /// Bytes of its memory.
     pub memory: Count,
     /// Log lines it wrote beyond its rate, which were dropped.
@@ -63,6 +65,7 @@ impl VmCells {
             starts: Count::default(),
             start_failures: Count::default(),
             live: Count::default(),
+            resting: Count::default(),
             memory: Count::default(),
             log_lines_dropped: Count::default(),
             queue_items_dropped: Count::default(),

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::cache::Cache;
+use crate::compiler::Compiler;
 use crate::guest::{Guest, TABLE_ELEMENTS};
 use crate::module::{LoadError, Module};
 use crate::ticker::Ticker;
@@ -34,11 +35,13 @@ pub struct EngineOptions {
     pub max_vms: u32,
     /// The largest memory, in bytes, that any VM may be given.
     pub max_memory: u64,
+    /// Where modules are compiled; in this process if absent.
+    pub compiler: Option<Compiler>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { cache: None, max_vms: 1024, max_memory: 256 << 20 }
+        Self { cache: None, max_vms: 1024, max_memory: 256 << 20, compiler: None }
     }
 }
 
@@ -81,6 +84,7 @@ pub struct Engine {
     cache: Option<Cache>,
     max_vms: u32,
     max_memory: u64,
+    compiler: Option<Compiler>,
     ticker: Arc<Ticker>,
 }
 
@@ -92,7 +96,7 @@ impl Engine {
     /// # Errors
     /// When the options ask for more than the system has.
     pub fn new(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
-        let EngineOptions { cache, max_vms, max_memory } = options;
+        let EngineOptions { cache, max_vms, max_memory, compiler } = options;
         if !(64 << 10..=ADDRESSABLE).contains(&max_memory) {
             return Err(EngineError::Memory(max_memory));
         }
@@ -110,7 +114,7 @@ impl Engine {
                 })
                 .ok()
         });
-        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory, ticker }))
+        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory, compiler, ticker }))
     }
 
     pub(crate) fn ticker(&self) -> Arc<Ticker> {
@@ -125,16 +129,26 @@ impl Engine {
     /// When this gateway cannot run it; the message says why and what to do.
     pub fn load(&self, name: &str, wasm: &[u8]) -> Result<Arc<Module>, LoadError> {
         crate::module::check_header(wasm)?;
+        crate::bounds::check(wasm)?;
         let digest: [u8; 32] = Sha256::digest(wasm).into();
         let kept = self.cache.as_ref().and_then(|cache| cache.read(&digest));
         let module = match kept.and_then(|code| revive(&self.engine, name, &code)) {
             Some(module) => module,
-            None => self.compile(&digest, wasm)?,
+            None => self.compile(name, &digest, wasm)?,
         };
         Module::new(name, digest, module, &self.linker).map(Arc::new)
     }
 
-    fn compile(&self, digest: &[u8; 32], wasm: &[u8]) -> Result<wasmtime::Module, LoadError> {
+    fn compile(&self, name: &str, digest: &[u8; 32], wasm: &[u8]) -> Result<wasmtime::Module, LoadError> {
+        if let Some(compiler) = &self.compiler {
+            let code = compiler.compile(wasm)?;
+            let unfit = || LoadError::Compiler { reason: "its code does not fit this program".to_owned() };
+            let module = revive(&self.engine, name, &code).ok_or_else(unfit)?;
+            if let Some(cache) = &self.cache {
+                cache.write(digest, &code);
+            }
+            return Ok(module);
+        }
         let module = wasmtime::Module::new(&self.engine, wasm).map_err(|error| LoadError::invalid(&error))?;
         if let Some(cache) = &self.cache {
             match module.serialize() {
@@ -176,13 +190,24 @@ fn check_vms(vms: u32) -> Result<(), EngineError> {
     }
 }
 
+/// Compiles a module for engines like this, without being one.
+pub(crate) fn compile_only(wasm: &[u8]) -> Result<Vec<u8>, wasmtime::Error> {
+    wasmtime::Engine::new(&code_config())?.precompile_module(wasm)
+}
+
 fn config(max_vms: u32, max_memory: u64) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(max_vms).total_memories(max_vms).total_tables(max_vms);
     pool.max_memory_size(usize::try_from(max_memory.next_multiple_of(64 << 10)).unwrap_or(usize::MAX));
     pool.table_elements(TABLE_ELEMENTS);
-    let mut config = Config::new();
+    let mut config = code_config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// All that machine code depends on.
+fn code_config() -> Config {
+    let mut config = Config::new();
     config.epoch_interruption(true).max_wasm_stack(STACK_BYTES).memory_init_cow(true);
     // A guest's 32-bit addresses then need no bounds checks: what is outside its memory is inside the reservation.
     config.memory_reservation(ADDRESSABLE);

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use portcullis_abi::pairs::{self, Pairs};
-use portcullis_abi::{LogLevel, Status};
+use portcullis_abi::{LogLevel, Status, Version};
 use portcullis_core::context::Contexts;
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::host::Host;
@@ -17,6 +17,7 @@ use wasmtime::{Caller, Extern, Memory, ResourceLimiter, TypedFunc};
 
 use crate::budget::Budget;
 use crate::cells::VmCells;
+use crate::foreign::Expressions;
 use crate::log::Voice;
 use crate::memory::{self, Block};
 use crate::metrics::Defined;
@@ -51,6 +52,11 @@ pub(crate) struct Guest {
     pub(crate) space: Arc<Space>,
     /// Where news for this VM from other workers goes.
     pub(crate) post: Arc<Post>,
+    /// What it has made of CEL texts.
+    pub(crate) expressions: Expressions,
+    pub(crate) version: Version,
+    /// A root is reading its configuration: ABI 0.1.0 has one hostcall for that and for the VM's.
+    pub(crate) configuring: bool,
     /// Whether a timer was set or stopped since this was last looked at.
     pub(crate) timers_changed: bool,
 }
@@ -189,6 +195,15 @@ impl<'a> Call<'a> {
         self.give_with(out, out_len, value.len(), |block| block.push(value))
     }
 
+    /// The same, where a guest that names no address does not want the value.
+    pub(crate) fn give_if_wanted(&mut self, out: u32, out_len: u32, value: &[u8]) -> Result<(), Stop> {
+        match (out, out_len) {
+            (0, 0) => Ok(()),
+            (0, place) | (place, 0) => Ok(self.put(place, [0; 4])?),
+            _ => self.give(out, out_len, value),
+        }
+    }
+
     /// Gives the guest a list of pairs; an empty one as address and length 0, as Envoy does.
     pub(crate) fn give_pairs<'p, I>(&mut self, out: u32, out_len: u32, list: impl Fn() -> I) -> Result<(), Stop>
     where
@@ -247,11 +262,5 @@ impl<'a> Call<'a> {
     /// Logs what the guest should not have done.
     pub(crate) fn note(&self, what: std::fmt::Arguments<'_>) {
         self.caller.data().voice.note(self.name, what);
-    }
-
-    /// Logs that the guest asked for what is not there yet, and gives it the status SDKs take best.
-    pub(crate) fn lacks(&self, status: Status) -> Result<(), Stop> {
-        self.note(format_args!("this hostcall is not implemented"));
-        if status == Status::Ok { Ok(()) } else { Err(status.into()) }
     }
 }

@@ -7,7 +7,6 @@
 //! | --- | --- | --- |
 //! | `host fn` | the guest and the [`Host`]; answers `InternalFailure` while the allocator runs | a status |
 //! | `free fn` | the guest alone, so it works at any time | a status |
-//! | `lack fn` | as `free fn`; what it is for is not implemented, and its status is one SDKs take | a status |
 //! | `wasi fn` | the guest alone | a WASI error number |
 //! | `word fn` | the guest alone | a number of its own |
 //! | `void fn` | the guest alone | nothing |
@@ -17,12 +16,13 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use portcullis_abi::{MetricType, Status, StreamType};
+use portcullis_abi::{BufferType, MetricType, Status, StreamType, Version};
 use portcullis_core::event::End;
 use portcullis_core::headers::Headers;
 use portcullis_core::host::{GuestCallout, GuestGrpc, GuestReply, Host, Written};
 use wasmtime::{Caller, Linker};
 
+use crate::foreign;
 use crate::guest::{Call, Guest, Stop};
 use crate::queues::Enqueued;
 use crate::signature::Signature;
@@ -33,8 +33,6 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// Its type.
     pub(crate) signature: Signature,
-    /// Whether it does what it is for.
-    pub(crate) implemented: bool,
 }
 
 /// What a row's body returns, as the guest gets it.
@@ -90,15 +88,6 @@ macro_rules! result_kind {
     };
 }
 
-macro_rules! implemented {
-    (lack) => {
-        false
-    };
-    ($flavour:ident) => {
-        true
-    };
-}
-
 macro_rules! run {
     (host, $call:expr, ($guest:ident, $host:ident), $body:block) => {
         $crate::hostcalls::with_host($call, |$guest: &mut Call<'_>, $host: &mut Host<'_>| $body)
@@ -115,7 +104,7 @@ macro_rules! run {
         let row = |$guest: &mut Call<'_>| -> Result<(), Errno> { $body };
         $crate::hostcalls::Answer::number(row(&mut $call))
     }};
-    ($free_or_lack:ident, $call:expr, ($guest:ident), $body:block) => {{
+    (free, $call:expr, ($guest:ident), $body:block) => {{
         let row = |$guest: &mut Call<'_>| -> Result<(), Stop> { $body };
         $crate::hostcalls::Answer::number(row(&mut $call))
     }};
@@ -134,7 +123,6 @@ macro_rules! hostcalls {
                 params: &[$(<$crate::hostcalls::kind!($($ty)?) as $crate::signature::Number>::KIND),*],
                 result: $crate::hostcalls::result_kind!($flavour),
             },
-            implemented: $crate::hostcalls::implemented!($flavour),
         }),*];
 
         $(
@@ -144,7 +132,7 @@ macro_rules! hostcalls {
                 caller: Caller<'_, Guest>,
                 $($arg: $crate::hostcalls::kind!($($ty)?)),*
             ) -> wasmtime::Result<$crate::hostcalls::result!($flavour)> {
-                let _rows_that_lack_use_none = ($($arg,)*);
+                let _some_rows_use_none = ($($arg,)*);
                 #[allow(unused_mut, reason = "only some rows give the call away")]
                 let mut call = Call::new(caller, stringify!($name));
                 $crate::hostcalls::run!($flavour, call, ($($who),+), $body)
@@ -159,7 +147,7 @@ macro_rules! hostcalls {
     };
 }
 
-pub(crate) use {hostcalls, implemented, kind, result, result_kind, run};
+pub(crate) use {hostcalls, kind, result, result_kind, run};
 
 /// A write that a wire could not carry is left out; the guest hears `Ok`, since SDKs abort on anything else.
 fn left_out(guest: &Call<'_>, written: Written) -> Result<(), Stop> {
@@ -212,17 +200,33 @@ hostcalls! {
         guest.give(out, out_len, message)
     }
 
-    /// There are no foreign functions yet, so no name is known.
-    lack fn proxy_call_foreign_function(guest; name, name_len, args, args_len, out, out_len) {
-        guest.read(args, args_len)?;
-        guest.note(format_args!("unknown foreign function `{}`", guest.read(name, name_len)?.escape_ascii()));
-        Err(Status::NotFound.into())
+    /// ABI reference §10. A known function's answer is written even when it failed, as nothing.
+    host fn proxy_call_foreign_function(guest, host; name, name_len, args, args_len, out, out_len) {
+        guest.check(name, name_len)?;
+        guest.check(args, args_len)?;
+        for place in [out, out_len].into_iter().filter(|place| *place != 0) {
+            guest.check(place, 4)?;
+        }
+        let mut expressions = std::mem::take(&mut guest.guest().expressions);
+        let (name, args) = (guest.read(name, name_len)?, guest.read(args, args_len)?);
+        let answer = foreign::call(&mut expressions, host, name, args);
+        if answer.is_none() {
+            guest.note(format_args!("unknown foreign function `{}`", name.escape_ascii()));
+        }
+        guest.guest().expressions = expressions;
+        let answer = answer.ok_or(Status::NotFound)?;
+        guest.give_if_wanted(out, out_len, answer.as_deref().unwrap_or_default())?;
+        Ok(answer.map(|_| ())?)
     }
 
     /// ABI reference §6.2. Envoy answers `BadArgument` for a map that is not there; on that Rust's SDK aborts.
     host fn proxy_get_header_map_value(guest, host; map, name, name_len, out, out_len) {
-        let value = host.header(map.try_into()?, guest.read(name, name_len)?)?;
-        guest.give(out, out_len, value)
+        match host.header(map.try_into()?, guest.read(name, name_len)?) {
+            Ok(value) => guest.give(out, out_len, value),
+            // ABI 0.1.0 cannot tell what is absent from what is empty.
+            Err(Status::NotFound) if guest.guest().version == Version::V0_1_0 => guest.give(out, out_len, &[]),
+            Err(status) => Err(status.into()),
+        }
     }
 
     host fn proxy_get_header_map_pairs(guest, host; map, out, out_len) {
@@ -299,9 +303,9 @@ hostcalls! {
         Ok(host.continue_stream(StreamType::HttpResponse)?)
     }
 
-    /// ABI 0.1.0. A route is chosen once, before the first filter.
-    lack fn proxy_clear_route_cache(guest;) {
-        guest.lacks(Status::Ok)
+    /// ABI 0.1.0. A route is chosen once, before the first filter, since the filters are the route's.
+    free fn proxy_clear_route_cache(_guest;) {
+        Ok(())
     }
 
     host fn proxy_send_local_response(
@@ -443,9 +447,13 @@ hostcalls! {
         Ok(host.set_property(guest.read(path, path_len)?, guest.read(value, value_len)?)?)
     }
 
-    /// ABI 0.1.0, whose modules are not taken yet; later ones read buffers 6 and 7.
-    lack fn proxy_get_configuration(guest; out, out_len) {
-        guest.lacks(Status::NotFound)
+    /// ABI 0.1.0: a root's configuration while it reads it, the VM's otherwise. Later versions have buffers 6 and 7.
+    host fn proxy_get_configuration(guest, host; out, out_len) {
+        let buffer =
+            if guest.guest().configuring { BufferType::PluginConfiguration } else { BufferType::VmConfiguration };
+        let configuration = host.buffer(buffer)?;
+        let size = configuration.len();
+        guest.give_with(out, out_len, size, |block| configuration.range(0, size).for_each(|piece| block.push(piece)))
     }
 
     /// ABI reference §2.3: Emscripten's output imports these two.

@@ -20,6 +20,7 @@ use crate::callbacks::{self, Callbacks, answer};
 use crate::cells::VmCells;
 use crate::engine::Engine;
 use crate::failure::{Exited, Fault, StartFailure};
+use crate::foreign::Expressions;
 use crate::guest::{Guest, MemoryLimits, World};
 use crate::log::Voice;
 use crate::metrics::Defined;
@@ -106,9 +107,11 @@ impl Instance {
             self.says_yes(exchanges, id, "proxy_on_vm_start", |store, callbacks| {
                 callbacks.vm_start.as_ref().map_or(Ok(1), |function| function.call(store, (id.0, vm_size)))
             })?;
+            self.store.data_mut().configuring = true;
             self.says_yes(exchanges, id, "proxy_on_configure", |store, callbacks| {
                 callbacks.configure.as_ref().map_or(Ok(1), |function| function.call(store, (id.0, root_size)))
             })?;
+            self.store.data_mut().configuring = false;
         }
         Ok(())
     }
@@ -349,6 +352,9 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         voice: Voice::new(cells),
         space,
         post,
+        expressions: Expressions::default(),
+        version: spec.module.version(),
+        configuring: false,
         timers_changed: false,
     };
     let mut store = Store::new(spec.module.pre().module().engine(), guest);

@@ -7,12 +7,15 @@
 //! Nothing here waits. Guests are called synchronously and within a budget of processor time and memory; one that traps or uses
 //! up its budget loses its VM, which is replaced, and takes nobody else along.
 
+mod bounds;
 mod budget;
 mod cache;
 mod callbacks;
 mod cells;
+mod compiler;
 mod engine;
 mod failure;
+mod foreign;
 mod guest;
 mod hostcalls;
 mod instance;
@@ -28,7 +31,9 @@ mod ticker;
 mod vms;
 mod wasi;
 
+pub use bounds::{MODULE_BYTES, MODULE_FUNCTIONS};
 pub use cells::{Count, VmCells};
+pub use compiler::{Compiler, compile_alone};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use failure::{Cause, Fault, StartError, StartFailure};
 pub use metrics::{BUCKETS, GuestMetrics, METRIC_NAME_BYTES, MOST_METRICS, Metric, MetricValue};
@@ -38,7 +43,17 @@ pub use queues::{Inbox, MOST_QUEUES, QUEUE_BYTES, QUEUE_ITEMS};
 pub use shared::{SPACE_BYTES, Shared};
 pub use vms::{Newborn, Retired, Vms};
 
-/// Every import a guest may have, in the order of the ABI's text and then WASI's, and whether it is implemented.
-pub fn coverage() -> impl Iterator<Item = (&'static str, bool)> {
-    hostcalls::ROWS.iter().chain(wasi::ROWS).map(|row| (row.name, row.implemented))
+/// Every function a guest may import from `env`, in the order of the ABI's text.
+pub fn hostcalls() -> impl Iterator<Item = &'static str> {
+    hostcalls::ROWS.iter().map(|row| row.name)
+}
+
+/// Every function a guest may import from WASI.
+pub fn wasi_functions() -> impl Iterator<Item = &'static str> {
+    wasi::ROWS.iter().map(|row| row.name)
+}
+
+/// Every function a guest may call by its name.
+pub fn foreign_functions() -> impl Iterator<Item = &'static str> {
+    foreign::names()
 }

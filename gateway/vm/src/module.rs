@@ -1,11 +1,13 @@
 //! A compiled module, checked to be a Proxy-Wasm guest this gateway can run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_abi::{MARKER_PREFIX, Version};
 use portcullis_core::filter::Exports;
 use wasmtime::{ExternType, InstancePre, Linker};
 
+use crate::bounds::{MODULE_BYTES, MODULE_FUNCTIONS};
 use crate::guest::Guest;
 use crate::hostcalls::{self, Row};
 use crate::{callbacks, signature, wasi};
@@ -32,14 +34,32 @@ pub enum LoadError {
     )]
     NoMarker,
     /// Its marker export is not one of those that are known.
-    #[error("it speaks a Proxy-Wasm ABI that is not known: `{0}`; 0.2.0 and 0.2.1 are")]
+    #[error("it speaks a Proxy-Wasm ABI that is not known: `{0}`; 0.1.0, 0.2.0 and 0.2.1 are")]
     UnknownMarker(String),
     /// It has several marker exports.
     #[error("it exports several ABI markers: {0}; a plugin speaks one version")]
     SeveralMarkers(String),
-    /// It speaks a version this gateway does not.
-    #[error("it speaks Proxy-Wasm ABI {}, and this gateway speaks 0.2.0 and 0.2.1; build it with a newer SDK", .0.as_str())]
-    Version(Version),
+    /// It is larger than modules may be.
+    #[error("it is {bytes} bytes large, and modules may have {MODULE_BYTES}; leave debugging information out")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// It has more functions than modules may have.
+    #[error("it has {0} functions, and modules may have {MODULE_FUNCTIONS}; let the linker remove what is not used")]
+    TooManyFunctions(u32),
+    /// Compiling it took too long.
+    #[error("compiling it took more than {} seconds of processor time, which no ordinary plugin does", .0.as_secs())]
+    CompileTime(Duration),
+    /// Compiling it took too much memory.
+    #[error("compiling it took more than {0} bytes of memory, which no ordinary plugin does")]
+    CompileMemory(u64),
+    /// The process that was to compile it did not.
+    #[error("the compiler did not run as it should: {reason}")]
+    Compiler {
+        /// Why.
+        reason: String,
+    },
     /// It exports no memory.
     #[error("it exports no `memory`; Proxy-Wasm SDKs export it, unless the linker was told not to")]
     NoMemory,
@@ -154,8 +174,7 @@ fn check_marker(module: &wasmtime::Module) -> Result<Version, LoadError> {
     match markers.as_slice() {
         [] => Err(LoadError::NoMarker),
         [marker] => match Version::from_marker(marker) {
-            Some(version @ (Version::V0_2_0 | Version::V0_2_1)) => Ok(version),
-            Some(version @ Version::V0_1_0) => Err(LoadError::Version(version)),
+            Some(version) => Ok(version),
             None => Err(LoadError::UnknownMarker(marker.escape_debug().to_string())),
         },
         several => Err(LoadError::SeveralMarkers(several.join(", ").escape_debug().to_string())),

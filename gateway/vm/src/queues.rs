@@ -278,9 +278,8 @@ mod tests {
     fn queues_items_bytes_and_letters_are_bounded() {
         let (queues, inbox, post) = (Arc::<Queues>::default(), Arc::<Inbox>::default(), Arc::<Post>::default());
         post.leads_to(&inbox);
-        let ids: Vec<u32> =
-            (0..MOST_QUEUES as u32 + 2).map(|n| queues.register(&n.to_le_bytes(), root(1), &post)).collect();
-        assert_eq!(ids[MOST_QUEUES - 1..], [MOST_QUEUES as u32, 0, 0]);
+        let ids: Vec<u32> = (0..MOST_QUEUES + 2).map(|n| queues.register(&n.to_le_bytes(), root(1), &post)).collect();
+        assert_eq!(ids[MOST_QUEUES - 1..], [u32::try_from(MOST_QUEUES).unwrap(), 0, 0]);
         assert_eq!(queues.register(&[0; NAME_BYTES + 1], root(1), &post), 0);
         let kept = |id, item: &[u8], times: usize| {
             (0..times).filter(|_| queues.enqueue(id, item) == Ok(Enqueued::Kept)).count()

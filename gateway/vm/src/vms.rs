@@ -422,6 +422,7 @@ impl Vms {
         slot.cells.trapped(fault.cause);
         slot.cells.live.set(0);
         slot.cells.memory.set(0);
+        slot.cells.resting.set(u64::from(until > exchanges.now));
         tracing::error!(
             tenant = slot.cells.tenant.as_deref().unwrap_or_default(),
             plugin = &*slot.cells.plugin,
@@ -494,13 +495,16 @@ impl Slot {
             Ok(instance) => {
                 self.cells.starts.add(1);
                 self.cells.live.set(1);
+                self.cells.resting.set(0);
                 self.state = State::Live(Box::new(instance));
                 Ok(())
             }
             Err((failure, said)) => {
                 self.cells.start_failures.add(1);
                 self.cells.memory.set(0);
-                self.state = State::Down { until: self.failed(exchanges.now) };
+                let until = self.failed(exchanges.now);
+                self.cells.resting.set(u64::from(until > exchanges.now));
+                self.state = State::Down { until };
                 let VmSpec { tenant, name, .. } = &*self.spec;
                 Err(StartError { tenant: tenant.clone(), plugin: name.clone(), failure, said })
             }
@@ -513,7 +517,12 @@ impl Slot {
         self.failures = if good { 1 } else { self.failures.saturating_add(1) };
         match self.failures.checked_sub(2) {
             None => now,
-            Some(doublings) => now + (FIRST_PAUSE * (1 << doublings.min(6))).min(LONGEST_PAUSE),
+            Some(doublings) => {
+                let pause = (FIRST_PAUSE * (1 << doublings.min(6))).min(LONGEST_PAUSE);
+                // VMs that failed together do not come back together.
+                let part = self.life.wrapping_mul(0x9e37_79b1) >> 16;
+                now + (pause - pause / 4 * part / (1 << 16))
+            }
         }
     }
 }
@@ -551,6 +560,7 @@ impl Filters for Vms {
 impl Drop for Slot {
     /// Whoever still reads the cells must not count this VM as live.
     fn drop(&mut self) {
+        self.cells.resting.set(0);
         self.cells.live.set(0);
         self.cells.memory.set(0);
     }

@@ -217,6 +217,9 @@ pub(crate) struct Plugin {
     pub(crate) limits: PluginLimits,
     /// What happens to a request whose filter fails: traps, or exceeds its limits.
     pub(crate) on_failure: OnFailure,
+    /// Whether a plugin that answers "stop iteration" to headers goes on being shown the body, as Envoy's option of this name
+    /// has it. Without it, the whole stream stops.
+    pub(crate) allow_on_headers_stop_iteration: bool,
 }
 
 /// What one running instance of a plugin may use.

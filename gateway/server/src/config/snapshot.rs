@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use portcullis_core::admission::Rules;
 use portcullis_core::downstream::Patience;
 use portcullis_core::exchange::Times;
-pub use portcullis_core::filter::OnFailure;
+pub use portcullis_core::filter::{HeadersPause, OnFailure};
 pub use portcullis_core::forward::Forwarding;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
@@ -289,6 +289,8 @@ pub struct Plugin {
     pub limits: PluginLimits,
     /// What happens to an exchange whose filter fails.
     pub on_failure: OnFailure,
+    /// What a pause in a headers callback means.
+    pub headers_pause: HeadersPause,
 }
 
 /// What one running instance of a plugin may use.

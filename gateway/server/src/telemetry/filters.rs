@@ -14,6 +14,8 @@ struct Sums {
     starts: u64,
     start_failures: u64,
     live: u64,
+    resting: u64,
+    queue_items_dropped: u64,
     memory: u64,
     log_lines_dropped: u64,
     traps: [u64; Cause::ALL.len()],
@@ -25,6 +27,8 @@ impl Sums {
         self.starts += cells.starts.get();
         self.start_failures += cells.start_failures.get();
         self.live += cells.live.get();
+        self.resting += cells.resting.get();
+        self.queue_items_dropped += cells.queue_items_dropped.get();
         self.memory += cells.memory.get();
         self.log_lines_dropped += cells.log_lines_dropped.get();
         for (sum, cause) in self.traps.iter_mut().zip(Cause::ALL) {
@@ -73,6 +77,10 @@ pub(super) fn render(text: &mut Exposition, vms: &[Arc<VmCells>], past: Past) {
     metric("portcullis_filter_memory_bytes", "gauge", "Memory of guests.", committed, |sums| sums.memory);
     let help = "Log lines of guests dropped because they wrote too many.";
     metric("portcullis_filter_log_lines_dropped_total", "counter", help, None, |sums| sums.log_lines_dropped);
+    let help = "VMs that have failed again and again and are left alone for a while.";
+    metric("portcullis_filter_resting", "gauge", help, None, |sums| sums.resting);
+    let help = "Items of guests dropped because their queue was full.";
+    metric("portcullis_filter_queue_items_dropped_total", "counter", help, None, |sums| sums.queue_items_dropped);
     let name = "portcullis_filter_traps_total";
     text.family(name, "counter", "VMs that ended for a fault, by its cause.");
     for ((plugin, tenant), sums) in &all {

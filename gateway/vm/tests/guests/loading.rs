@@ -24,10 +24,6 @@ fn what_is_no_plugin_is_refused_with_the_reason() {
             format!("{MEMORY}{MALLOC}(func (export \"proxy_abi_version_0_3_0\"))"),
             "it speaks a Proxy-Wasm ABI that is not known: `proxy_abi_version_0_3_0`",
         ),
-        (
-            format!("{MEMORY}{MALLOC}(func (export \"proxy_abi_version_0_1_0\"))"),
-            "it speaks Proxy-Wasm ABI 0.1.0, and this gateway speaks 0.2.0 and 0.2.1",
-        ),
         (format!("{MARKER}{MALLOC}"), "it exports no `memory`"),
         (format!("{MARKER}{MEMORY}"), "it exports neither `proxy_on_memory_allocate` nor `malloc`"),
         (
@@ -85,7 +81,7 @@ fn what_is_no_module_is_refused_with_the_reason() {
 
 #[test]
 fn an_engine_that_could_not_work_is_not_made() {
-    let make = |max_vms, max_memory| Engine::new(EngineOptions { cache: None, max_vms, max_memory });
+    let make = |max_vms, max_memory| Engine::new(EngineOptions { cache: None, max_vms, max_memory, compiler: None });
     assert!(matches!(make(0, 1 << 20), Err(EngineError::Vms(0))));
     assert!(matches!(make(16_385, 1 << 20), Err(EngineError::Vms(_))));
     assert!(matches!(make(1, 1000), Err(EngineError::Memory(1000))));
@@ -100,7 +96,8 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn cached(directory: &std::path::Path) -> Arc<Engine> {
-    Engine::new(EngineOptions { cache: Some(directory.to_owned()), max_vms: 4, max_memory: 1 << 20 }).unwrap()
+    Engine::new(EngineOptions { cache: Some(directory.to_owned()), max_vms: 4, max_memory: 1 << 20, compiler: None })
+        .unwrap()
 }
 
 fn load(directory: &std::path::Path, bytes: &[u8]) -> Result<String, LoadError> {

@@ -5,6 +5,7 @@ mod abi;
 mod callbacks;
 mod endings;
 mod failures;
+mod foreign;
 mod harness;
 mod headers;
 mod loading;

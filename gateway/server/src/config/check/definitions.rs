@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::filter::OnFailure;
+use portcullis_core::filter::{HeadersPause, OnFailure};
 
 use super::{Check, Section};
 use crate::config::file;
@@ -103,6 +103,11 @@ impl Check<'_> {
             on_failure: match plugin.on_failure {
                 file::OnFailure::Closed => OnFailure::Closed,
                 file::OnFailure::Open => OnFailure::Open,
+            },
+            headers_pause: if plugin.allow_on_headers_stop_iteration {
+                HeadersPause::HoldsHeaders
+            } else {
+                HeadersPause::StopsAll
             },
         })
     }

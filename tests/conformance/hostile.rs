@@ -1,0 +1,226 @@
+//! Rows 1 to 13 of the threat model, tenant against tenant: what a plugin does to itself, another tenant's requests do not notice.
+//!
+//! Both tenants' plugins run on the same worker, so that nothing but containment stands between them.
+
+use std::time::{Duration, Instant};
+
+use portcullis_tests::client::request;
+use portcullis_tests::eventually;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::guests::Guest;
+use portcullis_tests::origin::Origin;
+
+use crate::guest::{guest, pairs};
+
+const CONFIG: &str = r#"
+upstreams: { origin: { endpoints: ["{origin}"] } }
+tenants:
+  bad:
+    hosts: [bad.test]
+    plugins: { hostile: { module: "file:{hostile}", limits: { cpu: 20ms, memory: 2MiB } } }
+    filters: [{ plugin: hostile, config: "" }]
+    routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+  good:
+    hosts: [good.test]
+    plugins: { kind: {kind} }
+    filters: [{ plugin: kind, config: "" }]
+    routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+
+/// A plugin that says it was there.
+const KIND: &str = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (call $set (i32.const 0) 'x-kind' 'yes') (i32.const 0))"#;
+
+/// Both tenants behind one gateway.
+struct Pair {
+    gateway: Gateway,
+    origin: Origin,
+    _guests: [Guest; 2],
+}
+
+impl Pair {
+    fn of(hostile: &str) -> Self {
+        let (origin, hostile, kind) = (Origin::plain(), guest(hostile), guest(KIND));
+        let path = hostile.path().display().to_string();
+        let gateway = Gateway::start(CONFIG, &[("origin", &origin), ("hostile", &path), ("kind", &kind)]);
+        Self { gateway, origin, _guests: [hostile, kind] }
+    }
+
+    /// What the bad tenant's client gets; 0 for a connection that was broken off.
+    fn bad(&self) -> u16 {
+        let mut client = self.gateway.client();
+        client.send(request("POST", "/", &[("host", "bad.test")], "body"));
+        client.0.message().map_or(0, |answer| answer.status())
+    }
+
+    /// The good tenant is served, by its own filter, at once.
+    fn good(&self, what: &str) {
+        let began = Instant::now();
+        let mut client = self.gateway.client();
+        client.send(request("GET", "/", &[("host", "good.test")], ""));
+        let answer = client.0.message().unwrap();
+        assert_eq!(answer.status(), 200, "{what}");
+        assert_eq!(self.origin.last().get("x-kind"), Some("yes"), "{what}");
+        // The bad tenant's budget is 20 ms a callback; a busy machine may take its time over the rest.
+        assert!(began.elapsed() < Duration::from_secs(2), "{what}: {:?}", began.elapsed());
+    }
+
+    fn counted(&self, name: &str, with: &[&str]) -> f64 {
+        self.gateway.metric(name, with)
+    }
+}
+
+const TRAPS: [(&str, &str); 6] = [
+    ("(loop $l (br $l))", "deadline"),
+    ("(unreachable)", "panic"),
+    ("(drop (call $deep (i32.const 0)))", "stack"),
+    ("(drop (i32.load (i32.const -1)))", "memory"),
+    ("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)", "memory"),
+    ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "other"),
+];
+
+const DEEP: &str = "(func $deep (param i32) (result i32) (i32.add (call $deep (local.get 0)) (i32.const 1)))";
+
+#[test]
+fn whatever_kills_a_guest_in_whichever_callback_is_its_own_affair() {
+    for (export, parameters, result) in [
+        ("proxy_on_context_create", "i32 i32", ""),
+        ("proxy_on_request_headers", "i32 i32 i32", "(i32.const 0)"),
+        ("proxy_on_request_body", "i32 i32 i32", "(i32.const 0)"),
+        ("proxy_on_response_headers", "i32 i32 i32", "(i32.const 0)"),
+        ("proxy_on_response_body", "i32 i32 i32", "(i32.const 0)"),
+        ("proxy_on_log", "i32", ""),
+        ("proxy_on_done", "i32", "(i32.const 1)"),
+        ("proxy_on_delete", "i32", ""),
+    ] {
+        for (harm, cause) in TRAPS {
+            // Roots are spared: with them the configuration would be refused.
+            let only_exchanges = if export == "proxy_on_context_create" {
+                "(if (local.get 1) (then "
+            } else {
+                "(if (i32.const 1) (then "
+            };
+            let returns = if result.is_empty() { "" } else { "(result i32)" };
+            let text = format!(
+                r#"{DEEP}(func (export "{export}") (param {parameters}) {returns} {only_exchanges} {harm})) {result})"#
+            );
+            let pair = Pair::of(&text);
+            let what = format!("{export} {harm}");
+            pair.good(&what);
+            let status = pair.bad();
+            let after_answer =
+                matches!(export, "proxy_on_response_body" | "proxy_on_log" | "proxy_on_done" | "proxy_on_delete");
+            assert!(status == 503 || after_answer && (status == 200 || status == 0), "{what}: {status}");
+            pair.good(&what);
+            eventually(&what, || pair.counted("portcullis_filter_traps_total", &["hostile", "\"bad\"", cause]) >= 1.0);
+            assert_eq!(pair.counted("portcullis_filter_traps_total", &["kind"]), 0.0, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_keeps_failing_rests_and_shows_it() {
+    let pair = Pair::of(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)"#);
+    for _ in 0..5 {
+        assert_eq!(pair.bad(), 503);
+        pair.good("a crash loop");
+    }
+    assert_eq!(pair.counted("portcullis_filter_resting", &["hostile", "\"bad\""]), 1.0);
+    let starts = pair.counted("portcullis_filter_starts_total", &["hostile"]);
+    assert!(starts <= 3.0, "{starts}");
+}
+
+#[test]
+fn floods_are_bounded_and_cost_the_others_nothing() {
+    let head = pairs(&[(":method", "GET"), (":path", "/flood"), (":authority", "a")]);
+    let call = format!("(drop (call $call 'origin' '{head}' '' '' (i32.const 5000) (i32.const 32)))");
+    for (what, harm) in [
+        ("log lines", "(drop (call $log (i32.const 4) 'flood\\0aforged\\1b[0m'))"),
+        ("callouts", &*call),
+        (
+            "shared data",
+            "(i32.store (i32.const 40) (local.get $n)) (drop (call $set_shared (i32.const 40) (i32.const 4) \
+             (i32.const 0) (i32.const 60000) (i32.const 0)))",
+        ),
+        ("queue items", "(drop (call $enqueue (i32.const 1) (i32.const 0) (i32.const 60000)))"),
+        (
+            "properties",
+            "(i32.store (i32.const 40) (local.get $n)) (drop (call $set_property (i32.const 40) (i32.const 4) 'v'))",
+        ),
+        ("header fields", "(drop (call $add_value (i32.const 0) 'x-flood' (i32.const 65536) (i32.const 10000)))"),
+        ("large header values", "(drop (call $add_value (i32.const 0) 'x-flood' (i32.const 0) (i32.const 200000)))"),
+    ] {
+        // Without end: the budget is what ends it.
+        let pair = Pair::of(&format!(
+            r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+                (drop (call $register 'q' (i32.const 32))) (i32.const 1))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $n i32)
+                (loop $l {harm} (local.set $n (i32.add (local.get $n) (i32.const 1))) (br $l)) (i32.const 0))"#
+        ));
+        pair.good(what);
+        for _ in 0..3 {
+            assert_eq!(pair.bad(), 503, "{what}");
+            pair.good(what);
+        }
+        assert!(pair.counted("portcullis_filter_traps_total", &["hostile", "deadline"]) >= 1.0, "{what}");
+        assert!(pair.origin.seen().iter().filter(|seen| seen.target() == "/flood").count() <= 256 * 3, "{what}");
+    }
+}
+
+#[test]
+fn timers_of_a_millisecond_that_never_rest_leave_room_for_others() {
+    let pair = Pair::of(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) (drop (call $tick (i32.const 1))) (i32.const 1))
+        (func (export "proxy_on_tick") (param i32) (local $n i32)
+            (loop $l (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $l (i32.lt_u (local.get $n) (i32.const 100000)))))"#,
+    );
+    for _ in 0..20 {
+        pair.good("ticks");
+        assert_eq!(pair.bad(), 200);
+    }
+    assert!(pair.counted("portcullis_filter_calls_total", &["hostile"]) > 20.0);
+}
+
+#[test]
+fn malformed_pairs_and_strange_ids_are_answered_and_nothing_else() {
+    let strange = ["-1", "0x7fffffff", "99", "3"];
+    let become_all: String = strange
+        .iter()
+        .map(|id| format!("(drop (call $become (i32.const {id}))) (drop (call $continue (i32.const 0)))"))
+        .collect();
+    for (what, harm) in [
+        ("a count that lies", "(drop (call $set_pairs (i32.const 0) '\\ff\\ff\\ff\\ff'))"),
+        (
+            "a length that lies",
+            "(drop (call $set_pairs (i32.const 0) '\\01\\00\\00\\00\\ff\\ff\\ff\\7f\\01\\00\\00\\00a'))",
+        ),
+        ("no NUL", "(drop (call $set_pairs (i32.const 2) '\\01\\00\\00\\00\\01\\00\\00\\00\\01\\00\\00\\00abcd'))"),
+        ("strange contexts", &*become_all),
+        ("done twice", "(drop (call $done)) (drop (call $done))"),
+        ("a stream that is none", "(drop (call $continue (i32.const 1))) (drop (call $continue (i32.const 77)))"),
+        (
+            "foreign tokens",
+            "(drop (call $grpc_cancel (i32.const 5))) (drop (call $grpc_send (i32.const -1) 'x' (i32.const 1)))",
+        ),
+    ] {
+        let pair = Pair::of(&format!(
+            r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {harm} (i32.const 0))
+            (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) {harm} (i32.const 0))"#
+        ));
+        let status = pair.bad();
+        assert!([200, 400, 404, 502, 503].contains(&status), "{what}: {status}");
+        assert_eq!(pair.counted("portcullis_filter_traps_total", &["hostile"]), 0.0, "{what}");
+        pair.good(what);
+    }
+}
+
+#[test]
+fn a_guest_that_pauses_for_ever_is_nobody_elses_pause() {
+    let pair = Pair::of(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 1))"#);
+    let mut waiting = pair.gateway.client();
+    waiting.send(request("GET", "/", &[("host", "bad.test")], ""));
+    for _ in 0..5 {
+        pair.good("a pause");
+    }
+}
