@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use portcullis_core::chain;
 use portcullis_core::context::{Callout, CalloutResponse, ContextRef, UpstreamId};
+use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, Event};
 use portcullis_core::exchange::{Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, Filters};
 use portcullis_core::headers::Headers;
-use portcullis_core::downstream::Patience;
 use portcullis_core::retry::Policy;
 use portcullis_core::time::Time;
 
@@ -172,6 +172,7 @@ impl<G: Guests> Simulation<G> {
                 retry: Policy::connect_only(),
             }),
             patience: Patience::DEFAULT,
+            trace: None,
         };
         let id = self.exchanges.open(self.chain.clone(), facts);
         Flight::new(id, request, self.exchanges.now)

@@ -145,6 +145,12 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     words(out, record.user_agent, MAX_WORDS);
     out.extend_from_slice(b"\",\"attempts\":");
     integer(out, u64::from(record.attempts));
+    chosen(out, record, choice);
+    out.extend_from_slice(b"}\n");
+}
+
+/// What is logged only where it is asked for.
+fn chosen(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     fields(out, b",\"request_headers\":{", &choice.request, record.request_fields);
     fields(out, b",\"response_headers\":{", &choice.response, record.response_fields);
     if choice.filters
@@ -152,7 +158,6 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     {
         filters(out, record, timings);
     }
-    out.extend_from_slice(b"}\n");
 }
 
 /// Fields that were chosen; nothing where none was.
