@@ -174,7 +174,7 @@ fn a_client_that_was_silent_for_long_is_served_however_its_bytes_come() {
     }
     assert_eq!(piecewise.answer().text(), "hi");
     let post = |text: &str| format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{text}", text.len());
-    pipelined.send(&[post("first"), post("second")].concat());
+    pipelined.send([post("first"), post("second")].concat());
     assert_eq!([pipelined.answer().text(), pipelined.answer().text()], ["first", "second"]);
     bad.send("GET / HTTP/1.1\nhost: test\n\n");
     assert_eq!(bad.answer().status(), 400);

@@ -8,7 +8,7 @@ use crate::schema::{Piece, Schema};
 /// The section's name.
 pub const SECTION: &str = "portcullis";
 
-/// The manifest of a filter, as JSON text in pieces: what it says of its package follows [`HEAD`], and then [`tail`].
+/// The manifest of a filter, as JSON text in pieces: what it says of its package follows [`HEAD`], and then [`Tail`].
 pub const HEAD: &str = r#"{"manifest":1,"name":"#;
 
 /// What the filter itself says.
