@@ -3,10 +3,13 @@
 use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use portcullis_tests::client::Client;
 use portcullis_tests::gateway::Gateway;
+use portcullis_tests::pki::{Authority, Files, Use};
 use portcullis_tests::raw::RawOrigin;
+use portcullis_tests::tls::Dialer;
 use portcullis_tests::tunnel::{Connect, handshake, switched};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message};
@@ -117,6 +120,26 @@ fn conversations() -> Vec<(String, Vec<u8>)> {
         all.push((format!("{size} bytes"), with_bye(&[frame(BINARY, &payload)])));
     }
     all
+}
+
+#[test]
+fn a_websocket_over_tls_says_what_one_in_the_clear_does() {
+    let (authority, files, origin) = (Authority::new("test"), Files::default(), echo());
+    files.put_pair("a", &authority.issue(&["a.test"], Use::Server));
+    let tls = format!(r#"certificates: [{{ cert: "{}", key: "{}" }}]"#, files.text("a.pem"), files.text("a.key"));
+    let text = format!("listeners: {{ main: {{ bind: \"127.0.0.1:0\", tls: {{ {tls} }} }} }}\n{ROUTES}");
+    let gateway = Gateway::start(&text, &[("origin", &origin), ("filters", &"[]")]);
+    let mut client = Dialer::new(&authority).offering(&["http/1.1"]).connect(gateway.address(), "a.test");
+    client.send(handshake("/ws/a", "").replace("host: test", "host: a.test"));
+    assert_eq!(client.0.head().unwrap().status(), 101);
+    // The second is when a connection that is no tunnel would rest.
+    for pause in [0, 2200] {
+        thread::park_timeout(Duration::from_millis(pause));
+        client.0.write(frame(BINARY, b"over tls")).unwrap();
+        assert_eq!(client.0.exactly(10).unwrap(), b"\x82\x08over tls");
+    }
+    client.0.write(close(1000, "")).unwrap();
+    assert_eq!(client.0.exactly(4).unwrap(), b"\x88\x02\x03\xe8");
 }
 
 /// Everything the server says until it closes.
