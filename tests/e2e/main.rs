@@ -46,3 +46,4 @@ mod upstream_h2;
 mod upstream_timeouts;
 mod upstreams;
 mod websockets;
+mod workshop;

@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files};
 use crate::supervisor::{self, Gateway, Options};
-use crate::{compile, demo, telemetry};
+use crate::{compile, demo, telemetry, workshop};
 
 /// An API gateway whose policies are sandboxed WebAssembly.
 #[derive(Debug, Parser)]
@@ -66,6 +66,11 @@ enum Command {
     },
     /// Serve two tenants with all built-in policies, and say what to try
     Demo,
+    /// Make, build, show and try plugins
+    Plugin {
+        #[command(subcommand)]
+        command: workshop::PluginCommand,
+    },
 }
 
 /// Does what the arguments ask for.
@@ -95,6 +100,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                     tracing::info!(listener = %name, %address, "serving");
                 }
             })
+        }
+        Command::Plugin { command } => {
+            drop(out);
+            workshop::run(command)
         }
         Command::Demo => {
             drop(out);

@@ -18,7 +18,7 @@ mod shape;
 pub mod snapshot;
 mod tree;
 mod written;
-mod yaml;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;

@@ -31,3 +31,4 @@ mod tunnel;
 mod upstream;
 mod websocket;
 mod worker;
+mod workshop;

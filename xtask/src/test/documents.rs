@@ -26,7 +26,7 @@ pub(super) fn check() -> Result<Vec<String>> {
 
 fn documents() -> Result<Vec<PathBuf>> {
     let root = root();
-    let mut documents = vec![root.join("README.md"), root.join("gateway/ARCHITECTURE.md")];
+    let mut documents = vec![root.join("README.md"), root.join("gateway/ARCHITECTURE.md"), root.join("sdk/README.md")];
     let guide = root.join("docs");
     if guide.is_dir() {
         for entry in fs::read_dir(guide)? {

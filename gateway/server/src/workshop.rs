@@ -1,0 +1,69 @@
+//! `portcullis plugin …`: what authors of filters use. It makes, builds, shows and tries modules; nothing of it runs in a
+//! gateway.
+
+mod build;
+mod cases;
+mod create;
+mod inspect;
+mod trial;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// What can be done with a plugin.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Make a crate with one filter, its settings, a native test and a case file
+    New {
+        /// The directory to make; its last part is the plugin's name
+        directory: PathBuf,
+        /// The `sdk` directory of Portcullis' sources
+        #[arg(long, value_name = "DIR", env = "PORTCULLIS_SDK")]
+        sdk: Option<PathBuf>,
+    },
+    /// Compile the plugin of a crate to wasm, without the callbacks that it has no use for
+    Build {
+        /// The crate's directory
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+    },
+    /// Show what stands in a module: ABI, imports, exports, manifest, size, and which hosts can run it
+    Inspect {
+        /// The module
+        file: PathBuf,
+    },
+    /// Try a module by the cases of a file, in the gateway's own core: exits with 1 if any fails
+    Test {
+        /// The module
+        file: PathBuf,
+        /// The cases
+        #[arg(long, value_name = "FILE", default_value = "cases.yaml")]
+        cases: PathBuf,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// When it cannot be done, with what would help.
+pub(crate) fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match command {
+        PluginCommand::New { directory, sdk } => {
+            let name = create::create(&directory, sdk.as_deref())?;
+            let at = directory.display();
+            writeln!(out, "made the plugin `{name}` in {at}. Next:\n  cd {at}\n  cargo test")?;
+            writeln!(out, "  portcullis plugin build\n  portcullis plugin test {name}.wasm")?;
+        }
+        PluginCommand::Build { directory } => {
+            let built = build::build(&directory)?;
+            writeln!(out, "{}: {} KiB", built.path.display(), built.bytes.div_ceil(1024))?;
+        }
+        PluginCommand::Inspect { file } => out.write_all(inspect::inspect(&file)?.as_bytes())?,
+        PluginCommand::Test { file, cases } => return trial::try_cases(&file, &cases, &mut out),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,213 @@
+//! Cases as authors write them, and what they expect held against what came.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use portcullis_simulation::{Outcome, Reply, Request, Seen};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::config::{Inputs, yaml};
+use crate::diagnostic::Source;
+
+/// A file of cases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Suite {
+    /// The configuration of cases that have none of their own.
+    #[serde(default)]
+    pub(crate) config: Value,
+    /// What upstreams answer, where a case does not say.
+    #[serde(default)]
+    pub(crate) upstreams: BTreeMap<String, Answer>,
+    pub(crate) cases: Vec<Case>,
+}
+
+/// One request, and what becomes of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) config: Option<Value>,
+    #[serde(default)]
+    pub(crate) upstreams: BTreeMap<String, Answer>,
+    /// What the route's own upstream answers; 200 and `ok` unless told otherwise.
+    pub(crate) origin: Option<Answer>,
+    pub(crate) request: Sent,
+    pub(crate) expect: Expected,
+}
+
+/// A request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sent {
+    method: Option<String>,
+    path: Option<String>,
+    host: Option<String>,
+    headers: BTreeMap<String, String>,
+    body: Option<String>,
+    chunks: Vec<String>,
+    trailers: BTreeMap<String, String>,
+}
+
+/// What an upstream answers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Answer {
+    status: Option<u16>,
+    headers: BTreeMap<String, String>,
+    body: Option<String>,
+    chunks: Vec<String>,
+    after_ms: u64,
+}
+
+/// What is expected; what is not named may be anything.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Expected {
+    status: Option<u16>,
+    /// `null`: not there.
+    headers: BTreeMap<String, Option<String>>,
+    body: Option<String>,
+    body_contains: Vec<String>,
+    /// The word of the access log: `via_upstream`, or a code.
+    details: Option<String>,
+    /// What the route's upstream got; `false`: nothing.
+    upstream: Option<Upstream>,
+    /// Texts, each of which a line of the log has in it.
+    log: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Upstream {
+    Nothing(bool),
+    Got(Got),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Got {
+    method: Option<String>,
+    path: Option<String>,
+    headers: BTreeMap<String, Option<String>>,
+    body: Option<String>,
+}
+
+/// Reads a file of cases.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Suite> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let folder = path.parent().unwrap_or(path).to_owned();
+    let source = Arc::new(Source { name: name.clone(), folder, fence: None, text, inputs: Inputs::default() });
+    let mut problems = Vec::new();
+    let node = yaml::read(&source, &mut problems).map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    if let Some(problem) = problems.first() {
+        anyhow::bail!("{problem}");
+    }
+    serde_json::from_value(node.json()).with_context(|| format!("{name} is no file of cases"))
+}
+
+impl Sent {
+    pub(crate) fn request(&self) -> Request {
+        let has_body = self.body.is_some() || !self.chunks.is_empty();
+        let usual = if has_body { "POST" } else { "GET" };
+        let method = self.method.as_deref().unwrap_or(usual);
+        let mut request = Request::new(method, self.path.as_deref().unwrap_or("/")).chunks(&self.chunks);
+        if let Some(host) = &self.host {
+            request = request.host(host);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        for (name, value) in &self.trailers {
+            request = request.trailer(name, value);
+        }
+        match &self.body {
+            Some(body) => request.body(body),
+            None => request,
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn reply(&self) -> Reply {
+        let mut reply = Reply::status(self.status.unwrap_or(200)).chunks(&self.chunks);
+        for (name, value) in &self.headers {
+            reply = reply.header(name, value);
+        }
+        if let Some(body) = &self.body {
+            reply = reply.body(body);
+        }
+        reply.after(Duration::from_millis(self.after_ms))
+    }
+}
+
+impl Expected {
+    /// What is otherwise than expected: a line with `-` for what was, one with `+` for what came.
+    pub(crate) fn differences(&self, outcome: &Outcome) -> Vec<String> {
+        let mut found = Vec::new();
+        let reply = &outcome.reply;
+        if let Some(status) = self.status {
+            differ("status", &status.to_string(), &reply.status().to_string(), &mut found);
+        }
+        headers("", &self.headers, reply, &mut found);
+        if let Some(body) = &self.body {
+            differ("body", body, &reply.text(), &mut found);
+        }
+        for text in &self.body_contains {
+            if !reply.text().contains(text) {
+                differ("body", &format!("… {text} …"), &reply.text(), &mut found);
+            }
+        }
+        if let Some(details) = &self.details {
+            differ("details", details, &outcome.details, &mut found);
+        }
+        self.at_upstream(outcome.upstream.as_ref(), &mut found);
+        for text in &self.log {
+            if !outcome.logged(text) {
+                let lines: Vec<String> = outcome.log.iter().map(ToString::to_string).collect();
+                differ("log", &format!("… {text} …"), &lines.join("\n"), &mut found);
+            }
+        }
+        found
+    }
+
+    fn at_upstream(&self, seen: Option<&Seen>, found: &mut Vec<String>) {
+        match (&self.upstream, seen) {
+            (None, _) | (Some(Upstream::Nothing(false)), None) => {}
+            (Some(Upstream::Nothing(true)), Some(_)) => {}
+            (Some(Upstream::Nothing(false)), Some(seen)) => differ("upstream", "nothing", &seen.to_string(), found),
+            (Some(_), None) => differ("upstream", "a request", "nothing", found),
+            (Some(Upstream::Got(got)), Some(seen)) => {
+                for (what, want, came) in [
+                    ("upstream's method", &got.method, seen.method().to_owned()),
+                    ("upstream's path", &got.path, seen.target().to_owned()),
+                    ("upstream's body", &got.body, seen.text()),
+                ] {
+                    if let Some(want) = want {
+                        differ(what, want, &came, found);
+                    }
+                }
+                headers("upstream's ", &got.headers, seen, found);
+            }
+        }
+    }
+}
+
+fn headers(whose: &str, wanted: &BTreeMap<String, Option<String>>, seen: &Seen, found: &mut Vec<String>) {
+    for (name, want) in wanted {
+        let shown = |value: Option<&str>| value.unwrap_or("(not there)").to_owned();
+        differ(&format!("{whose}{name}"), &shown(want.as_deref()), &shown(seen.header(name)), found);
+    }
+}
+
+fn differ(what: &str, want: &str, came: &str, found: &mut Vec<String>) {
+    if want != came {
+        found.push(format!("- {what}: {want}"));
+        found.push(format!("+ {what}: {came}"));
+    }
+}
