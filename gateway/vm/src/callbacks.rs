@@ -178,6 +178,11 @@ pub(crate) fn exports(module: &wasmtime::Module) -> Exports {
     exported.fold(Exports::default(), |exports, (_, export)| exports.with(*export))
 }
 
+/// The names of all exports that may be called.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().map(|(name, _)| *name).chain([REQUEST_HEADERS, RESPONSE_HEADERS])
+}
+
 /// The types an export of this name may have, if the gateway would call it.
 pub(crate) fn signatures(name: &str) -> impl Iterator<Item = Signature> {
     let headers = name == REQUEST_HEADERS || name == RESPONSE_HEADERS;

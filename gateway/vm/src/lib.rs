@@ -53,6 +53,11 @@ pub fn wasi_functions() -> impl Iterator<Item = &'static str> {
     wasi::ROWS.iter().map(|row| row.name)
 }
 
+/// Every export that the gateway may call.
+pub fn callbacks() -> impl Iterator<Item = &'static str> {
+    callbacks::names()
+}
+
 /// Every function a guest may call by its name.
 pub fn foreign_functions() -> impl Iterator<Item = &'static str> {
     foreign::names()

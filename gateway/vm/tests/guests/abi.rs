@@ -151,6 +151,159 @@ pub(crate) fn imports() -> String {
     env.chain(wasi).collect()
 }
 
+/// The ABI document's functions by its sections; what is left of §1.2 is ABI 0.1.0's, and of §2.3 Emscripten's.
+const SECTIONS: &[(&str, &[&str])] = &[
+    (
+        "6.1",
+        &[
+            "proxy_log",
+            "proxy_get_log_level",
+            "proxy_get_current_time_nanoseconds",
+            "proxy_set_tick_period_milliseconds",
+            "proxy_set_effective_context",
+            "proxy_done",
+            "proxy_get_status",
+            "proxy_call_foreign_function",
+        ],
+    ),
+    (
+        "6.2",
+        &[
+            "proxy_get_header_map_value",
+            "proxy_get_header_map_pairs",
+            "proxy_get_header_map_size",
+            "proxy_set_header_map_pairs",
+            "proxy_add_header_map_value",
+            "proxy_replace_header_map_value",
+            "proxy_remove_header_map_value",
+        ],
+    ),
+    ("6.3", &["proxy_get_buffer_bytes", "proxy_get_buffer_status", "proxy_set_buffer_bytes"]),
+    (
+        "6.4",
+        &[
+            "proxy_continue_stream",
+            "proxy_close_stream",
+            "proxy_continue_request",
+            "proxy_continue_response",
+            "proxy_clear_route_cache",
+            "proxy_send_local_response",
+        ],
+    ),
+    (
+        "6.5",
+        &[
+            "proxy_http_call",
+            "proxy_grpc_call",
+            "proxy_grpc_stream",
+            "proxy_grpc_send",
+            "proxy_grpc_cancel",
+            "proxy_grpc_close",
+        ],
+    ),
+    (
+        "6.6",
+        &[
+            "proxy_get_shared_data",
+            "proxy_set_shared_data",
+            "proxy_register_shared_queue",
+            "proxy_resolve_shared_queue",
+            "proxy_enqueue_shared_queue",
+            "proxy_dequeue_shared_queue",
+            "proxy_define_metric",
+            "proxy_increment_metric",
+            "proxy_record_metric",
+            "proxy_get_metric",
+        ],
+    ),
+    ("6.7", &["proxy_get_property", "proxy_set_property"]),
+    ("1.2", &["proxy_get_configuration"]),
+    ("2.3", &["pthread_equal", "emscripten_notify_memory_growth"]),
+];
+
+/// §10 in its order.
+const FOREIGN: [&str; 10] = [
+    "compress",
+    "uncompress",
+    "clear_route_cache",
+    "set_envoy_filter_state",
+    "declare_property",
+    "verify_signature",
+    "sign",
+    "expr_create",
+    "expr_evaluate",
+    "expr_delete",
+];
+
+#[test]
+fn nothing_of_the_documents_sections_is_missing() {
+    let listed: Vec<&str> = SECTIONS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    assert_eq!(portcullis_vm::hostcalls().collect::<Vec<_>>(), listed);
+    assert_eq!(portcullis_vm::foreign_functions().collect::<Vec<_>>(), FOREIGN);
+}
+
+/// §7.1, with what is not called: Envoy's METADATA callbacks and validation are never made by Envoy for HTTP either; there are no
+/// TCP filters and no host-defined functions yet.
+#[test]
+fn every_callback_is_made_but_those_that_are_known_not_to_be() {
+    let document = [
+        "proxy_on_context_create",
+        "proxy_on_vm_start",
+        "proxy_validate_configuration",
+        "proxy_on_configure",
+        "proxy_on_tick",
+        "proxy_on_queue_ready",
+        "proxy_on_request_headers",
+        "proxy_on_response_headers",
+        "proxy_on_request_body",
+        "proxy_on_response_body",
+        "proxy_on_request_trailers",
+        "proxy_on_response_trailers",
+        "proxy_on_request_metadata",
+        "proxy_on_response_metadata",
+        "proxy_on_http_call_response",
+        "proxy_on_grpc_receive_initial_metadata",
+        "proxy_on_grpc_receive_trailing_metadata",
+        "proxy_on_grpc_receive",
+        "proxy_on_grpc_close",
+        "proxy_on_foreign_function",
+        "proxy_on_new_connection",
+        "proxy_on_downstream_data",
+        "proxy_on_upstream_data",
+        "proxy_on_downstream_connection_close",
+        "proxy_on_upstream_connection_close",
+        "proxy_on_done",
+        "proxy_on_log",
+        "proxy_on_delete",
+    ];
+    let made: Vec<&str> = portcullis_vm::callbacks().collect();
+    let missing: Vec<&str> = document.into_iter().filter(|name| !made.contains(name)).collect();
+    assert_eq!(
+        missing,
+        [
+            "proxy_validate_configuration",
+            "proxy_on_request_metadata",
+            "proxy_on_response_metadata",
+            "proxy_on_foreign_function",
+            "proxy_on_new_connection",
+            "proxy_on_downstream_data",
+            "proxy_on_upstream_data",
+            "proxy_on_downstream_connection_close",
+            "proxy_on_upstream_connection_close",
+        ]
+    );
+}
+
+#[test]
+fn the_guide_names_every_function() {
+    let guide = include_str!("../../../../docs/abi.md");
+    let all =
+        portcullis_vm::hostcalls().chain(portcullis_vm::wasi_functions()).chain(portcullis_vm::foreign_functions());
+    for name in all.chain(portcullis_vm::callbacks().filter(|name| name.starts_with("proxy_on_"))) {
+        assert!(guide.contains(&format!("`{name}`")), "docs/abi.md does not name `{name}`");
+    }
+}
+
 #[test]
 fn the_table_is_the_abis_list_in_its_order() {
     let want: Vec<&str> = ENV.iter().map(|(name, _)| *name).chain(WASI.iter().map(|(name, _)| *name)).collect();

@@ -244,6 +244,9 @@ fn an_allocator_that_lies_is_refused_and_one_that_traps_ends_the_life() {
         ("(i32.const 0)", "6 0 "),
         ("(i32.const 0x7fffffff)", "6 0 "),
         ("(i32.const -1)", "6 0 "),
+        // Over the very addresses that it is told by, and at odds with every alignment.
+        ("(i32.const 19)", "0 1 "),
+        ("(i32.const 70001)", "0 1 "),
         // It may use what needs no context, and nothing that would run it again.
         (
             "(drop (call $proxy_log (i32.const 2) 'in')) \
