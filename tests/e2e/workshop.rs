@@ -1,7 +1,7 @@
 //! `portcullis plugin`: from nothing to a module that was tried, as an author would do it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use portcullis_tests::guests::{module, target};
@@ -89,6 +89,7 @@ cases:
 fn mistakes_are_answered_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("text.wasm"), "text").unwrap();
+    fs::write(folder.path().join("no.yaml"), "cases: []").unwrap();
     fs::write(folder.path().join("odd.yaml"), "cases: [{ name: a, request: {}, expects: {} }]").unwrap();
     let banner = module("banner");
     for (args, want) in [
@@ -99,20 +100,72 @@ fn mistakes_are_answered_with_a_remedy() {
         (vec!["inspect", "gone.wasm"], "cannot read gone.wasm"),
         (vec!["test", "gone.wasm"], "`portcullis plugin build` makes it"),
         (vec!["test", banner.to_str().unwrap(), "--cases", "odd.yaml"], "unknown field `expects`"),
+        (
+            vec!["test", banner.to_str().unwrap(), "--cases", "no.yaml", "--host", "envoy", "--envoy", "/nowhere"],
+            "by --envoy or PORTCULLIS_ENVOY",
+        ),
     ] {
         let said = says(folder.path(), &[&["plugin"], &args[..]].concat(), false);
         assert!(said.contains(want), "{args:?}: {said}");
     }
 }
 
-#[test]
-fn the_cases_of_the_built_in_plugins_pass_on_their_modules() {
+/// What `cargo xtask test` has installed, or whoever runs the tests names.
+fn envoy() -> Option<PathBuf> {
+    let named = std::env::var_os("PORTCULLIS_ENVOY").map(PathBuf::from);
+    let program = named.unwrap_or_else(|| target().join("tools/envoy/bin/envoy"));
+    program.is_file().then_some(program)
+}
+
+fn try_built_ins_on(host: &str, envoy: &Path) {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("plugins");
     for name in ["auth", "rate-limit", "transform", "aggregate"] {
-        let cases = plugins.join(name).join("cases.yaml");
-        let module = module(name);
-        let args = ["plugin", "test", module.to_str().unwrap(), "--cases", cases.to_str().unwrap()];
+        let (cases, module) = (plugins.join(name).join("cases.yaml"), module(name));
+        let mut args = vec!["plugin", "test", module.to_str().unwrap(), "--cases", cases.to_str().unwrap()];
+        args.extend(["--host", host, "--envoy", envoy.to_str().unwrap()]);
         let said = says(&plugins, &args, true);
-        assert!(said.contains(" 0 failed, on Portcullis"), "{name}: {said}");
+        assert!(said.to_lowercase().contains(&format!(" 0 failed, on {host}")), "{name}: {said}");
     }
+}
+
+#[test]
+fn the_cases_of_the_built_in_plugins_pass_on_their_modules() {
+    try_built_ins_on("portcullis", Path::new("envoy"));
+}
+
+#[test]
+fn the_cases_of_the_built_in_plugins_pass_on_envoy() {
+    match envoy() {
+        Some(envoy) => try_built_ins_on("envoy", &envoy),
+        None => eprintln!("SKIPPED: no Envoy here; `cargo xtask test` installs it, or name one by PORTCULLIS_ENVOY"),
+    }
+}
+
+#[test]
+fn what_fails_on_envoy_is_shown_alike() {
+    let Some(envoy) = envoy() else {
+        eprintln!("SKIPPED: no Envoy here");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let cases = "
+config: { header: x-banner }
+cases:
+  - name: otherwise
+    request: { path: /a }
+    expect: { status: 201, headers: { x-banner: null }, upstream: false }
+  - name: refused
+    config: { header: X-Banner }
+    request: {}
+    expect: { status: 200 }
+";
+    fs::write(folder.path().join("cases.yaml"), cases).unwrap();
+    let module = module("banner");
+    let args = ["plugin", "test", module.to_str().unwrap(), "--host", "envoy", "--envoy", envoy.to_str().unwrap()];
+    let said = says(folder.path(), &args, false);
+    for want in ["- status: 201", "+ status: 200", "- x-banner: (not there)", "+ x-banner: hello", "0 passed, 2 failed"]
+    {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+    assert!(said.contains("`X-Banner` is not a header name in lower case"), "the guest's own words: {said}");
 }

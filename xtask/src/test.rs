@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use tally::Tally;
 
-use crate::{cargo, root, shown, target_dir};
+use crate::{cargo, root, shown, target_dir, tools};
 
 /// One thing that CI insists on.
 struct Step {
@@ -74,6 +74,8 @@ fn steps() -> Result<Vec<Step>> {
         step("clippy", Task::Run(main_workspace(&clippy))),
         step("format of the fuzz targets", Task::Run(fuzz_workspace(&["fmt", "--all", "--check"]))),
         step("clippy of the plugins", Task::Run(plugin_workspace(&clippy))),
+        // Tests that want it say that they were skipped where it is not; here that is a failure.
+        step("Envoy", Task::Check(|| tools::envoy().map(|_| Vec::new()))),
         step("tests", Task::Run(runner)),
         step("fuzzing", Task::Run(xtask(&["fuzz", "5", "--light"])?)),
         step("WebSockets by Autobahn", Task::Run(xtask(&["autobahn"])?)),

@@ -4,6 +4,7 @@
 mod build;
 mod cases;
 mod create;
+mod envoy;
 mod inspect;
 mod trial;
 
@@ -35,13 +36,19 @@ pub(crate) enum PluginCommand {
         /// The module
         file: PathBuf,
     },
-    /// Try a module by the cases of a file, in the gateway's own core: exits with 1 if any fails
+    /// Try a module by the cases of a file: exits with 1 if any fails
     Test {
         /// The module
         file: PathBuf,
         /// The cases
         #[arg(long, value_name = "FILE", default_value = "cases.yaml")]
         cases: PathBuf,
+        /// Where
+        #[arg(long, value_enum, default_value = "portcullis")]
+        host: trial::On,
+        /// Envoy's program; the one on PATH unless told otherwise
+        #[arg(long, value_name = "PROGRAM", env = "PORTCULLIS_ENVOY")]
+        envoy: Option<PathBuf>,
     },
 }
 
@@ -63,7 +70,9 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}: {} KiB", built.path.display(), built.bytes.div_ceil(1024))?;
         }
         PluginCommand::Inspect { file } => out.write_all(inspect::inspect(&file)?.as_bytes())?,
-        PluginCommand::Test { file, cases } => return trial::try_cases(&file, &cases, &mut out),
+        PluginCommand::Test { file, cases, host, envoy } => {
+            return trial::try_cases(&file, &cases, host, envoy, &mut out);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::Full;
 use portcullis_simulation::{Outcome, Reply, Request, Seen};
 use serde::Deserialize;
 use serde_json::Value;
@@ -133,7 +135,43 @@ impl Sent {
     }
 }
 
+impl Sent {
+    /// The same for a wire: in one piece.
+    pub(crate) fn http(&self) -> anyhow::Result<http::Request<Full<Bytes>>> {
+        let body = self.body.clone().unwrap_or_else(|| self.chunks.concat());
+        let usual = if body.is_empty() { "GET" } else { "POST" };
+        let mut request = http::Request::builder();
+        request = request.method(self.method.as_deref().unwrap_or(usual)).uri(self.path.as_deref().unwrap_or("/"));
+        request = request.header("host", self.host.as_deref().unwrap_or("test"));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        Ok(request.body(Full::from(body))?)
+    }
+}
+
 impl Answer {
+    /// What an upstream answers of which nothing is said.
+    pub(crate) fn plain() -> Self {
+        Self { body: Some("ok".to_owned()), ..Self::default() }
+    }
+
+    pub(crate) fn delay(&self) -> Duration {
+        Duration::from_millis(self.after_ms)
+    }
+
+    /// The same for a wire: in one piece.
+    pub(crate) fn response(&self) -> http::Response<Full<Bytes>> {
+        let body = self.body.clone().unwrap_or_else(|| self.chunks.concat());
+        let mut response = http::Response::new(Full::from(body));
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            Some((http::HeaderName::try_from(name).ok()?, http::HeaderValue::try_from(value).ok()?))
+        });
+        response.headers_mut().extend(headers);
+        *response.status_mut() = self.status.and_then(|code| code.try_into().ok()).unwrap_or_default();
+        response
+    }
+
     pub(crate) fn reply(&self) -> Reply {
         let mut reply = Reply::status(self.status.unwrap_or(200)).chunks(&self.chunks);
         for (name, value) in &self.headers {
@@ -142,7 +180,7 @@ impl Answer {
         if let Some(body) = &self.body {
             reply = reply.body(body);
         }
-        reply.after(Duration::from_millis(self.after_ms))
+        reply.after(self.delay())
     }
 }
 
@@ -163,7 +201,8 @@ impl Expected {
                 differ("body", &format!("… {text} …"), &reply.text(), &mut found);
             }
         }
-        if let Some(details) = &self.details {
+        // A host that keeps its own words for them says nothing.
+        if let Some(details) = self.details.as_ref().filter(|_| !outcome.details.is_empty()) {
             differ("details", details, &outcome.details, &mut found);
         }
         self.at_upstream(outcome.upstream.as_ref(), &mut found);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,20 +19,56 @@ use portcullis_simulation::{Guests, Line, Origin, Outcome, Reply, Simulation, St
 use portcullis_vm::{Engine, EngineOptions, Module, RootSpec, Shared, VmSpec, Vms};
 
 use super::cases::{self, Case, Suite};
+use super::envoy::Envoy;
+
+/// Where cases are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum On {
+    /// In the gateway's own core
+    Portcullis,
+    /// In an Envoy of its own for each case
+    Envoy,
+    /// On one, then on the other
+    Both,
+}
 
 /// Tries every case, and says how each went.
-pub(crate) fn try_cases(file: &Path, cases: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+pub(crate) fn try_cases(
+    file: &Path,
+    cases: &Path,
+    on: On,
+    envoy: Option<PathBuf>,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
     let shown = file.display();
     let wasm =
         std::fs::read(file).with_context(|| format!("cannot read {shown}; `portcullis plugin build` makes it"))?;
     let suite = cases::read(cases)?;
-    let engine = Engine::new(EngineOptions { max_vms: 2, ..EngineOptions::default() })?;
-    let module = engine.load(&shown.to_string(), &wasm).with_context(|| shown.to_string())?;
     let holds = Outline::of(&wasm)?.manifest.is_some_and(|manifest| manifest.holds_headers);
-    let bench = Bench { engine, module, holds };
+    let mut failed = 0;
+    if on != On::Envoy {
+        let engine = Engine::new(EngineOptions { max_vms: 2, ..EngineOptions::default() })?;
+        let module = engine.load(&shown.to_string(), &wasm).with_context(|| shown.to_string())?;
+        let bench = Bench { engine, module, holds };
+        failed += try_each(&suite, "Portcullis", |case| bench.outcome(&suite, case), out)?;
+    }
+    if on != On::Portcullis {
+        let envoy = Envoy::with(envoy, file, holds)?;
+        failed += try_each(&suite, "Envoy", |case| envoy.outcome(&suite, case), out)?;
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tries every case on one host; how many fail.
+fn try_each(
+    suite: &Suite,
+    host: &str,
+    outcome: impl Fn(&Case) -> anyhow::Result<Outcome>,
+    out: &mut impl Write,
+) -> anyhow::Result<usize> {
     let mut failed = 0;
     for case in &suite.cases {
-        let wrong = match bench.outcome(&suite, case) {
+        let wrong = match outcome(case) {
             Ok(outcome) => case.expect.differences(&outcome),
             Err(why) => vec![format!("+ {why:#}")],
         };
@@ -40,8 +76,8 @@ pub(crate) fn try_cases(file: &Path, cases: &Path, out: &mut impl Write) -> anyh
         wrong.iter().flat_map(|lines| lines.lines()).try_for_each(|line| writeln!(out, "      {line}"))?;
         failed += usize::from(!wrong.is_empty());
     }
-    writeln!(out, "{} passed, {failed} failed, on Portcullis", suite.cases.len() - failed)?;
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    writeln!(out, "{} passed, {failed} failed, on {host}", suite.cases.len() - failed)?;
+    Ok(failed)
 }
 
 /// What a case is tried on.
