@@ -23,6 +23,7 @@ mod foreign;
 mod grpc;
 mod h2_floods;
 mod hostile;
+mod otlp;
 mod outages;
 mod overload;
 mod plugins;

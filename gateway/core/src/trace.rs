@@ -117,6 +117,12 @@ impl Trace {
         self.flags & SAMPLED != 0
     }
 
+    /// The flags that are passed on.
+    #[must_use]
+    pub fn flags(&self) -> u8 {
+        self.flags
+    }
+
     /// The `traceparent` of those who are called from its span.
     #[must_use]
     pub fn text(&self) -> [u8; LEN] {

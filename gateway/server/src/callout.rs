@@ -23,12 +23,18 @@ use crate::worker::Worker;
 /// Makes the call, and hands what comes of it to the guest.
 pub(crate) async fn run(worker: Rc<Worker>, callout: Callout) {
     let (root, token, timeout) = (callout.root, callout.token, callout.timeout);
-    let response = tokio::time::timeout(timeout, call(&worker, callout)).await;
+    let (trace, upstream) = (callout.trace, callout.upstream);
+    let (tries, method) = (Tries::traced(trace), callout.headers.method().cloned().unwrap_or_default());
+    let response = tokio::time::timeout(timeout, call(&worker, callout, &tries)).await;
+    if let (Some(trace), Some(attempts)) = (trace, tries.take_attempts(&worker.clock)) {
+        let (name, tenant) = worker.upstreams.names(upstream).unwrap_or_default();
+        worker.telemetry.export_callout(&trace, &attempts, &method, &name, &tenant);
+    }
     let response = response.unwrap_or_else(|_| synthetic(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
     worker.deliver(root, token, response);
 }
 
-async fn call(worker: &Worker, callout: Callout) -> CalloutResponse {
+async fn call(worker: &Worker, callout: Callout, tries: &Tries) -> CalloutResponse {
     let Callout { upstream, mut headers, body, trailers, trace, .. } = callout;
     if let Some(trace) = &trace {
         worker.telemetry.begin_span(headers.fields_mut(), trace);
@@ -38,7 +44,7 @@ async fn call(worker: &Worker, callout: Callout) -> CalloutResponse {
     }
     let trailers = (!trailers.is_empty()).then_some(trailers);
     let body = RequestBody::Whole(Some(body), trailers);
-    match worker.upstreams.send(upstream, (headers, body), None, &Tries::default(), &worker.clock).await {
+    match worker.upstreams.send(upstream, (headers, body), None, tries, &worker.clock).await {
         Ok(answer) => collect(worker, answer).await.unwrap_or_default(),
         Err(SendError::Connect | SendError::ConnectTimeout | SendError::Tls) => synthetic(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -329,7 +329,7 @@ async fn answer(
         worker.feed(id, Event::UpstreamFailed(Failure::NoRoute));
         return None;
     }
-    let tries = Tries::default();
+    let tries = Tries::traced(worker.trace(id));
     let sending = worker.upstreams.send(upstream, (headers, body), Some(&place.retry), &tries, &worker.clock);
     let mut sending = pin!(sending);
     let answered = poll_fn(|cx: &mut Context<'_>| {
@@ -341,6 +341,7 @@ async fn answer(
     })
     .await;
     worker.tried(id, &tries);
+    worker.attempted(id, &tries);
     match answered {
         Some(Ok(answer)) => return Some(answer),
         Some(Err(SendError::Reset)) => {

@@ -202,6 +202,7 @@ impl Gateway {
         self.handle.close();
         // A thread that panicked has said so on stderr.
         self.workers.drain(..).for_each(|thread| _ = thread.join());
+        self.handle.control().exporter.end();
         self.handle.advance(Phase::Ended);
         self.others.drain(..).for_each(|thread| _ = thread.join());
     }

@@ -14,6 +14,7 @@ mod filters;
 mod log_file;
 mod log_writer;
 mod metrics;
+mod otlp;
 mod series;
 mod tls_files;
 mod traces;
@@ -24,7 +25,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
@@ -47,6 +48,8 @@ use filters::Past;
 use log_file::LogFile;
 use log_writer::LogWriter;
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
+pub(crate) use otlp::{Attempt, Exporter};
+use otlp::{Exports, Item};
 use traces::TraceParents;
 pub(crate) use upstreams::UpstreamCounts;
 
@@ -100,6 +103,10 @@ pub struct Record<'a> {
     pub user_agent: &'a [u8],
     /// Its place in a trace.
     pub trace: Option<&'a Trace>,
+    /// `http`, `https`.
+    pub scheme: &'static str,
+    /// The tries at an upstream, where they are recorded.
+    pub(crate) tries: &'a [Attempt],
     /// How often an endpoint was tried.
     pub attempts: u32,
     /// The request's fields that are to be logged.
@@ -118,6 +125,7 @@ pub struct Telemetry {
     metrics: Arc<Metrics>,
     log: Option<Arc<LogWriter>>,
     choice: Choice,
+    exports: Arc<Exports>,
     started: SystemTime,
     #[allow(clippy::disallowed_types, reason = "taken at start, at reload and by scrapes")]
     told: std::sync::Mutex<Told>,
@@ -170,14 +178,21 @@ impl Telemetry {
 
     fn with_log(settings: &settings::AccessLog, out: Option<impl Write + Send + 'static>) -> Arc<Self> {
         let log = out.map(|out| Arc::new(LogWriter::start(out)));
-        let choice = Choice::of(settings);
+        let (choice, exports) = (Choice::of(settings), Arc::default());
         Arc::new(Self {
             metrics: Arc::default(),
             log,
             choice,
+            exports,
             started: SystemTime::now(),
             told: Told::default().into(),
         })
+    }
+
+    /// What sends to a collector; as yet to none.
+    pub(crate) fn exporter(self: &Arc<Self>) -> Exporter {
+        let counts = UpstreamTelemetry { shared: Arc::downgrade(self), own: RefCell::default() };
+        Exporter::new(self.exports.clone(), counts)
     }
 
     /// A worker's share; to be made by the worker itself.
@@ -239,6 +254,7 @@ impl Telemetry {
         filters::render(&mut text, &vms, past);
         upstreams::render(&mut text, &upstreams);
         tls_files::render(&mut text, &tls_files);
+        self.exports.render(&mut text);
         text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         text.sample("portcullis_access_log_dropped_total", &[], dropped);
@@ -301,6 +317,9 @@ impl WorkerTelemetry {
         {
             log.write(record, &self.shared.choice);
         }
+        if self.shared.exports.are_on() {
+            self.export(record);
+        }
     }
 
     /// Whether every request's filters are logged.
@@ -316,6 +335,32 @@ impl WorkerTelemetry {
     /// The fields of a response that are to be logged.
     pub(crate) fn chosen_of_response(&self, fields: &HeaderMap) -> Chosen {
         Chosen::of(&self.shared.choice.response, fields)
+    }
+
+    /// Hands over what a collector is to be told.
+    #[cold]
+    fn export(&self, record: &Record<'_>) {
+        let Telemetry { choice, exports, .. } = &*self.shared;
+        if let Some(trace) = record.trace.filter(|trace| trace.is_sampled()) {
+            exports.offer(Item::Spans(otlp::of(record, trace)));
+        }
+        if choice.otlp && choice.keeps(record) {
+            exports.offer(Item::Log(Box::new(otlp::log(record, choice))));
+        }
+    }
+
+    /// Hands over the tries of a callout.
+    pub(crate) fn export_callout(
+        &self,
+        trace: &Trace,
+        attempts: &[Attempt],
+        method: &Method,
+        upstream: &str,
+        tenant: &str,
+    ) {
+        if self.shared.exports.are_on() {
+            self.shared.exports.offer(Item::Spans(otlp::of_callout(trace, attempts, method, (upstream, tenant))));
+        }
     }
 
     /// Gives a request its place in a trace, and tells whoever it is sent to.
@@ -382,7 +427,7 @@ impl WorkerTelemetry {
 
     /// Where this worker counts what it has to do with upstreams.
     pub(crate) fn upstreams(&self) -> UpstreamTelemetry {
-        UpstreamTelemetry { shared: self.shared.clone(), own: RefCell::default() }
+        UpstreamTelemetry { shared: Arc::downgrade(&self.shared), own: RefCell::default() }
     }
 
     /// Also shows what is counted of this worker's VMs.
@@ -394,7 +439,7 @@ impl WorkerTelemetry {
 /// One worker's way to where it counts what it has to do with upstreams.
 #[derive(Debug)]
 pub(crate) struct UpstreamTelemetry {
-    shared: Arc<Telemetry>,
+    shared: Weak<Telemetry>,
     own: RefCell<Vec<Arc<UpstreamCounts>>>,
 }
 
@@ -406,7 +451,9 @@ impl UpstreamTelemetry {
             return counts.clone();
         }
         let counts = Arc::new(UpstreamCounts::new(name, tenant));
-        self.shared.told().upstreams.push(counts.clone());
+        if let Some(shared) = self.shared.upgrade() {
+            shared.told().upstreams.push(counts.clone());
+        }
         own.push(counts.clone());
         counts
     }

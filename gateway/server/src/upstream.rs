@@ -39,8 +39,8 @@ use self::lease::{Active, Flight};
 use self::pool::{Connection, Pool};
 pub(crate) use self::replay::Replay;
 use self::resolve::Names;
-use self::tries::Course;
 pub(crate) use self::tries::Tries;
+use self::tries::{Course, word_of};
 use crate::clock::Clock;
 use crate::config::snapshot::{self, Endpoint, UpstreamLimits};
 use crate::message::RequestBody;
@@ -312,6 +312,11 @@ impl Upstreams {
         self.all.borrow().get(id.0 as usize)?.as_ref().map(|held| held.upstream.clone())
     }
 
+    /// The name of an upstream, and of the tenant who alone sees it.
+    pub(crate) fn names(&self, id: UpstreamId) -> Option<(Arc<str>, Arc<str>)> {
+        self.get(id).map(|upstream| (upstream.spec.name.clone(), upstream.spec.owner.clone()))
+    }
+
     /// Starts what goes on beside the requests, now and for upstreams to come.
     pub(crate) fn run(&self) {
         self.running.set(true);
@@ -332,11 +337,13 @@ impl Upstreams {
         let (request, scheme) = request(headers, body)?;
         tries.is_for(scheme);
         let active = Active::begin(upstream)?;
-        let mut answer = match upstream.attempt(request, policy, &Course::default(), tries, clock).await {
-            Ok(answer) => answer,
+        let sent = match upstream.attempt(request, policy, &Course::default(), tries, clock).await {
+            Ok(answer) => Ok(answer),
             // Boxed, since it is rare, and every exchange would carry its state.
-            Err(miss) => Box::pin(upstream.further(*miss, policy, tries, clock)).await?,
+            Err(miss) => Box::pin(upstream.further(*miss, policy, tries, clock)).await,
         };
+        tries.ended(word_of(&sent), clock);
+        let mut answer = sent?;
         answer.lease.active = Some(active);
         Ok(answer)
     }

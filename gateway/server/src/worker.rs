@@ -21,6 +21,7 @@ use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Wants};
 use portcullis_core::filter::Chain;
 use portcullis_core::grpc::News;
 use portcullis_core::reply::{Details, Failure};
+use portcullis_core::trace::Trace;
 use portcullis_vm::{Retired, Vms};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
@@ -31,7 +32,7 @@ use crate::grpc;
 use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
-use crate::telemetry::{Chosen, Record, WorkerTelemetry};
+use crate::telemetry::{Attempt, Chosen, Record, WorkerTelemetry};
 use crate::upstream::{Tries, Upstreams};
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
@@ -55,6 +56,8 @@ struct Waiting {
     lane: Option<Rc<Lane>>,
     /// For how many looks it has been overdue.
     overdue: u8,
+    /// The tries at an upstream, where they are recorded.
+    attempts: Vec<Attempt>,
 }
 
 impl Waiting {
@@ -467,6 +470,20 @@ impl Worker {
         self.with(id, |exchange| exchange.set_tried(tries.address(), tries.made()));
     }
 
+    /// The exchange's place in a trace.
+    pub(crate) fn trace(&self, id: ExchangeId) -> Option<Trace> {
+        self.with(id, |exchange| exchange.facts()?.trace).flatten()
+    }
+
+    /// Notes what is recorded of an exchange's tries.
+    pub(crate) fn attempted(&self, id: ExchangeId, tries: &Tries) {
+        if let Some(attempts) = tries.take_attempts(&self.clock)
+            && let Some(waiting) = self.waiting.borrow_mut().get_mut(id.index())
+        {
+            waiting.attempts = attempts;
+        }
+    }
+
     /// Whether the whole request has been sent.
     pub(crate) fn request_is_sent(&self, id: ExchangeId) -> bool {
         self.with(id, |exchange| exchange.request_is_sent()).unwrap_or(false)
@@ -546,6 +563,8 @@ impl Worker {
                 time: exchange.started(),
                 trace: facts.trace.as_ref(),
                 attempts: exchange.attempts(),
+                scheme: if facts.tls.is_some() { "https" } else { "http" },
+                tries: self.waiting.borrow().get(ticket.id.index()).map_or(&[], |waiting| &waiting.attempts),
                 request_fields: &request.fields,
                 response_fields: &ticket.fields,
                 chain: exchange.chain(),

@@ -22,7 +22,7 @@ use crate::listener::Room;
 use crate::plan::Plan;
 use crate::revision::Prepared;
 use crate::sockets::{Bound, Key, Sockets};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Exporter, Telemetry};
 use crate::tls::{self, watch::Watch};
 
 /// How long a worker may take to take a revision in. All that takes time has been done before.
@@ -41,6 +41,7 @@ pub(super) struct Control {
     sockets: Sockets,
     _tls_files: Watch,
     pub(super) room: Arc<Room>,
+    pub(super) exporter: Exporter,
 }
 
 /// What the gateway tells of its configuration.
@@ -105,7 +106,9 @@ impl Control {
         let _tls_files = Watch::start(plan.snapshot())?;
         let room = Arc::new(Room::survey());
         room.allow(plan.snapshot().max_connections);
-        Ok(Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets, _tls_files, room })
+        let mut exporter = telemetry.exporter();
+        exporter.follow(plan.snapshot())?;
+        Ok(Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets, _tls_files, room, exporter })
     }
 
     pub(super) fn apply(&mut self, mut snapshot: Snapshot) -> Result<Applied, RunError> {
@@ -128,6 +131,9 @@ impl Control {
         self.sockets.add(new);
         self._tls_files = tls_files;
         self.room.allow(snapshot.max_connections);
+        if let Err(error) = self.exporter.follow(&snapshot) {
+            tracing::error!(%error, "nothing can be sent to the collector");
+        }
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
         self.plan = plan;

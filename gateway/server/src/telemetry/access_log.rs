@@ -19,7 +19,7 @@ use portcullis_core::timing::Timings;
 use portcullis_core::trace::Trace;
 
 use super::Record;
-use super::choice::{Choice, Chosen, Secrecy};
+use super::choice::{Choice, Chosen, REDACTED, Secrecy};
 use super::log_writer::{Batch, LogWriter, Refused};
 
 /// A buffer of this many bytes is handed over: large enough that the hand-over is rare, small enough to stay in cache.
@@ -30,8 +30,6 @@ const ROOM: usize = FULL + (8 << 10);
 const MAX_WORDS: usize = 256;
 /// The most bytes of a request's target.
 const MAX_TARGET: usize = 2048;
-/// What stands for a query parameter's value; OpenTelemetry's word for `url.query`.
-const REDACTED: &[u8] = b"REDACTED";
 
 /// One worker's lines that have not been handed over.
 #[derive(Debug)]
@@ -178,7 +176,7 @@ fn fields(out: &mut Vec<u8>, opening: &[u8], names: &[HeaderName], chosen: &Chos
             out.extend_from_slice(comma);
             comma = b", ";
             match Secrecy::of(name) {
-                Secrecy::Credential => out.extend_from_slice(REDACTED),
+                Secrecy::Credential => out.extend_from_slice(REDACTED.as_bytes()),
                 Secrecy::Address => target(out, &String::from_utf8_lossy(value.as_bytes())),
                 Secrecy::None => words(out, value.as_bytes(), MAX_WORDS),
             }
@@ -329,7 +327,7 @@ fn target(out: &mut Vec<u8>, target: &str) {
             out.push(b'=');
         }
         if !parameter.is_empty() {
-            out.extend_from_slice(REDACTED);
+            out.extend_from_slice(REDACTED.as_bytes());
         }
     }
 }

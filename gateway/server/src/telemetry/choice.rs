@@ -7,6 +7,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::Record;
 use crate::config::snapshot::AccessLog;
 
+/// What stands for what is secret; OpenTelemetry's word for `url.query`.
+pub(super) const REDACTED: &str = "REDACTED";
+
 /// What operators have chosen.
 #[derive(Debug)]
 pub(super) struct Choice {
@@ -15,6 +18,7 @@ pub(super) struct Choice {
     pub(super) request: Box<[HeaderName]>,
     pub(super) response: Box<[HeaderName]>,
     pub(super) filters: bool,
+    pub(super) otlp: bool,
 }
 
 /// All of them.
@@ -30,7 +34,13 @@ impl Choice {
         )]
         let share = (settings.sample.clamp(0.0, 1.0) * ALL as f64) as u64;
         let (request, response) = (settings.request_headers.clone(), settings.response_headers.clone());
-        Self { share, request: request.into(), response: response.into(), filters: settings.filters }
+        Self {
+            share,
+            request: request.into(),
+            response: response.into(),
+            filters: settings.filters,
+            otlp: settings.otlp,
+        }
     }
 
     /// Whether a request is written. One that failed always is.
@@ -92,5 +102,27 @@ impl Secrecy {
         } else {
             Self::None
         }
+    }
+}
+
+/// A request's target without the values of its query's parameters.
+pub(super) fn shown_target(target: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+    let shown = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) => format!("{name}={REDACTED}"),
+        None if parameter.is_empty() => String::new(),
+        None => REDACTED.to_owned(),
+    };
+    let query: Vec<String> = query.split('&').map(shown).collect();
+    format!("{path}?{}", query.join("&"))
+}
+
+/// A field's value without what is secret.
+pub(super) fn shown_value(name: &HeaderName, value: &HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    match Secrecy::of(name) {
+        Secrecy::None => text.into_owned(),
+        Secrecy::Address => shown_target(&text),
+        Secrecy::Credential => REDACTED.to_owned(),
     }
 }

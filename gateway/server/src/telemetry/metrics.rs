@@ -200,7 +200,7 @@ impl Known {
 }
 
 /// The method, if it is one that OpenTelemetry knows.
-fn method(method: &Method) -> &'static str {
+pub(super) fn method(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
 }
@@ -218,6 +218,32 @@ fn fault(record: &Record<'_>) -> Fault {
         Some(code) => Fault::Gateway(code),
         None if is_error || record.status >= 400 => Fault::Filter,
         None => Fault::None,
+    }
+}
+
+impl Fault {
+    /// The word for it, of a request with this status.
+    fn word<'s>(&self, status: &'s str) -> &'s str {
+        match *self {
+            Self::None => "",
+            Self::Status if status.is_empty() => OTHER,
+            Self::Status => status,
+            Self::Filter => "filter_reply",
+            Self::Gateway(code) => code,
+        }
+    }
+}
+
+impl Record<'_> {
+    /// What went wrong, in a word; empty where nothing did.
+    pub(super) fn error_type(&self) -> String {
+        let status = if self.status == 0 { String::new() } else { self.status.to_string() };
+        fault(self).word(&status).to_owned()
+    }
+
+    /// Whether the client was sent the upstream's response.
+    pub(super) fn response_is_upstreams(&self) -> bool {
+        self.reason == VIA_UPSTREAM
     }
 }
 
@@ -269,13 +295,7 @@ fn render_kinds(text: &mut Exposition, kinds: &[(Kind, KindSums)]) {
     text.family(name, "histogram", "How long requests took, from their head to the last byte of the response.");
     for (kind, sums) in kinds {
         let status = if kind.status == 0 { String::new() } else { kind.status.to_string() };
-        let error = match kind.error {
-            Fault::None => "",
-            Fault::Status if status.is_empty() => OTHER,
-            Fault::Status => &status,
-            Fault::Filter => "filter_reply",
-            Fault::Gateway(code) => code,
-        };
+        let error = kind.error.word(&status);
         let [route, tenant, upstream] = kind.target.labels();
         let own = [
             ("http_request_method", kind.method),

@@ -57,6 +57,8 @@ impl Sample {
             time: Time::from_nanos(1_772_368_496_789_000_000),
             user_agent: b"curl/8.5",
             trace: None,
+            scheme: "http",
+            tries: &[],
             attempts: 1,
             request_fields: &self.request,
             response_fields: &self.response,

@@ -1,13 +1,15 @@
 //! The tries of one request: the first, and those that follow where that is safe.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::Request;
+use http::{HeaderValue, Request};
 use portcullis_core::headers::Scheme;
 use portcullis_core::limits::Limits;
+use portcullis_core::reply::Failure;
 use portcullis_core::retry::{self, Cause, Policy, Reason, Tried, Verdict};
+use portcullis_core::trace::{SpanId, TRACEPARENT, Trace};
 use portcullis_core::upstream::EndpointIndex;
 
 use super::replay::Spare;
@@ -15,6 +17,7 @@ use super::{Answer, Connection, SendError, Upstream, shape};
 use crate::clock::Clock;
 use crate::config::snapshot::Protocol;
 use crate::message::RequestBody;
+use crate::telemetry::Attempt;
 
 /// What has been tried of a request; to be looked at while it is being sent, and after.
 #[derive(Debug, Default)]
@@ -24,9 +27,63 @@ pub(crate) struct Tries {
     address: Cell<Option<SocketAddr>>,
     /// What its client speaks; HTTP/2 says so to upstreams.
     scheme: Cell<Option<Scheme>>,
+    /// Where each is a span.
+    traced: Option<Box<Traced>>,
+}
+
+/// The tries of a request that is recorded.
+#[derive(Debug)]
+struct Traced {
+    trace: Trace,
+    attempts: RefCell<Vec<Attempt>>,
 }
 
 impl Tries {
+    /// Each of which is a span, if the request is recorded.
+    pub(crate) fn traced(trace: Option<Trace>) -> Self {
+        let sampled = trace.filter(Trace::is_sampled);
+        let traced = sampled.map(|trace| Box::new(Traced { trace, attempts: RefCell::default() }));
+        Self { traced, ..Self::default() }
+    }
+
+    /// What is recorded of them, where something is.
+    pub(crate) fn take_attempts(&self, clock: &Clock) -> Option<Vec<Attempt>> {
+        let traced = self.traced.as_ref()?;
+        // Whoever gave a try up before it had come to anything has had no time to say so.
+        self.ended(Err("given_up"), clock);
+        Some(traced.attempts.take())
+    }
+
+    /// Counts one more. Begins its span, and tells whoever the request is sent to.
+    fn begins(&self, request: &mut Request<RequestBody>, scheme: &'static str, clock: &Clock) {
+        self.made.set(self.made.get() + 1);
+        let Some(traced) = &self.traced else { return };
+        let span = SpanId::fresh(&mut || fastrand::u64(..));
+        if let Ok(value) = HeaderValue::from_bytes(&traced.trace.text_of(span)) {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
+        let begun = clock.now();
+        self.address.set(None);
+        traced.attempts.borrow_mut().push(Attempt {
+            span,
+            address: None,
+            scheme,
+            begun,
+            ended: begun,
+            outcome: Err(""),
+        });
+    }
+
+    /// Ends the span of the last one, unless it has ended.
+    pub(super) fn ended(&self, outcome: Result<u16, &'static str>, clock: &Clock) {
+        let Some(traced) = &self.traced else { return };
+        if let Some(last) = traced.attempts.borrow_mut().last_mut()
+            && last.outcome == Err("")
+        {
+            (last.outcome, last.ended, last.address) = (outcome, clock.now(), self.address.get());
+        }
+    }
+
     /// How many there were.
     pub(crate) fn made(&self) -> u32 {
         self.made.get()
@@ -138,7 +195,7 @@ impl Upstream {
         tries: &Tries,
         clock: &Clock,
     ) -> Result<Answer, Box<Miss>> {
-        tries.made.set(tries.made.get() + 1);
+        tries.begins(&mut request, if self.spec.tls.is_some() { "https" } else { "http" }, clock);
         let (mut lease, origin) = match self.lease(course, tries, clock).await {
             Ok(leased) => leased,
             Err(error) => return Err(unsent(error, request)),
@@ -231,6 +288,7 @@ impl Upstream {
         let mut course = Course::default();
         let mut retrying = None;
         loop {
+            tries.ended(word_of(&miss.outcome), clock);
             let wait = match self.judge(&miss, policy, &mut course, tries, clock) {
                 Verdict::Free => None,
                 Verdict::After(wait) => {
@@ -280,6 +338,14 @@ impl Upstream {
             course.free += 1;
         }
         verdict
+    }
+}
+
+/// What is recorded of how a try ended.
+pub(super) fn word_of(outcome: &Result<Answer, SendError>) -> Result<u16, &'static str> {
+    match outcome {
+        Ok(answer) => Ok(answer.response.status().as_u16()),
+        Err(error) => Err(Failure::from(*error).code()),
     }
 }
 
