@@ -166,12 +166,7 @@ impl Collector {
 
     /// Whether what is sent goes to the same place in the same way, so that connections can stay.
     fn is_like(&self, other: &Self) -> bool {
-        let (ours, theirs) = (&self.upstream, &other.upstream);
-        let plain = ours.tls.is_none() && theirs.tls.is_none();
-        let addressed = (&ours.endpoints, ours.protocol, &ours.timeouts);
-        plain
-            && addressed == (&theirs.endpoints, theirs.protocol, &theirs.timeouts)
-            && (&self.headers, &self.service) == (&other.headers, &other.service)
+        self.upstream.is_same(&other.upstream) && (&self.headers, &self.service) == (&other.headers, &other.service)
     }
 }
 
