@@ -10,7 +10,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Inputs, Kept};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files};
 use crate::supervisor::{self, Gateway, Options};
@@ -143,7 +143,7 @@ impl Sources<'_> {
             && let Ok((snapshot, _)) = config::load_noting(&paths, &inputs)
         {
             let _unheard = report(&problems, &mut io::stderr());
-            return Ok(Some((snapshot, Some(problems.iter().map(|problem| format!("{problem}\n")).collect()))));
+            return Ok(Some((snapshot, Some(diagnostic::text(&problems)))));
         }
         report(&problems, &mut io::stderr())?;
         Ok(None)

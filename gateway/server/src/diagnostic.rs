@@ -155,6 +155,11 @@ impl Diagnostic {
     }
 }
 
+/// All of them as one text, for logs.
+pub(crate) fn text(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
+}
+
 /// Puts diagnostics in the order of their places: by file, then by line.
 pub fn sort(diagnostics: &mut [Diagnostic]) {
     let place = |diagnostic: &Diagnostic| {

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Diagnostic, Snapshot, from_text};
+use crate::diagnostic::text as render;
 use expect_test::Expect;
 
 /// The least there is, for tests to add to.
@@ -21,10 +22,6 @@ version: 1
 listeners: { public: { bind: \"127.0.0.1:0\" } }
 upstreams: { origin: { endpoints: [\"127.0.0.1:9001\"] } }
 ";
-
-fn render(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
-}
 
 /// Checks what is said about a whole file.
 fn check(text: &str, want: &Expect) {

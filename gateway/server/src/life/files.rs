@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::config::{self, Inputs, Kept};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::text;
 use crate::supervisor::{Applied, Handle};
 
 /// How often files are looked at.
@@ -172,10 +172,6 @@ fn reload(paths: &[PathBuf], inputs: &Inputs, handle: &Handle) -> Outcome {
         Err(why) => tracing::error!(why, "the configuration was refused; the one before it is still served"),
     }
     outcome
-}
-
-fn text(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
 }
 
 /// Tells of every change of the files, once they have settled.

@@ -168,7 +168,7 @@ async fn ask(stream: TcpStream, case: &Case) -> anyhow::Result<Seen> {
     Ok(message(&[(":status", head.status.as_str())], &head.headers, body).await)
 }
 
-/// A line of Envoy's log. Guests' own begin with the plugin's name behind Envoy's mark.
+/// A line of Envoy's log, guests' lines among them.
 fn line(text: &str) -> Line {
     Line { filter: "envoy".to_owned(), level: "info", text: text.to_owned() }
 }
