@@ -122,13 +122,13 @@ pub fn settings(pairs: &[(u16, u32)]) -> Vec<u8> {
 
 /// A header block of literals that enter no table, short enough for lengths of one byte.
 #[must_use]
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in fields {
         bytes.push(0);
-        for text in [name, value] {
+        for text in [name.as_ref(), value.as_ref()] {
             length(&mut bytes, text.len());
-            bytes.extend(text.as_bytes());
+            bytes.extend(text);
         }
     }
     bytes
