@@ -60,6 +60,15 @@ fn flood(gateway: &Gateway, frames: &mut Frames, mut bytes: impl FnMut(u32) -> V
     frames.goodbye()
 }
 
+/// Waits until that many requests have reached the origin, but not for ever: a connection that was ended sends no more.
+fn wait_for_requests(origin: &Origin, many: usize) {
+    let began = Instant::now();
+    let late = || origin.seen().iter().filter(|seen| seen.uri.path() == "/late").count();
+    while late() < many && began.elapsed() < Duration::from_secs(1) {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 fn floods(gateway: &Gateway, kind: &str) -> f64 {
     gateway.metric("portcullis_http2_floods_total", &[&format!("kind=\"{kind}\"")])
 }
@@ -137,9 +146,9 @@ fn requests_taken_back_after_they_were_sent_on_end_the_connection() {
     let code = flood(&gateway, &mut frames, |round| {
         let stream = round * 2 + 1;
         let resets = (0..90).map(|at| frame(RST_STREAM, 0, stream.saturating_sub(2 + at * 2), &[0, 0, 0, 8]));
-        // Ninety open at a time, taken back together once they are under way.
+        // Ninety open at a time, taken back together once the others of them are under way.
         if round % 90 == 89 {
-            std::thread::park_timeout(Duration::from_millis(20));
+            wait_for_requests(&origin, round as usize / 90 * 89 + 89);
             [get(stream, "/late"), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]), resets.take(89).flatten().collect()]
                 .concat()
         } else {
