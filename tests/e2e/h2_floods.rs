@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_tests::eventually;
 use portcullis_tests::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PADDED, PING, PREFACE, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, block, frame, get, post, request, settings,
@@ -10,6 +9,7 @@ use portcullis_tests::frames::{
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
+use portcullis_tests::{eventually, memory};
 
 /// RFC 9113 §7.
 const PROTOCOL_ERROR: u32 = 1;
@@ -34,13 +34,6 @@ fn waiting() -> Origin {
         "/ping" => Answer::ok("pong"),
         _ => Answer::ok("late").after(&gate),
     })
-}
-
-/// How much memory this process has resident: the gateway is part of it.
-fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).and_then(|kibibytes| kibibytes.parse::<u64>().ok()).unwrap() << 10
 }
 
 /// Sends the same bytes over and over, for as long as they are taken and a time at most. Asks for a page now and then, over

@@ -8,6 +8,7 @@
 
 mod access_log;
 mod admin;
+mod attacks;
 mod bodies;
 mod callouts;
 mod client_address;
