@@ -97,7 +97,7 @@ pub fn wasm(hostcall: Hostcall) -> Vec<u8> {
 /// An engine with room for so many VMs.
 #[must_use]
 pub fn engine(max_vms: u32) -> Arc<Engine> {
-    let options = EngineOptions { cache: None, max_vms, max_memory: 16 << 20, compiler: None };
+    let options = EngineOptions { max_vms, max_memory: 16 << 20, ..EngineOptions::default() };
     Engine::new(options).expect("the system has room for this engine")
 }
 

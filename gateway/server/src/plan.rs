@@ -88,7 +88,13 @@ impl Plan {
     pub(crate) fn new(snapshot: Arc<Snapshot>, options: &Options) -> Result<Self, PlanError> {
         let max_vms = options.max_vms.unwrap_or(EngineOptions::default().max_vms);
         let (cache, compiler) = (options.cache.clone(), options.compiler.clone());
-        let engine = Engine::new(EngineOptions { cache, max_vms, max_memory: MAX_MEMORY, compiler })?;
+        let engine = Engine::new(EngineOptions {
+            cache,
+            max_vms,
+            max_memory: MAX_MEMORY,
+            compiler,
+            ..EngineOptions::default()
+        })?;
         let ground =
             Ground { engine, shared: Arc::default(), vm_places: Places::default(), upstream_places: Places::default() };
         Draft::new(snapshot, Arc::new(ground), None).finish()

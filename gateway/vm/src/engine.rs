@@ -37,11 +37,14 @@ pub struct EngineOptions {
     pub max_memory: u64,
     /// Where modules are compiled; in this process if absent.
     pub compiler: Option<Compiler>,
+    /// Whether instructions that guests execute are counted, which makes them slower ([`crate::Vms::instructions`]). Only for
+    /// modules that are compiled in this process.
+    pub count_instructions: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { cache: None, max_vms: 1024, max_memory: 256 << 20, compiler: None }
+        Self { cache: None, max_vms: 1024, max_memory: 256 << 20, compiler: None, count_instructions: false }
     }
 }
 
@@ -85,6 +88,7 @@ pub struct Engine {
     max_vms: u32,
     max_memory: u64,
     compiler: Option<Compiler>,
+    counts_instructions: bool,
     ticker: Arc<Ticker>,
 }
 
@@ -96,14 +100,15 @@ impl Engine {
     /// # Errors
     /// When the options ask for more than the system has.
     pub fn new(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
-        let EngineOptions { cache, max_vms, max_memory, compiler } = options;
+        let EngineOptions { cache, max_vms, max_memory, compiler, count_instructions: counts_instructions } = options;
         if !(64 << 10..=ADDRESSABLE).contains(&max_memory) {
             return Err(EngineError::Memory(max_memory));
         }
         check_vms(max_vms)?;
         let refused = |error: &dyn std::fmt::Display| EngineError::Reserve { vms: max_vms, reason: error.to_string() };
-        let engine =
-            wasmtime::Engine::new(&config(max_vms, max_memory)).map_err(|error| refused(&error.root_cause()))?;
+        let mut config = config(max_vms, max_memory);
+        config.consume_fuel(counts_instructions);
+        let engine = wasmtime::Engine::new(&config).map_err(|error| refused(&error.root_cause()))?;
         let linker = linker(&engine).map_err(|error| refused(&error))?;
         let ticker = Ticker::start(&engine).map_err(|error| refused(&error))?;
         let cache = cache.and_then(|directory| {
@@ -114,7 +119,12 @@ impl Engine {
                 })
                 .ok()
         });
-        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory, compiler, ticker }))
+        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory, compiler, counts_instructions, ticker }))
+    }
+
+    /// Whether instructions that guests execute are counted.
+    pub(crate) fn counts_instructions(&self) -> bool {
+        self.counts_instructions
     }
 
     pub(crate) fn ticker(&self) -> Arc<Ticker> {

@@ -52,11 +52,11 @@ impl Answer for Result<(), Stop> {
 
 /// Runs a row that needs the host.
 pub(crate) fn with_host(
-    mut call: Call<'_>,
+    call: &mut Call<'_>,
     row: impl FnOnce(&mut Call<'_>, &mut Host<'_>) -> Result<(), Stop>,
 ) -> wasmtime::Result<u32> {
     let Some(mut world) = call.take_world() else { return Ok(Status::InternalFailure.into()) };
-    let answer = row(&mut call, &mut world.host());
+    let answer = row(call, &mut world.host());
     call.put_world(world);
     answer.number()
 }
@@ -90,7 +90,7 @@ macro_rules! result_kind {
 
 macro_rules! run {
     (host, $call:expr, ($guest:ident, $host:ident), $body:block) => {
-        $crate::hostcalls::with_host($call, |$guest: &mut Call<'_>, $host: &mut Host<'_>| $body)
+        $crate::hostcalls::with_host(&mut $call, |$guest: &mut Call<'_>, $host: &mut Host<'_>| $body)
     };
     (void, $call:expr, ($guest:ident), $body:block) => {{
         let row = |$guest: &mut Call<'_>| -> wasmtime::Result<()> { $body };
@@ -133,9 +133,13 @@ macro_rules! hostcalls {
                 $($arg: $crate::hostcalls::kind!($($ty)?)),*
             ) -> wasmtime::Result<$crate::hostcalls::result!($flavour)> {
                 let _some_rows_use_none = ($($arg,)*);
-                #[allow(unused_mut, reason = "only some rows give the call away")]
                 let mut call = Call::new(caller, stringify!($name));
-                $crate::hostcalls::run!($flavour, call, ($($who),+), $body)
+                let answer = $crate::hostcalls::run!($flavour, call, ($($who),+), $body);
+                if $crate::trace::is_on() {
+                    let arguments: &[(&str, i128)] = &[$((stringify!($arg), i128::from($arg))),*];
+                    $crate::trace::hostcall(&call, (stringify!($flavour), stringify!($name)), arguments, &answer);
+                }
+                answer
             }
         )*
 

@@ -27,6 +27,7 @@ use crate::metrics::Defined;
 use crate::plugin::VmSpec;
 use crate::queues::Post;
 use crate::shared::Space;
+use crate::trace;
 
 /// How much processor time each function may take while a VM starts, if that is more than its budget: plugins parse their
 /// configuration then, and languages with a runtime set it up.
@@ -171,6 +172,9 @@ impl Instance {
         if let Some(id) = id {
             world.contexts.enter(id);
         }
+        if trace::is_on() {
+            trace::callback(function, id);
+        }
         self.store.set_epoch_deadline(ticks);
         let called = call(&mut self.store, &self.callbacks);
         let guest = self.store.data_mut();
@@ -191,9 +195,12 @@ impl Instance {
 
     /// Makes a callback about an exchange.
     pub(crate) fn call(&mut self, exchanges: &mut Exchanges, id: ContextId, callback: Callback) -> Result<u32, Died> {
-        self.lend(exchanges, Some(id), callbacks::name(callback), |store, callbacks| {
-            callbacks.call(store, id.0, callback)
-        })
+        let name = callbacks::name(callback);
+        let answer = self.lend(exchanges, Some(id), name, |store, callbacks| callbacks.call(store, id.0, callback))?;
+        if trace::is_on() {
+            trace::answered(name, id, callback, answer);
+        }
+        Ok(answer)
     }
 
     /// Tells a root what came of its callout.
@@ -333,6 +340,11 @@ impl Instance {
         &mut self.store.data_mut().world.as_mut().expect("the world is in the store between hostcalls").contexts
     }
 
+    /// How many instructions its guest has executed, where they are counted.
+    pub(crate) fn instructions(&self) -> Option<u64> {
+        self.store.get_fuel().ok().map(|left| u64::MAX - left)
+    }
+
     /// The errors the guest logged in the last callback.
     pub(crate) fn last_words(&self) -> Option<Box<str>> {
         self.store.data().voice.errors()
@@ -359,6 +371,10 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
     };
     let mut store = Store::new(spec.module.pre().module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
+    if engine.counts_instructions() {
+        // More than any guest lives to use up.
+        let _counted = store.set_fuel(u64::MAX);
+    }
     store.epoch_deadline_callback(|mut store| -> wasmtime::Result<UpdateDeadline> {
         Ok(store.data_mut().budget.expired())
     });

@@ -28,6 +28,7 @@ mod queues;
 mod shared;
 mod signature;
 mod ticker;
+mod trace;
 mod vms;
 mod wasi;
 
@@ -51,6 +52,12 @@ pub fn hostcalls() -> impl Iterator<Item = &'static str> {
 /// Every function a guest may import from WASI.
 pub fn wasi_functions() -> impl Iterator<Item = &'static str> {
     wasi::ROWS.iter().map(|row| row.name)
+}
+
+/// The name of the export that a callback calls.
+#[must_use]
+pub fn callback_name(callback: portcullis_core::filter::Callback) -> &'static str {
+    callbacks::name(callback)
 }
 
 /// Every export that the gateway may call.

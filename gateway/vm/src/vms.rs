@@ -317,6 +317,15 @@ impl Vms {
         self.slots.iter().flatten().map(|slot| slot.cells.clone()).collect()
     }
 
+    /// How many WebAssembly instructions the guest in the place `vm` has executed in this life, where the engine counts them.
+    #[must_use]
+    pub fn instructions(&self, vm: VmIndex) -> Option<u64> {
+        match &self.slots.get(vm.0 as usize)?.as_ref()?.state {
+            State::Live(instance) => instance.instructions(),
+            State::Down { .. } => None,
+        }
+    }
+
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn next_tick(&self) -> Option<Time> {

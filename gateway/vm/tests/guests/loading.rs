@@ -81,7 +81,7 @@ fn what_is_no_module_is_refused_with_the_reason() {
 
 #[test]
 fn an_engine_that_could_not_work_is_not_made() {
-    let make = |max_vms, max_memory| Engine::new(EngineOptions { cache: None, max_vms, max_memory, compiler: None });
+    let make = |max_vms, max_memory| Engine::new(EngineOptions { max_vms, max_memory, ..EngineOptions::default() });
     assert!(matches!(make(0, 1 << 20), Err(EngineError::Vms(0))));
     assert!(matches!(make(16_385, 1 << 20), Err(EngineError::Vms(_))));
     assert!(matches!(make(1, 1000), Err(EngineError::Memory(1000))));
@@ -96,8 +96,13 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn cached(directory: &std::path::Path) -> Arc<Engine> {
-    Engine::new(EngineOptions { cache: Some(directory.to_owned()), max_vms: 4, max_memory: 1 << 20, compiler: None })
-        .unwrap()
+    Engine::new(EngineOptions {
+        cache: Some(directory.to_owned()),
+        max_vms: 4,
+        max_memory: 1 << 20,
+        ..EngineOptions::default()
+    })
+    .unwrap()
 }
 
 fn load(directory: &std::path::Path, bytes: &[u8]) -> Result<String, LoadError> {
