@@ -75,11 +75,18 @@ struct VmKey {
     digest: [u8; 32],
     memory: u64,
     cpu: std::time::Duration,
+    configuration: Bytes,
 }
 
 impl VmKey {
     fn of(spec: &VmSpec) -> Self {
-        Self { tenant: spec.tenant.clone(), digest: *spec.module.digest(), memory: spec.memory, cpu: spec.cpu }
+        Self {
+            tenant: spec.tenant.clone(),
+            digest: *spec.module.digest(),
+            memory: spec.memory,
+            cpu: spec.cpu,
+            configuration: spec.configuration.clone(),
+        }
     }
 }
 
@@ -213,9 +220,13 @@ impl<'e> Draft<'e> {
     fn filter(&mut self, snapshot: &Snapshot, filter: &Filter) -> Result<ChainFilter, PlanError> {
         let plugin = snapshot.plugin(filter.plugin);
         let module = self.module(plugin)?;
-        let tenant = filter.tenant.map(|tenant| snapshot.tenant(tenant).name.clone());
-        let limits = &plugin.limits;
-        let key = VmKey { tenant, digest: *module.digest(), memory: limits.memory, cpu: limits.cpu };
+        let key = VmKey {
+            tenant: filter.tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
+            digest: *module.digest(),
+            memory: plugin.limits.memory,
+            cpu: plugin.limits.cpu,
+            configuration: plugin.vm_config.clone(),
+        };
         let vm = match self.places.get(&key) {
             Some(vm) => *vm,
             None => {
@@ -256,7 +267,7 @@ impl<'e> Draft<'e> {
             module,
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
-            configuration: Bytes::new(),
+            configuration: plugin.vm_config.clone(),
             roots: Vec::new(),
             upstreams: Arc::new(snapshot.visible_upstreams(tenant).filter_map(id).collect()),
         }

@@ -6,6 +6,9 @@ use serde_json::Value;
 /// The custom section that has it. Named in `sdk/guest` too; a test of the plugins keeps the two the same.
 pub(crate) const SECTION: &str = "portcullis";
 
+/// The VM configuration of a module whose heads are held while it reads bodies: its SDK cannot ask the host.
+pub const HOLDS_HEADERS: &[u8] = br#"{"holds_headers":true}"#;
+
 /// What a module says of itself.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Manifest {
@@ -26,6 +29,9 @@ pub struct Manifest {
     /// Whether it changes heads after it has read bodies.
     #[serde(default)]
     pub holds_headers: bool,
+    /// Whether it wants to know how exchanges ended.
+    #[serde(default)]
+    pub logs: bool,
     /// What it makes known to later filters.
     #[serde(default)]
     pub provides: Vec<String>,

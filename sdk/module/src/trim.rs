@@ -10,8 +10,7 @@ use crate::manifest::Manifest;
 use crate::outline::{Outline, Unreadable};
 
 /// Callbacks that no filter of the SDK has a use for: what ends an exchange there is its deletion.
-const NEVER: [&str; 12] = [
-    "proxy_on_log",
+const NEVER: [&str; 9] = [
     "proxy_on_done",
     "proxy_on_queue_ready",
     "proxy_on_new_connection",
@@ -20,8 +19,6 @@ const NEVER: [&str; 12] = [
     "proxy_on_upstream_data",
     "proxy_on_upstream_connection_close",
     "proxy_on_foreign_function",
-    "proxy_on_grpc_receive_initial_metadata",
-    "proxy_on_grpc_receive_trailing_metadata",
     "proxy_validate_configuration",
 ];
 
@@ -32,6 +29,7 @@ pub fn needed(manifest: &Manifest, export: &str) -> bool {
     match export {
         "proxy_on_request_body" | "proxy_on_request_trailers" => touches("request"),
         "proxy_on_response_body" | "proxy_on_response_trailers" => touches("response"),
+        "proxy_on_log" => manifest.logs,
         other => !NEVER.contains(&other),
     }
 }

@@ -218,8 +218,9 @@ pub(crate) struct Plugin {
     /// What happens to a request whose filter fails: traps, or exceeds its limits.
     pub(crate) on_failure: OnFailure,
     /// Whether a plugin that answers "stop iteration" to headers goes on being shown the body, as Envoy's option of this name
-    /// has it. Without it, the whole stream stops.
-    pub(crate) allow_on_headers_stop_iteration: bool,
+    /// has it. If not, the whole stream stops. Default: as the module's manifest asks, which those of the SDK have.
+    #[schemars(extend("x-explicit" = true))]
+    pub(crate) allow_on_headers_stop_iteration: Option<bool>,
 }
 
 /// What one running instance of a plugin may use.

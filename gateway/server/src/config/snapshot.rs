@@ -291,6 +291,8 @@ pub struct Plugin {
     pub on_failure: OnFailure,
     /// What a pause in a headers callback means.
     pub headers_pause: HeadersPause,
+    /// What its VMs are configured with: what the SDK cannot ask a host.
+    pub vm_config: Bytes,
 }
 
 /// What one running instance of a plugin may use.

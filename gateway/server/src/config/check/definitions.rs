@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use portcullis_core::filter::{HeadersPause, OnFailure};
+use portcullis_module::HOLDS_HEADERS;
 
 use super::{Check, Section};
 use crate::config::file;
@@ -93,6 +95,9 @@ impl Check<'_> {
     fn plugin(&mut self, plugin: &file::Plugin, key: &Key, node: &Node, section: &Section<'_>) -> Option<Plugin> {
         let limits = self.plugin_limits(&plugin.limits, node);
         let (code, digest) = self.module(plugin, key, node)?;
+        let manifest = self.manifest(&code, key, node);
+        let asks = manifest.as_ref().is_some_and(|manifest| manifest.holds_headers);
+        let holds = plugin.allow_on_headers_stop_iteration.unwrap_or(asks);
         Some(Plugin {
             name: key.name.as_str().into(),
             tenant: section.tenant,
@@ -104,11 +109,8 @@ impl Check<'_> {
                 file::OnFailure::Closed => OnFailure::Closed,
                 file::OnFailure::Open => OnFailure::Open,
             },
-            headers_pause: if plugin.allow_on_headers_stop_iteration {
-                HeadersPause::HoldsHeaders
-            } else {
-                HeadersPause::StopsAll
-            },
+            headers_pause: if holds { HeadersPause::HoldsHeaders } else { HeadersPause::StopsAll },
+            vm_config: if holds && asks { Bytes::from_static(HOLDS_HEADERS) } else { Bytes::new() },
         })
     }
 

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use portcullis_module::{Manifest, Outline, Unreadable};
 use sha2::{Digest as _, Sha256};
 
 use super::Check;
@@ -50,6 +51,21 @@ impl Check<'_> {
             self.report(problem);
         }
         Some((code, digest))
+    }
+}
+
+impl Check<'_> {
+    /// What a module says of itself. What is no module at all is for the engine to say.
+    pub(super) fn manifest(&mut self, code: &[u8], key: &Key, node: &Node) -> Option<Manifest> {
+        match Outline::of(code) {
+            Ok(outline) => outline.manifest,
+            Err(Unreadable::NotWasm | Unreadable::Malformed(_)) => None,
+            Err(why @ Unreadable::Manifest(_)) => {
+                let problem = Diagnostic::error(format!("the module of plugin `{}` cannot be used", key.name));
+                self.report(problem.at(&node.get("module").unwrap_or(node).span, why.to_string()));
+                None
+            }
+        }
     }
 }
 
