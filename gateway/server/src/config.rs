@@ -33,6 +33,7 @@ pub(crate) use self::kept::Kept;
 pub use self::schema::schema;
 pub(crate) use self::secrets::reason;
 use self::snapshot::Snapshot;
+pub(crate) use self::tree::Node;
 use crate::diagnostic::{self, Diagnostic, Severity};
 
 /// Reads and checks a configuration: files, directories of `.yaml` files, or both, taken as one.

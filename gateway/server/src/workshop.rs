@@ -1,12 +1,13 @@
-//! `portcullis plugin …`: what authors of filters use. It makes, builds, shows and tries modules; nothing of it runs in a
-//! gateway.
+//! `portcullis plugin …`: what authors of filters use. It makes, builds, shows, tries, measures and runs modules.
 
 mod build;
 mod cases;
 mod create;
 mod envoy;
 mod inspect;
+mod stage;
 mod trial;
+mod written;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;

@@ -40,6 +40,16 @@ impl<'a> Chunk<'a> {
 }
 
 /// Why a body cannot be had.
+///
+/// ```
+/// use portcullis_sdk::{BodyError, Response};
+/// fn refusal(why: BodyError) -> Response {
+///     match why {
+///         BodyError::TooLarge { .. } => Response::problem(413, "body_too_large"),
+///         _ => Response::problem(500, "body_unreadable"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
     /// It is longer than the limit that the filter set.
@@ -90,6 +100,14 @@ enum Whose<'a> {
 }
 
 /// A body to be read.
+///
+/// ```
+/// # use portcullis_sdk::{Request, BodyError};
+/// async fn is_json(request: &Request) -> Result<bool, BodyError> {
+///     let body = request.body().collect(64 * 1024).await?;
+///     Ok(body.starts_with(b"{"))
+/// }
+/// ```
 pub struct Body<'a>(Whose<'a>);
 
 impl<'a> Body<'a> {
@@ -125,6 +143,14 @@ impl<'a> Body<'a> {
 }
 
 /// A body to be changed.
+///
+/// ```
+/// # use portcullis_sdk::{BodyError, Response};
+/// async fn shout(response: &mut Response) -> Result<(), BodyError> {
+///     let body = response.body_mut().collect(64 * 1024).await?;
+///     response.body_mut().set(body.to_ascii_uppercase())
+/// }
+/// ```
 pub struct BodyMut<'a>(WhoseMut<'a>);
 
 enum WhoseMut<'a> {
@@ -152,6 +178,15 @@ impl<'a> BodyMut<'a> {
     ///
     /// # Errors
     /// As [`Body::collect`].
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Request};
+    /// async fn without_spaces(request: &mut Request) -> Result<(), BodyError> {
+    ///     let mut body = request.body_mut().collect(1024).await?;
+    ///     body.retain(|byte| *byte != b' ');
+    ///     request.body_mut().set(body)
+    /// }
+    /// ```
     pub async fn collect(self, limit: usize) -> Result<Vec<u8>, BodyError> {
         match self.0 {
             WhoseMut::Nothing => Ok(Vec::new()),
@@ -167,6 +202,13 @@ impl<'a> BodyMut<'a> {
     ///
     /// # Errors
     /// When there is none to replace, or it or its length has been sent on.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Response};
+    /// fn censor(response: &mut Response) -> Result<(), BodyError> {
+    ///     response.body_mut().set("{}")
+    /// }
+    /// ```
     pub fn set(self, body: impl Into<Vec<u8>>) -> Result<(), BodyError> {
         match self.0 {
             WhoseMut::Nothing => Err(BodyError::None),
@@ -185,6 +227,13 @@ impl<'a> BodyMut<'a> {
     ///
     /// # Errors
     /// When the filter has not declared that it touches this body.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Response};
+    /// fn shout(response: &mut Response) -> Result<(), BodyError> {
+    ///     response.body_mut().map_chunks(|chunk| Some(chunk.bytes().to_ascii_uppercase()))
+    /// }
+    /// ```
     pub fn map_chunks(self, mut map: impl FnMut(Chunk<'_>) -> Option<Vec<u8>> + 'static) -> Result<(), BodyError> {
         match self.0 {
             WhoseMut::Nothing => Ok(()),

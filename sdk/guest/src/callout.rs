@@ -4,11 +4,8 @@
 //! a call is made only in a callback of its own exchange, or of the root, which outlives them all; a task that is polled
 //! within another exchange's callback waits for the next tick.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use portcullis_abi::{BufferType, MapType};
@@ -18,6 +15,7 @@ use serde::Deserialize;
 
 use crate::executor::{self, Entered};
 use crate::headers::{Fields, Headers, first};
+use crate::pending::{Calls, More, Pending};
 use crate::schema::{Piece, Schema};
 use crate::timer::sleep;
 use crate::{ms, secs, sys};
@@ -78,11 +76,21 @@ impl Upstream {
     }
 
     /// A POST to this path.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("audit").post("/events", r#"{"user":"ann"}"#);
+    /// ```
     pub fn post(&self, path: impl Into<String>, body: impl Into<Vec<u8>>) -> Callout {
         self.call("POST", path).body(body)
     }
 
     /// A request with this method.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("sessions").call("DELETE", "/sessions/7");
+    /// ```
     pub fn call(&self, method: &str, path: impl Into<String>) -> Callout {
         Callout {
             upstream: self.clone(),
@@ -98,6 +106,11 @@ impl Upstream {
 }
 
 /// A call that has not been made.
+///
+/// ```
+/// use portcullis_sdk::{Callout, Upstream, ms};
+/// let call: Callout = Upstream::from("audit").post("/events", "{}").header("content-type", "application/json").timeout(ms(20));
+/// ```
 #[must_use = "nothing is called before `send`"]
 #[derive(Clone, Debug)]
 pub struct Callout {
@@ -149,6 +162,17 @@ impl Callout {
     /// # Errors
     /// When there is no answer, or one with another status: hosts answer in place of an upstream that cannot be reached, with
     /// 503, or is late, with 504.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{CalloutError, Upstream};
+    /// async fn is_up(idp: &Upstream) -> bool {
+    ///     match idp.get("/health").send().await {
+    ///         Ok(_) => true,
+    ///         Err(CalloutError::Status(reply)) => reply.status() < 500,
+    ///         Err(_) => false,
+    ///     }
+    /// }
+    /// ```
     pub async fn send(self) -> Result<Reply, CalloutError> {
         let reply = self.send_any().await?;
         if (200..300).contains(&reply.status) { Ok(reply) } else { Err(CalloutError::Status(Box::new(reply))) }
@@ -158,15 +182,22 @@ impl Callout {
     ///
     /// # Errors
     /// When there is none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{CalloutError, Upstream};
+    /// async fn exists(users: &Upstream, id: u32) -> Result<bool, CalloutError> {
+    ///     Ok(users.call("HEAD", format!("/users/{id}")).send_any().await?.status() != 404)
+    /// }
+    /// ```
     pub async fn send_any(self) -> Result<Reply, CalloutError> {
         while !may_dispatch() {
             sleep(ms(1)).await;
         }
         let pending = self.dispatch()?;
-        std::future::poll_fn(|cx| pending.poll(cx.waker())).await
+        pending.next().await.unwrap_or(Err(CalloutError::Broken))
     }
 
-    fn dispatch(&self) -> Result<Pending, CalloutError> {
+    fn dispatch(&self) -> Result<Pending<Answer>, CalloutError> {
         let authority = self.authority.as_deref().unwrap_or(self.upstream.name());
         let mut headers = vec![
             (":method", self.method.as_str()),
@@ -181,7 +212,8 @@ impl Callout {
         }
         let body = (!self.body.is_empty()).then_some(self.body.as_slice());
         match hostcalls::dispatch_http_call(self.upstream.name(), headers, body, Vec::new(), self.timeout) {
-            Ok(token) => Ok(Pending::new(token, self.limit)),
+            // There is no giving up an HTTP callout: its answer comes, and is nobody's.
+            Ok(token) => Ok(Pending::new(&CALLS, token, self.limit, |_| {})),
             Err(Status::BadArgument) => Err(CalloutError::UnknownUpstream { name: self.upstream.name().to_owned() }),
             Err(_) => Err(CalloutError::Refused { name: self.upstream.name().to_owned() }),
         }
@@ -189,6 +221,14 @@ impl Callout {
 }
 
 /// An answer.
+///
+/// ```
+/// # use portcullis_sdk::{Reply, Response};
+/// fn passed_on(reply: Reply) -> Response {
+///     let kind = reply.headers().text("content-type").unwrap_or_default();
+///     Response::new(reply.status()).header("content-type", kind).with_body(reply.into_body())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     status: u16,
@@ -231,12 +271,25 @@ impl Reply {
     ///
     /// # Errors
     /// What is wrong with it.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Reply;
+    /// fn names(reply: &Reply) -> Vec<String> {
+    ///     reply.json().unwrap_or_default()
+    /// }
+    /// ```
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.body)
     }
 }
 
 /// Why there is no good answer.
+///
+/// ```
+/// use portcullis_sdk::CalloutError;
+/// let why = CalloutError::UnknownUpstream { name: "idp".to_owned() };
+/// assert!(why.to_string().starts_with("the gateway knows no upstream `idp` that this filter may call"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CalloutError {
     /// The gateway knows no such upstream, or does not let this filter call it.
@@ -295,64 +348,22 @@ pub(crate) fn may_dispatch() -> bool {
     }
 }
 
-#[derive(Default)]
-struct Waiting {
-    waker: Option<Waker>,
-    answer: Option<Result<Reply, CalloutError>>,
-    limit: usize,
-}
+type Answer = Result<Reply, CalloutError>;
 
 thread_local! {
-    static WAITING: RefCell<BTreeMap<u32, Waiting>> = const { RefCell::new(BTreeMap::new()) };
+    static CALLS: Calls<Answer> = const { Calls::new() };
 }
 
-/// A call under way.
-struct Pending {
-    token: u32,
-}
-
-impl Pending {
-    fn new(token: u32, limit: usize) -> Self {
-        WAITING.with_borrow_mut(|waiting| waiting.insert(token, Waiting { limit, ..Waiting::default() }));
-        Self { token }
-    }
-
-    fn poll(&self, waker: &Waker) -> Poll<Result<Reply, CalloutError>> {
-        WAITING.with_borrow_mut(|waiting| {
-            let Some(call) = waiting.get_mut(&self.token) else { return Poll::Ready(Err(CalloutError::Broken)) };
-            match call.answer.take() {
-                Some(answer) => Poll::Ready(answer),
-                None => {
-                    call.waker = Some(waker.clone());
-                    Poll::Pending
-                }
-            }
-        })
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let ended = WAITING.try_with(|waiting| waiting.borrow_mut().remove(&self.token));
-        drop(ended);
-    }
-}
-
-/// Takes in what came of a call. One that was given up is nobody's.
+/// Takes in what came of a call.
 pub(crate) fn deliver(token: u32, headers: usize, body_size: usize) {
-    let Some(limit) = WAITING.with_borrow(|waiting| waiting.get(&token).map(|call| call.limit)) else { return };
-    let answer = answer(headers, body_size, limit);
-    let waker = WAITING.with_borrow_mut(|waiting| {
-        let call = waiting.get_mut(&token)?;
-        call.answer = Some(answer);
-        call.waker.take()
+    CALLS.with(|calls| {
+        if let Some(limit) = calls.room(token, |_| 0) {
+            calls.put(token, answer(headers, body_size, limit), More::No);
+        }
     });
-    if let Some(waker) = waker {
-        waker.wake();
-    }
 }
 
-fn answer(headers: usize, body_size: usize, limit: usize) -> Result<Reply, CalloutError> {
+fn answer(headers: usize, body_size: usize, limit: usize) -> Answer {
     if headers == 0 {
         return Err(CalloutError::Broken);
     }

@@ -17,16 +17,17 @@ use std::rc::Rc;
 use std::task::{Context as PollContext, Poll, Waker};
 
 use portcullis_abi::{BufferType, MapType, StreamType};
-use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::traits::HttpContext;
 use proxy_wasm::types::Action;
 
 use crate::body::{self, Map};
+use crate::ended::{Ended, OnLog};
 use crate::executor::{self, Entered, Task, TaskId};
 use crate::filter::Filter;
 use crate::headers::TrailersMut;
 use crate::message::{Next, Request, Response};
-use crate::root::{Root, Started};
-use crate::{callout, grpc, guard, sys};
+use crate::root::{Root, Started, told};
+use crate::{guard, sys};
 
 /// Which way a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +168,7 @@ pub(crate) struct Exchange {
     pub(crate) request: Side,
     pub(crate) response: Side,
     pub(crate) progress: Cell<Progress>,
+    pub(crate) on_log: RefCell<Option<OnLog>>,
     future: RefCell<Option<Pin<Box<dyn Future<Output = Response>>>>>,
 }
 
@@ -178,6 +180,7 @@ impl Exchange {
             request: Side::default(),
             response: Side::default(),
             progress: Cell::new(Progress::HasRequest),
+            on_log: RefCell::new(None),
             future: RefCell::new(None),
         })
     }
@@ -361,6 +364,10 @@ impl<F: Filter> ExchangeContext<F> {
         guard(Action::Pause, || executor::enter(Entered::Exchange(self.exchange.id), || callback(&self.exchange)))
     }
 
+    fn told(&self, of: impl FnOnce()) {
+        guard((), || executor::enter(Entered::Exchange(self.exchange.id), of));
+    }
+
     /// The filter's future: the exchange's only allocation that grows with the filter.
     fn begin(&self) {
         let (request, next) = (Request::new(Rc::clone(&self.exchange)), Next::new(Rc::clone(&self.exchange)));
@@ -374,19 +381,7 @@ impl<F: Filter> ExchangeContext<F> {
     }
 }
 
-impl<F: Filter> Context for ExchangeContext<F> {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _: usize) {
-        guard((), || {
-            executor::enter(Entered::Exchange(self.exchange.id), || callout::deliver(token, headers, body));
-        });
-    }
-
-    fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
-        guard((), || {
-            executor::enter(Entered::Exchange(self.exchange.id), || grpc::deliver(token, status, size));
-        });
-    }
-}
+told!(ExchangeContext);
 
 impl<F: Filter> HttpContext for ExchangeContext<F> {
     fn on_http_request_headers(&mut self, _: usize, end: bool) -> Action {
@@ -416,6 +411,14 @@ impl<F: Filter> HttpContext for ExchangeContext<F> {
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
         self.enter(|exchange| exchange.on_trailers(Way::Response))
+    }
+
+    fn on_log(&mut self) {
+        self.told(|| {
+            if let Some(record) = self.exchange.on_log.take() {
+                record(&Ended::new());
+            }
+        });
     }
 }
 

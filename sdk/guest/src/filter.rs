@@ -50,6 +50,9 @@ pub trait Filter: Sized + 'static {
     /// has gone on by the time its body is there.
     const HOLDS_HEADERS: bool = false;
 
+    /// Whether it wants to know how exchanges ended: [`Request::on_log`]. The host does not say it to others.
+    const LOGS: bool = false;
+
     /// What it makes known to filters after it, for whoever orders them: `identity`, say.
     const PROVIDES: &'static [&'static str] = &[];
 

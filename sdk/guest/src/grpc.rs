@@ -1,16 +1,18 @@
-//! Unary gRPC calls to upstreams.
+//! gRPC to upstreams: calls with one message each way, and streams.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+mod stream;
+
 use std::fmt;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use portcullis_abi::BufferType;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
 
+pub use self::stream::{Stream, StreamCall};
+pub(crate) use self::stream::{began, closed, message, trailers};
 use crate::callout::{Upstream, may_dispatch};
+use crate::pending::{Calls, More, Pending};
 use crate::timer::sleep;
 use crate::{ms, secs, sys};
 
@@ -63,26 +65,74 @@ impl Upstream {
     /// ```
     pub fn grpc(&self, service: &str, method: &str, message: &impl Message) -> GrpcCall {
         GrpcCall {
-            upstream: self.clone(),
-            service: service.to_owned(),
-            method: method.to_owned(),
-            metadata: Vec::new(),
+            method: Method::new(self, service, method),
             message: message.encode(),
             timeout: secs(5),
+            limit: DEFAULT_LIMIT,
         }
+    }
+
+    /// A gRPC stream of this method, on which messages of one type are sent and those of another received.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Upstream, grpc::GrpcError};
+    /// async fn last_word(talk: &Upstream, words: Vec<Vec<u8>>) -> Result<Option<Vec<u8>>, GrpcError> {
+    ///     let mut stream = talk.grpc_stream::<Vec<u8>, Vec<u8>>("acme.talk.v1.Talk", "Chat").open().await?;
+    ///     words.iter().try_for_each(|word| stream.send(word))?;
+    ///     stream.finish();
+    ///     let mut last = None;
+    ///     while let Some(word) = stream.next().await? {
+    ///         last = Some(word);
+    ///     }
+    ///     Ok(last)
+    /// }
+    /// ```
+    pub fn grpc_stream<Out: Message, In: Message>(&self, service: &str, method: &str) -> StreamCall<Out, In> {
+        StreamCall::new(Method::new(self, service, method))
     }
 }
 
-/// A gRPC call that has not been made.
-#[must_use = "nothing is called before `send`"]
+/// How large a message may be, and what of a stream's may wait to be read, when nobody says otherwise.
+const DEFAULT_LIMIT: usize = 1024 * 1024;
+
+/// Where a call or a stream goes, and what it carries along.
 #[derive(Clone, Debug)]
-pub struct GrpcCall {
+struct Method {
     upstream: Upstream,
     service: String,
     method: String,
     metadata: Vec<(String, Vec<u8>)>,
+}
+
+impl Method {
+    fn new(upstream: &Upstream, service: &str, method: &str) -> Self {
+        let (service, method) = (service.to_owned(), method.to_owned());
+        Self { upstream: upstream.clone(), service, method, metadata: Vec::new() }
+    }
+
+    fn metadata(&self) -> Vec<(&str, &[u8])> {
+        self.metadata.iter().map(|(name, value)| (name.as_str(), &value[..])).collect()
+    }
+
+    fn refused(&self, status: Status) -> GrpcError {
+        let name = self.upstream.name().to_owned();
+        if status == Status::ParseFailure { GrpcError::UnknownUpstream { name } } else { GrpcError::Refused { name } }
+    }
+}
+
+/// A gRPC call that has not been made.
+///
+/// ```
+/// use portcullis_sdk::{Upstream, grpc::GrpcCall, ms};
+/// let call: GrpcCall = Upstream::from("authz").grpc("acme.authz.v1.Check", "Allowed", &b"ann".to_vec()).timeout(ms(50));
+/// ```
+#[must_use = "nothing is called before `send`"]
+#[derive(Clone, Debug)]
+pub struct GrpcCall {
+    method: Method,
     message: Vec<u8>,
     timeout: Duration,
+    limit: usize,
 }
 
 impl GrpcCall {
@@ -94,7 +144,13 @@ impl GrpcCall {
 
     /// With one more entry of metadata.
     pub fn metadata(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.metadata.push((name.to_owned(), value.as_ref().to_vec()));
+        self.method.metadata.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// With an answer of at most so many bytes; 1 MiB otherwise, which is also the most that Portcullis passes on.
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
         self
     }
 
@@ -106,24 +162,32 @@ impl GrpcCall {
         while !may_dispatch() {
             sleep(ms(1)).await;
         }
-        let pending = self.dispatch()?;
-        let bytes = std::future::poll_fn(|cx| pending.poll(cx.waker())).await?;
+        let bytes = self.dispatch()?.next().await.unwrap_or(Err(GrpcError::BROKEN))?;
         M::decode(&bytes).map_err(GrpcError::Message)
     }
 
-    fn dispatch(&self) -> Result<Pending, GrpcError> {
-        let metadata = self.metadata.iter().map(|(name, value)| (name.as_str(), &value[..])).collect();
-        let name = self.upstream.name();
-        let message = Some(self.message.as_slice());
-        match hostcalls::dispatch_grpc_call(name, &self.service, &self.method, metadata, message, self.timeout) {
-            Ok(token) => Ok(Pending::new(token)),
-            Err(Status::ParseFailure) => Err(GrpcError::UnknownUpstream { name: name.to_owned() }),
-            Err(_) => Err(GrpcError::Refused { name: name.to_owned() }),
-        }
+    fn dispatch(&self) -> Result<Pending<Answer>, GrpcError> {
+        let Self { method, message, timeout, limit, .. } = self;
+        let begun = hostcalls::dispatch_grpc_call(
+            method.upstream.name(),
+            &method.service,
+            &method.method,
+            method.metadata(),
+            Some(message),
+            *timeout,
+        );
+        let token = begun.map_err(|status| method.refused(status))?;
+        Ok(Pending::new(&CALLS, token, *limit, sys::cancel_grpc))
     }
 }
 
 /// Why a gRPC call has no message.
+///
+/// ```
+/// use portcullis_sdk::grpc::GrpcError;
+/// let is_final = |why: &GrpcError| !matches!(why, GrpcError::Status { code: 14, .. });
+/// assert!(is_final(&GrpcError::Status { code: 7, message: "not you".to_owned() }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GrpcError {
     /// The gateway knows no such upstream, or does not let this filter call it.
@@ -145,6 +209,21 @@ pub enum GrpcError {
     },
     /// The message cannot be read.
     Message(String),
+    /// The message is longer than the limit, or the filter reads a stream more slowly than its messages come.
+    TooLarge,
+    /// Nothing more can be sent on the stream: it is over, was finished, or what waits to be sent is as much as may.
+    NotSent,
+}
+
+impl GrpcError {
+    /// A call of which the host says nothing any more.
+    const BROKEN: Self = Self::Status { code: 14, message: String::new() };
+
+    /// The status that the host tells of, with its words.
+    fn ended(code: u32) -> Self {
+        let (_, message) = sys::callout_status();
+        Self::Status { code, message: String::from_utf8_lossy(&message).into_owned() }
+    }
 }
 
 impl fmt::Display for GrpcError {
@@ -158,71 +237,39 @@ impl fmt::Display for GrpcError {
             Self::Refused { name } => write!(f, "the gateway did not call `{name}`"),
             Self::Status { code, message } => write!(f, "gRPC status {code}: {message}"),
             Self::Message(why) => write!(f, "the message cannot be read: {why}"),
+            Self::TooLarge => f.write_str("more came than the limit allows"),
+            Self::NotSent => f.write_str("nothing more can be sent on the stream"),
         }
     }
 }
 
 impl std::error::Error for GrpcError {}
 
-#[derive(Default)]
-struct Waiting {
-    waker: Option<Waker>,
-    answer: Option<Result<Vec<u8>, GrpcError>>,
-}
+/// What came of a call: its message, or why there is none.
+type Answer = Result<Vec<u8>, GrpcError>;
 
 thread_local! {
-    static WAITING: RefCell<BTreeMap<u32, Waiting>> = const { RefCell::new(BTreeMap::new()) };
-}
-
-struct Pending {
-    token: u32,
-}
-
-impl Pending {
-    fn new(token: u32) -> Self {
-        WAITING.with_borrow_mut(|waiting| waiting.insert(token, Waiting::default()));
-        Self { token }
-    }
-
-    fn poll(&self, waker: &Waker) -> Poll<Result<Vec<u8>, GrpcError>> {
-        WAITING.with_borrow_mut(|waiting| {
-            let Some(call) = waiting.get_mut(&self.token) else { return Poll::Pending };
-            match call.answer.take() {
-                Some(answer) => Poll::Ready(answer),
-                None => {
-                    call.waker = Some(waker.clone());
-                    Poll::Pending
-                }
-            }
-        })
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let ended = WAITING.try_with(|waiting| waiting.borrow_mut().remove(&self.token)).ok().flatten();
-        if ended.is_some_and(|call| call.waker.is_some()) {
-            sys::cancel_grpc(self.token);
-        }
-    }
+    static CALLS: Calls<Answer> = const { Calls::new() };
 }
 
 /// Takes in what came of a call.
 pub(crate) fn deliver(token: u32, status: u32, size: usize) {
-    let answer = match status {
-        0 if size == 0 => Ok(Vec::new()),
-        0 => Ok(sys::buffer(BufferType::GrpcReceiveBuffer, size)),
-        code => {
-            let (_, message) = sys::callout_status();
-            Err(GrpcError::Status { code, message: String::from_utf8_lossy(&message).into_owned() })
+    CALLS.with(|calls| {
+        if let Some(limit) = calls.room(token, |_| 0) {
+            calls.put(token, answer(status, size, limit), More::No);
         }
-    };
-    let waker = WAITING.with_borrow_mut(|waiting| {
-        let call = waiting.get_mut(&token)?;
-        call.answer = Some(answer);
-        call.waker.take()
     });
-    if let Some(waker) = waker {
-        waker.wake();
+}
+
+fn answer(status: u32, size: usize, limit: usize) -> Answer {
+    match status {
+        0 if size > limit => Err(GrpcError::TooLarge),
+        0 => Ok(received(size)),
+        code => Err(GrpcError::ended(code)),
     }
+}
+
+/// The message that the host hands over.
+fn received(size: usize) -> Vec<u8> {
+    if size == 0 { Vec::new() } else { sys::buffer(BufferType::GrpcReceiveBuffer, size) }
 }

@@ -22,6 +22,11 @@ use crate::sys;
 pub struct HeaderValue(Vec<u8>);
 
 /// A value that is not text.
+///
+/// ```
+/// use portcullis_sdk::{HeaderValue, NotText};
+/// assert_eq!(HeaderValue::from(vec![0xff]).to_str(), Err(NotText));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotText;
 
@@ -129,6 +134,13 @@ impl<'a> Headers<'a> {
     }
 
     /// The first value of this name.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn is_json(request: &Request) -> bool {
+    ///     request.headers().get("content-type").is_some_and(|kind| kind == "application/json")
+    /// }
+    /// ```
     #[must_use]
     pub fn get(self, name: &str) -> Option<HeaderValue> {
         match self.0 {
@@ -145,6 +157,13 @@ impl<'a> Headers<'a> {
     }
 
     /// Every value of this name, in order.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn cookies(response: &Response) -> usize {
+    ///     response.headers().get_all("set-cookie").len()
+    /// }
+    /// ```
     #[must_use]
     pub fn get_all(self, name: &str) -> Vec<HeaderValue> {
         let named = |(key, value): (Vec<u8>, Vec<u8>)| is_named(&key, name).then_some(HeaderValue(value));
@@ -158,6 +177,13 @@ impl<'a> Headers<'a> {
     }
 
     /// All of them, in order, pseudo-headers first.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn size(request: &Request) -> usize {
+    ///     request.headers().all().iter().map(|(name, value)| name.len() + value.as_bytes().len()).sum()
+    /// }
+    /// ```
     #[must_use]
     pub fn all(self) -> Vec<(String, HeaderValue)> {
         let text =
@@ -197,6 +223,13 @@ enum Target<'a> {
 pub struct HeadersMut<'a>(Target<'a>);
 
 /// A change that the host did not make.
+///
+/// ```
+/// # use portcullis_sdk::{Response, Unchanged};
+/// fn mark(response: &mut Response) -> bool {
+///     response.headers_mut().try_set("x-mark", "1") != Err(Unchanged::Gone)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unchanged {
     /// The head has been sent on: change it before a body is read, or declare `HOLDS_HEADERS`.
@@ -282,6 +315,13 @@ impl<'a> HeadersMut<'a> {
 }
 
 /// Trailers to read and change.
+///
+/// ```
+/// # use portcullis_sdk::Response;
+/// fn sign(response: &mut Response) {
+///     response.on_trailers(|trailers| trailers.set("x-signed", "yes"));
+/// }
+/// ```
 pub type TrailersMut = HeadersMut<'static>;
 
 impl TrailersMut {

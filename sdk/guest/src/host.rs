@@ -36,6 +36,13 @@ impl Host {
     }
 
     /// Runs something beside the exchanges, to its end.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Host, Upstream};
+    /// fn tell(host: &Host, audit: Upstream) {
+    ///     host.spawn(async move { _ = audit.post("/started", "").send().await });
+    /// }
+    /// ```
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         let task = Rc::new(Background::new(Rc::clone(&self.root), future));
         let id = executor::Task::id(&*task);

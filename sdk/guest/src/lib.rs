@@ -63,19 +63,21 @@
 //! | refuse a request | yes; the upstream has seen its head | yes; the upstream has seen nothing |
 //! | refuse a response | the client's connection is cut | yes |
 //!
-//! A filter that needs the right column sets [`Filter::HOLDS_HEADERS`], and its operator allows it: on Envoy with
-//! `allow_on_headers_stop_iteration: true` in the plugin's configuration. There is no way to ask a host about it, so the VM's
-//! configuration says it too: `{ "holds_headers": true }`. Without both, the filter works as in the left column.
+//! A filter that needs the right column sets [`Filter::HOLDS_HEADERS`]. Portcullis then holds its heads, unless its operator says
+//! `allow_on_headers_stop_iteration: false`. On Envoy its operator allows it, with `allow_on_headers_stop_iteration: true` in the
+//! plugin's configuration; and since there is no way to ask a host about it, the VM's configuration says it too:
+//! `{ "holds_headers": true }`. Without both, the filter works as in the left column.
 //!
 //! # Errors
 //!
-//! Nothing here panics, whatever a host answers or a client sends. Two calls go through the `proxy-wasm` crate, which knows
-//! three statuses for them and panics on others: HTTP callouts (`Ok`, `BadArgument`, `InternalFailure`) and gRPC callouts
+//! Nothing here panics, whatever a host answers or a client sends. Three calls go through the `proxy-wasm` crate, which knows
+//! three statuses for them and panics on others: HTTP callouts (`Ok`, `BadArgument`, `InternalFailure`), gRPC calls and streams
 //! (`Ok`, `ParseFailure`, `InternalFailure`), which are those that Envoy and Portcullis have.
 
 mod body;
 mod callout;
 mod config;
+mod ended;
 mod exchange;
 mod executor;
 mod filter;
@@ -83,9 +85,11 @@ pub mod grpc;
 mod headers;
 mod host;
 mod json;
+mod local;
 pub mod manifest;
 mod message;
 pub mod metric;
+mod pending;
 pub mod property;
 mod root;
 pub mod schema;
@@ -98,6 +102,7 @@ mod values;
 pub use body::{Body, BodyError, BodyMut, Chunk};
 pub use callout::{Callout, CalloutError, Reply, Upstream};
 pub use config::{Config, NoConfig, parse_config};
+pub use ended::Ended;
 pub use filter::{Bodies, Filter, StartError};
 /// Waits for several futures at once: `let (a, b) = join!(first, second);`.
 pub use futures_util::join;

@@ -23,6 +23,8 @@ impl<F: Filter> Tail<F> {
         Piece::Text(bodies(F::BODIES)),
         Piece::Text(r#","holds_headers":"#),
         Piece::Text(if F::HOLDS_HEADERS { "true" } else { "false" }),
+        Piece::Text(r#","logs":"#),
+        Piece::Text(if F::LOGS { "true" } else { "false" }),
         Piece::Text(r#","provides":"#),
         Piece::List(F::PROVIDES),
         Piece::Text(r#","requires":"#),

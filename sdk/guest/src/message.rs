@@ -8,9 +8,11 @@ use std::task::Poll;
 use portcullis_abi::MapType;
 
 use crate::body::{Body, BodyMut};
+use crate::ended::Ended;
 use crate::exchange::{Exchange, Head, Progress, Way};
-use crate::headers::{Fields, Headers, HeadersMut, TrailersMut};
-use crate::{json, property, sys};
+use crate::headers::{Headers, HeadersMut, TrailersMut};
+use crate::local::{Content, Local};
+use crate::{property, sys};
 
 /// A request on its way to the upstream.
 ///
@@ -120,6 +122,30 @@ impl Request {
     pub fn on_trailers(&mut self, change: impl FnOnce(&mut TrailersMut) + 'static) {
         self.exchange.request.on_trailers.replace(Some(Box::new(change)));
     }
+
+    /// Does something when the exchange is over: also when the client has left, and when the filter's future was dropped. The
+    /// last that is set counts. The filter declares that in [`Filter::LOGS`](crate::Filter::LOGS).
+    ///
+    /// Nothing can be changed any more, and nothing awaited. What it shares with the filter's future, share by `Rc`.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{metric::Counter, Next, Request, Response};
+    /// async fn handle(refused: Counter, mut request: Request, next: Next) -> Response {
+    ///     request.on_log(move |ended| {
+    ///         if ended.status() == 429 {
+    ///             refused.increment();
+    ///         }
+    ///     });
+    ///     next.run(request).await
+    /// }
+    /// ```
+    pub fn on_log(&mut self, record: impl FnOnce(&Ended) + 'static) {
+        if self.exchange.root.logs {
+            self.exchange.on_log.replace(Some(Box::new(record)));
+        } else {
+            log::error!("the host does not tell of ends; add `const LOGS: bool = true;` to the filter's `impl Filter`");
+        }
+    }
 }
 
 impl fmt::Debug for Request {
@@ -129,6 +155,16 @@ impl fmt::Debug for Request {
 }
 
 /// The rest of the way: the filters that follow, and the upstream.
+///
+/// ```
+/// # use portcullis_sdk::{Next, Request, Response, ms, timeout};
+/// async fn handle(request: Request, next: Next) -> Response {
+///     match timeout(ms(500), next.run(request)).await {
+///         Ok(response) => response,
+///         Err(_) => Response::problem(504, "too_slow"),
+///     }
+/// }
+/// ```
 pub struct Next {
     exchange: Rc<Exchange>,
 }
@@ -181,22 +217,6 @@ pub struct Response {
 enum Of {
     Upstream(Rc<Exchange>),
     Filter(Box<Local>),
-}
-
-/// A reply of the filter's own.
-pub(crate) struct Local {
-    status: u16,
-    fields: Fields,
-    body: Content,
-    code: &'static str,
-}
-
-enum Content {
-    Bytes(Vec<u8>),
-    /// A problem document, finished when it is sent.
-    Problem {
-        title: Option<String>,
-    },
 }
 
 impl Response {
@@ -403,64 +423,5 @@ impl fmt::Debug for Response {
             .field("status", &self.status())
             .field("headers", &self.headers())
             .finish_non_exhaustive()
-    }
-}
-
-impl Local {
-    fn bytes(&self) -> Vec<u8> {
-        match &self.body {
-            Content::Bytes(bytes) => bytes.clone(),
-            Content::Problem { title } => self.problem(title.as_deref()).into_bytes(),
-        }
-    }
-
-    /// With a newline at its end, for those who read it in a terminal.
-    fn problem(&self, title: Option<&str>) -> String {
-        let title = title.unwrap_or_else(|| reason(self.status));
-        let mut document = String::from("{\"type\":\"about:blank\",\"title\":");
-        json::quote(title, &mut document);
-        document.push_str(",\"status\":");
-        document.push_str(&self.status.to_string());
-        document.push_str(",\"code\":");
-        json::quote(self.code, &mut document);
-        if let Some(id) = request_id() {
-            document.push_str(",\"request_id\":");
-            json::quote(&id, &mut document);
-        }
-        document.push_str("}\n");
-        document
-    }
-
-    pub(crate) fn send(mut self) {
-        let body = self.bytes();
-        if let Content::Problem { .. } = self.body {
-            self.fields.insert(0, (b"content-type".to_vec(), b"application/problem+json".to_vec()));
-        }
-        sys::send_local_response(self.status, self.code, &body, &self.fields);
-    }
-}
-
-/// The request's id, wherever it can still be read.
-fn request_id() -> Option<String> {
-    let headers = Headers::host(MapType::HttpRequestHeaders);
-    headers.text("x-request-id").or_else(|| property::text(&["request", "id"]))
-}
-
-/// RFC 9110's words for the refusals that filters make.
-fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        413 => "Content Too Large",
-        415 => "Unsupported Media Type",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "The request was refused",
     }
 }

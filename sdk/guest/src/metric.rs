@@ -41,6 +41,14 @@ impl Counter {
 }
 
 /// Something that goes up and down.
+///
+/// ```
+/// # use portcullis_sdk::{Host, metric::Gauge};
+/// fn sessions(host: &Host, count: u64) {
+///     let gauge: Gauge = host.gauge("sessions");
+///     gauge.set(count);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Gauge(Option<u32>);
 
@@ -64,6 +72,13 @@ impl Gauge {
 }
 
 /// A distribution.
+///
+/// ```
+/// # use portcullis_sdk::{Host, metric::Histogram};
+/// fn sizes(host: &Host) -> Histogram {
+///     host.histogram("body_bytes")
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Histogram(Option<u32>);
 

@@ -6,6 +6,17 @@
 use crate::sys;
 
 /// A type that a property can be read as.
+///
+/// ```
+/// use portcullis_sdk::property::Value;
+/// /// Whether there is any.
+/// struct Present(bool);
+/// impl Value for Present {
+///     fn read(bytes: Vec<u8>) -> Option<Self> {
+///         Some(Self(!bytes.is_empty()))
+///     }
+/// }
+/// ```
 pub trait Value: Sized {
     /// Reads the host's encoding.
     fn read(bytes: Vec<u8>) -> Option<Self>;

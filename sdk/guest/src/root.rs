@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as PollContext, Poll, Waker};
 
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::traits::{HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use crate::exchange::{Exchange, ExchangeContext};
@@ -14,13 +14,15 @@ use crate::executor::{self, Entered, Task, TaskId};
 use crate::filter::{Bodies, Filter};
 use crate::host::Host;
 use crate::timer::Timers;
-use crate::{callout, config, grpc, guard};
+use crate::{config, guard};
 
 /// What a filter's root and its exchanges share, whatever the filter.
 pub(crate) struct Root {
     pub(crate) id: u32,
     pub(crate) timers: Timers,
     pub(crate) bodies: Bodies,
+    /// Whether the host tells of ends.
+    pub(crate) logs: bool,
     /// Whether heads are held while bodies are read.
     pub(crate) holds_heads: Cell<bool>,
 }
@@ -60,6 +62,39 @@ impl<F> Started<F> {
     }
 }
 
+/// What contexts of both kinds are told of the calls they have made.
+macro_rules! told {
+    ($context:ident) => {
+        impl<F: $crate::Filter> ::proxy_wasm::traits::Context for $context<F> {
+            fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _: usize) {
+                self.told(|| $crate::callout::deliver(token, headers, body));
+            }
+
+            fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
+                self.told(|| $crate::grpc::deliver(token, status, size));
+            }
+
+            fn on_grpc_stream_initial_metadata(&mut self, token: u32, _: u32) {
+                self.told(|| $crate::grpc::began(token));
+            }
+
+            fn on_grpc_stream_message(&mut self, token: u32, size: usize) {
+                self.told(|| $crate::grpc::message(token, size));
+            }
+
+            fn on_grpc_stream_trailing_metadata(&mut self, token: u32, _: u32) {
+                self.told(|| $crate::grpc::trailers(token));
+            }
+
+            fn on_grpc_stream_close(&mut self, token: u32, status: u32) {
+                self.told(|| $crate::grpc::closed(token, status));
+            }
+        }
+    };
+}
+
+pub(crate) use told;
+
 /// A filter's root context.
 pub(crate) struct Plugin<F> {
     root: Rc<Root>,
@@ -68,7 +103,8 @@ pub(crate) struct Plugin<F> {
 
 impl<F: Filter> Plugin<F> {
     pub(crate) fn new(id: u32) -> Self {
-        let root = Root { id, timers: Timers::default(), bodies: F::BODIES, holds_heads: Cell::new(false) };
+        let timers = Timers::default();
+        let root = Root { id, timers, bodies: F::BODIES, logs: F::LOGS, holds_heads: Cell::new(false) };
         let started = Started { state: RefCell::new(State::Starting(Vec::new())) };
         Self { root: Rc::new(root), started: Rc::new(started) }
     }
@@ -98,15 +134,13 @@ impl<F: Filter> Plugin<F> {
     }
 }
 
-impl<F: Filter> Context for Plugin<F> {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _: usize) {
-        executor::enter(Entered::Root(self.root.id), || callout::deliver(token, headers, body));
-    }
-
-    fn on_grpc_call_response(&mut self, token: u32, status: u32, size: usize) {
-        executor::enter(Entered::Root(self.root.id), || grpc::deliver(token, status, size));
+impl<F: Filter> Plugin<F> {
+    fn told(&self, of: impl FnOnce()) {
+        guard((), || executor::enter(Entered::Root(self.root.id), of));
     }
 }
+
+told!(Plugin);
 
 impl<F: Filter> RootContext for Plugin<F> {
     fn on_configure(&mut self, _: usize) -> bool {

@@ -6,6 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A piece of JSON text.
+///
+/// ```
+/// use portcullis_sdk::schema::{Piece, Schema};
+/// /// A colour: `#rrggbb`.
+/// struct Colour(String);
+/// impl Schema for Colour {
+///     const SCHEMA: &'static [Piece] = &[Piece::Text(r##"{"type":"string","pattern":"^#[0-9a-f]{6}$"}"##)];
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Piece {
     /// As it is.
@@ -103,6 +112,11 @@ impl<K, T: Schema, S> Schema for HashMap<K, T, S> {
 }
 
 /// The schema as text.
+///
+/// ```
+/// use portcullis_sdk::{NoConfig, schema};
+/// assert_eq!(schema::text::<NoConfig>(), r#"{"type":"object","additionalProperties":false}"#);
+/// ```
 #[must_use]
 pub fn text<T: Schema + ?Sized>() -> String {
     shown(T::SCHEMA)

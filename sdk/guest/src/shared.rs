@@ -11,6 +11,21 @@ use crate::sys;
 const MAX_TRIES: usize = 32;
 
 /// A type that can be kept in shared data.
+///
+/// ```
+/// use portcullis_sdk::shared::Shared;
+/// #[derive(Debug, PartialEq)]
+/// struct Pair(u8, u8);
+/// impl Shared for Pair {
+///     fn to_bytes(&self) -> Vec<u8> {
+///         vec![self.0, self.1]
+///     }
+///     fn from_bytes(bytes: &[u8]) -> Option<Self> {
+///         <[u8; 2]>::try_from(bytes).ok().map(|[a, b]| Self(a, b))
+///     }
+/// }
+/// assert_eq!(Pair::from_bytes(&Pair(1, 2).to_bytes()), Some(Pair(1, 2)));
+/// ```
 pub trait Shared: Sized {
     /// Its bytes.
     fn to_bytes(&self) -> Vec<u8>;
@@ -101,6 +116,17 @@ pub struct Cell<T> {
 }
 
 /// A value that was not stored.
+///
+/// ```
+/// # use portcullis_sdk::shared::{Cell, NotStored};
+/// fn mark(seen: &Cell<u64>) -> &'static str {
+///     match seen.set(&1) {
+///         Ok(()) => "marked",
+///         Err(NotStored::Contended) => "others were faster",
+///         Err(NotStored::Refused) => "there is no room",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
     /// Others got ahead every time.

@@ -2,7 +2,7 @@
 //!
 //! They are declared anew beside the `proxy-wasm` crate's own, since that turns a status it does not expect into a panic,
 //! and a panic ends the VM. Here a status is a number until [`status`] has looked at it, so whatever a host answers is a
-//! value. Two calls still go through the crate ([`crate::callout`], [`crate::grpc`]): its dispatcher only delivers answers
+//! value. The making of calls still goes through the crate ([`crate::callout`], [`crate::grpc`]): its dispatcher only delivers answers
 //! to calls it has made.
 
 use std::ptr::null_mut;
@@ -91,6 +91,8 @@ mod raw {
         pub(super) fn proxy_increment_metric(id: u32, delta: i64) -> u32;
         pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
         pub(super) fn proxy_get_metric(id: u32, out: *mut u64) -> u32;
+        pub(super) fn proxy_grpc_send(token: u32, message: *const u8, len: usize, end: bool) -> u32;
+        pub(super) fn proxy_grpc_close(token: u32) -> u32;
         pub(super) fn proxy_grpc_cancel(token: u32) -> u32;
         pub(super) fn proxy_get_status(code: *mut u32, out: *mut *mut u8, out_len: *mut usize) -> u32;
     }
@@ -256,6 +258,14 @@ pub(crate) fn metric(id: u32) -> Result<u64, Status> {
     let mut value = 0;
     call!(proxy_get_metric(id, &raw mut value))?;
     Ok(value)
+}
+
+pub(crate) fn send_grpc(token: u32, message: &[u8]) -> Result<(), Status> {
+    call!(proxy_grpc_send(token, message.as_ptr(), message.len(), false))
+}
+
+pub(crate) fn close_grpc(token: u32) {
+    let _over = call!(proxy_grpc_close(token));
 }
 
 pub(crate) fn cancel_grpc(token: u32) {

@@ -124,6 +124,17 @@ pub fn sleep(duration: Duration) -> Sleep {
 }
 
 /// What [`sleep`] returns.
+///
+/// ```
+/// # use portcullis_sdk::{Either, Sleep, ms, race, sleep};
+/// async fn first(work: impl Future<Output = u32>) -> Option<u32> {
+///     let patience: Sleep = sleep(ms(10));
+///     match race(work, patience).await {
+///         Either::First(done) => Some(done),
+///         Either::Second(()) => None,
+///     }
+/// }
+/// ```
 pub struct Sleep {
     duration: Duration,
     armed: Option<Armed>,
@@ -164,6 +175,11 @@ impl Drop for Sleep {
 }
 
 /// A [`timeout`] that has passed.
+///
+/// ```
+/// use portcullis_sdk::Elapsed;
+/// assert_eq!(Elapsed.to_string(), "the time is up");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
 

@@ -5,6 +5,16 @@ use std::pin::pin;
 use std::task::{Poll, Waker};
 
 /// Which of two futures was first.
+///
+/// ```
+/// use portcullis_sdk::Either;
+/// fn either(answer: Either<u32, u32>) -> u32 {
+///     match answer {
+///         Either::First(number) | Either::Second(number) => number,
+///     }
+/// }
+/// assert_eq!(either(Either::Second(2)), 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Either<A, B> {
     /// The first one.

@@ -194,6 +194,24 @@ impl Reply {
         self
     }
 
+    /// The answer of a gRPC service: this message.
+    ///
+    /// ```
+    /// use portcullis_simulation::Reply;
+    /// let granted = Reply::grpc([0x08, 0x01]);
+    /// ```
+    #[must_use]
+    pub fn grpc(message: impl AsRef<[u8]>) -> Self {
+        Self::status(200).header("content-type", "application/grpc").chunks([message])
+    }
+
+    /// The refusal of a gRPC service: this code, with these words. In answer to a piece of a stream, its end.
+    #[must_use]
+    pub fn grpc_status(code: u32, message: &str) -> Self {
+        let reply = Self::status(200).header("content-type", "application/grpc");
+        reply.trailer("grpc-status", code.to_string()).trailer("grpc-message", message)
+    }
+
     /// An answer whose connection breaks after its head.
     #[must_use]
     pub fn broken() -> Self {

@@ -1,5 +1,7 @@
 //! The loop: what is ready happens, in order; when nothing is, time goes on to the next thing that waits for it.
 
+mod grpc;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, Event};
 use portcullis_core::exchange::{Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, Filters};
+use portcullis_core::grpc::News;
 use portcullis_core::headers::Headers;
 use portcullis_core::retry::Policy;
 use portcullis_core::time::Time;
@@ -34,6 +37,10 @@ pub trait Guests: Filters {
     fn tick(&mut self, exchanges: &mut Exchanges);
     /// Tells a root what came of its callout.
     fn deliver(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, response: CalloutResponse);
+    /// Tells a root what came of its gRPC call or stream.
+    fn hear(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, news: News);
+    /// Tells one root of one item in its queue, if there is news of one; whether there was.
+    fn read_letter(&mut self, exchanges: &mut Exchanges) -> bool;
     /// What was logged since this was last asked.
     fn take_log(&mut self) -> Vec<Line>;
     /// Waits until then, where time is real.
@@ -68,6 +75,7 @@ pub struct Simulation<G> {
     when: Origin,
     upstreams: Vec<(String, Stub)>,
     waiting: Vec<Waiting>,
+    streams: Vec<grpc::Open>,
     calls: Vec<Call>,
     connections: u64,
 }
@@ -76,7 +84,12 @@ struct Waiting {
     due: Time,
     root: ContextRef,
     token: u32,
-    response: CalloutResponse,
+    what: Due,
+}
+
+enum Due {
+    Response(CalloutResponse),
+    News(News),
 }
 
 /// The names that filters call upstreams by, in the order that [`Simulation::new`] gets them.
@@ -102,6 +115,7 @@ impl<G: Guests> Simulation<G> {
             when,
             upstreams,
             waiting: Vec::new(),
+            streams: Vec::new(),
             calls: Vec::new(),
             connections: 0,
         }
@@ -195,6 +209,9 @@ impl<G: Guests> Simulation<G> {
             chain::feed(&mut self.exchanges, &mut self.guests, id, Event::Woken);
             return true;
         }
+        if self.guests.read_letter(&mut self.exchanges) {
+            return true;
+        }
         let now = self.exchanges.now;
         flights.iter_mut().filter(|flight| flight.over).for_each(|flight| _ = flight.ended.get_or_insert(now));
         flights.iter_mut().filter(|flight| !flight.over).any(|flight| self.step_flight(flight)) || self.step_time()
@@ -240,8 +257,11 @@ impl<G: Guests> Simulation<G> {
     fn step_time(&mut self) -> bool {
         let now = self.exchanges.now;
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.due <= now) {
-            let Waiting { root, token, response, .. } = self.waiting.remove(at);
-            self.guests.deliver(&mut self.exchanges, root, token, response);
+            let Waiting { root, token, what, .. } = self.waiting.remove(at);
+            match what {
+                Due::Response(response) => self.guests.deliver(&mut self.exchanges, root, token, response),
+                Due::News(news) => self.guests.hear(&mut self.exchanges, root, token, news),
+            }
             return true;
         }
         if self.guests.next_tick().is_some_and(|due| due <= now) {
@@ -271,6 +291,7 @@ impl<G: Guests> Simulation<G> {
         for callout in std::mem::take(&mut self.exchanges.callouts) {
             self.start_callout(callout);
         }
+        self.grant_wishes();
     }
 
     fn start_callout(&mut self, callout: Callout) {
@@ -288,7 +309,7 @@ impl<G: Guests> Simulation<G> {
             due: self.exchanges.now + reply.delay.min(callout.timeout),
             root: callout.root,
             token: callout.token,
-            response: if in_time { answered(&reply) } else { timed_out() },
+            what: Due::Response(if in_time { answered(&reply) } else { timed_out() }),
         });
     }
 }

@@ -9,7 +9,8 @@
 use bytes::Bytes;
 use portcullis_abi::pairs::{self, Pairs};
 use portcullis_abi::{BufferType, MapType, MetricType, Status, StreamType};
-use portcullis_core::host::{GuestCallout, GuestReply};
+use portcullis_core::event::End;
+use portcullis_core::host::{GuestCallout, GuestGrpc, GuestReply};
 
 use crate::lent::{Lent, answer, with};
 
@@ -65,6 +66,11 @@ mod raw {
         pub(super) fn proxy_on_configure(id: u32, size: usize) -> bool;
         pub(super) fn proxy_on_tick(id: u32);
         pub(super) fn proxy_on_http_call_response(id: u32, token: u32, headers: usize, body: usize, trailers: usize);
+        pub(super) fn proxy_on_grpc_receive_initial_metadata(id: u32, token: u32, entries: u32);
+        pub(super) fn proxy_on_grpc_receive(id: u32, token: u32, size: usize);
+        pub(super) fn proxy_on_grpc_receive_trailing_metadata(id: u32, token: u32, entries: u32);
+        pub(super) fn proxy_on_grpc_close(id: u32, token: u32, status: u32);
+        pub(super) fn proxy_on_queue_ready(id: u32, queue: u32);
         pub(super) fn proxy_on_request_headers(id: u32, count: usize, end: bool) -> u32;
         pub(super) fn proxy_on_request_body(id: u32, size: usize, end: bool) -> u32;
         pub(super) fn proxy_on_request_trailers(id: u32, count: usize) -> u32;
@@ -98,6 +104,11 @@ pub(crate) mod callbacks {
         http_call_response => proxy_on_http_call_response(
             id: u32, token: u32, headers: usize, body: usize, trailers: usize
         );
+        grpc_receive_initial_metadata => proxy_on_grpc_receive_initial_metadata(id: u32, token: u32, entries: u32);
+        grpc_receive => proxy_on_grpc_receive(id: u32, token: u32, size: usize);
+        grpc_receive_trailing_metadata => proxy_on_grpc_receive_trailing_metadata(id: u32, token: u32, entries: u32);
+        grpc_close => proxy_on_grpc_close(id: u32, token: u32, status: u32);
+        queue_ready => proxy_on_queue_ready(id: u32, queue: u32);
         request_headers => proxy_on_request_headers(id: u32, count: usize, end: bool) -> u32;
         request_body => proxy_on_request_body(id: u32, size: usize, end: bool) -> u32;
         request_trailers => proxy_on_request_trailers(id: u32, count: usize) -> u32;
@@ -166,19 +177,19 @@ imports! {
     }
 
     fn proxy_get_status(lent; code: *mut u32, out: Out, len: *mut usize) {
-        let host = lent.host();
-        let delivers = host.buffer(BufferType::HttpCallResponseBody).is_ok();
-        let broke_off = delivers && host.map(MapType::HttpCallResponseHeaders).is_none();
-        put(code, if broke_off { 11 } else { 0 });
-        give(out, len, if broke_off { b"reset" } else { b"" });
+        let (number, message) = lent.contexts.status();
+        put(code, number);
+        give(out, len, message);
         Ok(())
     }
 
     fn proxy_call_foreign_function(
-        _lent;
-        _name: *const u8, _name_len: usize, _args: *const u8, _args_len: usize, _out: Out, _len: *mut usize
+        lent; name: *const u8, name_len: usize, args: *const u8, args_len: usize, out: Out, len: *mut usize
     ) {
-        Err(Status::NotFound)
+        let services = lent.services.clone();
+        let answer = services.call_foreign(read(name, name_len), read(args, args_len));
+        give(out, len, answer.as_deref().unwrap_or_default());
+        answer.map(|_| ()).map_err(|number| Status::try_from(number).unwrap_or(Status::InternalFailure))
     }
 
     fn proxy_get_header_map_value(lent; map: u32, name: *const u8, name_len: usize, out: Out, len: *mut usize) {
@@ -283,32 +294,47 @@ imports! {
     }
 
     fn proxy_grpc_call(
-        _lent;
-        _upstream: *const u8, _upstream_len: usize, _service: *const u8, _service_len: usize, _method: *const u8,
-        _method_len: usize, _metadata: *const u8, _metadata_len: usize, _message: *const u8, _message_len: usize,
-        _timeout_ms: u32, _token: *mut u32
+        lent;
+        upstream: *const u8, upstream_len: usize, service: *const u8, service_len: usize, method: *const u8,
+        method_len: usize, metadata: *const u8, metadata_len: usize, message: *const u8, message_len: usize,
+        timeout_ms: u32, token: *mut u32
     ) {
-        Err(Status::InternalFailure)
+        put(token, 0);
+        let call = GuestGrpc {
+            upstream: read(upstream, upstream_len),
+            service: read(service, service_len),
+            method: read(method, method_len),
+        };
+        let message = read(message, message_len);
+        put(token, lent.host().grpc_call(call, list(metadata, metadata_len), message, timeout_ms)?);
+        Ok(())
     }
 
     fn proxy_grpc_stream(
-        _lent;
-        _upstream: *const u8, _upstream_len: usize, _service: *const u8, _service_len: usize, _method: *const u8,
-        _method_len: usize, _metadata: *const u8, _metadata_len: usize, _token: *mut u32
+        lent;
+        upstream: *const u8, upstream_len: usize, service: *const u8, service_len: usize, method: *const u8,
+        method_len: usize, metadata: *const u8, metadata_len: usize, token: *mut u32
     ) {
-        Err(Status::InternalFailure)
+        put(token, 0);
+        let call = GuestGrpc {
+            upstream: read(upstream, upstream_len),
+            service: read(service, service_len),
+            method: read(method, method_len),
+        };
+        put(token, lent.host().grpc_stream(call, list(metadata, metadata_len))?);
+        Ok(())
     }
 
-    fn proxy_grpc_send(_lent; _token: u32, _message: *const u8, _message_len: usize, _end: bool) {
-        Err(Status::NotFound)
+    fn proxy_grpc_send(lent; token: u32, message: *const u8, message_len: usize, end: bool) {
+        lent.host().grpc_send(token, read(message, message_len), End::from_bool(end))
     }
 
-    fn proxy_grpc_cancel(_lent; _token: u32) {
-        Err(Status::NotFound)
+    fn proxy_grpc_cancel(lent; token: u32) {
+        lent.host().grpc_cancel(token)
     }
 
-    fn proxy_grpc_close(_lent; _token: u32) {
-        Err(Status::NotFound)
+    fn proxy_grpc_close(lent; token: u32) {
+        lent.host().grpc_close(token)
     }
 
     fn proxy_get_shared_data(lent; key: *const u8, key_len: usize, out: Out, len: *mut usize, cas: *mut u32) {
@@ -325,7 +351,8 @@ imports! {
     }
 
     fn proxy_register_shared_queue(lent; name: *const u8, name_len: usize, out: *mut u32) {
-        put(out, lent.services.register_queue(read(name, name_len)));
+        let root = lent.host().root_ref().ok_or(Status::BadArgument)?;
+        put(out, lent.services.register_queue(read(name, name_len), root));
         Ok(())
     }
 

@@ -10,10 +10,11 @@ use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{
     Callback, Chain, ChainFilter, Export, Exports, Failed, Filters, HeadersPause, OnFailure, VmIndex,
 };
+use portcullis_core::grpc::News;
 use portcullis_core::time::Time;
 use portcullis_simulation::{Call, Guests, Line, Origin, Outcome, Reply, Request, Seen, Simulation, Stub, numbered};
 
-use crate::services::Services;
+use crate::services::{Letter, Services};
 use crate::thread::{Spec, Vm};
 
 /// A plugin's entry: what its module's `_initialize` does.
@@ -180,6 +181,23 @@ impl Gateway {
     #[must_use]
     pub fn upstream(mut self, name: &str, stub: impl FnMut(&Seen) -> Reply + 'static) -> Self {
         self.upstreams.push((name.to_owned(), Box::new(stub)));
+        self
+    }
+
+    /// With a foreign function that plugins may call by this name. It gets their bytes and gives its own, or the number of a
+    /// status. The gateway's own functions are not here: they are the host's to test.
+    ///
+    /// ```
+    /// use portcullis_testing::Gateway;
+    /// let gateway = Gateway::new().foreign_function("compress", |bytes| Ok(bytes.to_vec()));
+    /// ```
+    #[must_use]
+    pub fn foreign_function(
+        self,
+        name: &str,
+        function: impl FnMut(&[u8]) -> Result<Vec<u8>, u32> + Send + 'static,
+    ) -> Self {
+        self.services.offer(name, Box::new(function));
         self
     }
 
@@ -424,6 +442,19 @@ impl Guests for Threads {
     fn deliver(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, response: CalloutResponse) {
         let place = (root.vm, Some(root.life));
         let _failed = self.enter(exchanges, place, |vm, exchanges| vm.deliver(exchanges, token, response));
+    }
+
+    fn hear(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, news: News) {
+        let place = (root.vm, Some(root.life));
+        let _failed = self.enter(exchanges, place, |vm, exchanges| vm.hear(exchanges, token, news));
+    }
+
+    fn read_letter(&mut self, exchanges: &mut Exchanges) -> bool {
+        let Some(Letter { root, queue }) = self.services.next_letter() else { return false };
+        let place = (root.vm, Some(root.life));
+        // One that is meant for a life that is over has nobody to read it.
+        let _failed = self.enter(exchanges, place, |vm, exchanges| vm.queue_ready(exchanges, queue));
+        true
     }
 
     fn take_log(&mut self) -> Vec<Line> {

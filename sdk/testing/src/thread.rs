@@ -7,6 +7,7 @@ use portcullis_core::context::{CalloutResponse, ContextId, ContextRef, Contexts,
 use portcullis_core::event::{Direction, End};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, Failed, VmIndex};
+use portcullis_core::grpc::{Heard, News};
 use portcullis_core::host::Host;
 use portcullis_core::time::Time;
 use portcullis_simulation::Line;
@@ -167,6 +168,32 @@ impl Vm {
         self.contexts().ok_or(Failed)?.deliver(response);
         self.call(exchanges, root, move || {
             callbacks::http_call_response(root.0, token, headers, body, trailers);
+            0
+        })?;
+        Ok(())
+    }
+
+    /// Tells the root what came of its gRPC call or stream.
+    pub(crate) fn hear(&mut self, exchanges: &mut Exchanges, token: u32, news: News) -> Result<(), Failed> {
+        let Some(heard) = self.contexts().ok_or(Failed)?.hear(token, news) else { return Ok(()) };
+        let root = self.root;
+        self.call(exchanges, root, move || {
+            match heard {
+                Heard::Began(entries) => callbacks::grpc_receive_initial_metadata(root.0, token, entries),
+                Heard::Message(bytes) => callbacks::grpc_receive(root.0, token, bytes as usize),
+                Heard::Trailers(entries) => callbacks::grpc_receive_trailing_metadata(root.0, token, entries),
+                Heard::Ended(status) => callbacks::grpc_close(root.0, token, status),
+            }
+            0
+        })?;
+        Ok(())
+    }
+
+    /// Tells the root that there is something in its queue.
+    pub(crate) fn queue_ready(&mut self, exchanges: &mut Exchanges, queue: u32) -> Result<(), Failed> {
+        let root = self.root;
+        self.call(exchanges, root, move || {
+            callbacks::queue_ready(root.0, queue);
             0
         })?;
         Ok(())

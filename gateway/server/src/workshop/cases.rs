@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::Full;
 use portcullis_simulation::{Outcome, Reply, Request, Seen};
-use serde::Deserialize;
+use serde::de::{Error as _, IntoDeserializer as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::config::{Inputs, yaml};
-use crate::diagnostic::Source;
+use super::written;
 
 /// A file of cases.
 #[derive(Debug, Deserialize)]
@@ -28,8 +26,23 @@ pub(crate) struct Suite {
     pub(crate) cases: Vec<Case>,
 }
 
+impl Suite {
+    /// One plain GET with these settings, of which nothing is expected.
+    pub(crate) fn of_one(config: Value) -> Self {
+        let case = Case {
+            name: "GET /".to_owned(),
+            config: None,
+            upstreams: BTreeMap::new(),
+            origin: None,
+            request: Sent::default(),
+            expect: Expected::default(),
+        };
+        Self { config, upstreams: BTreeMap::new(), cases: vec![case] }
+    }
+}
+
 /// One request, and what becomes of it.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -43,7 +56,7 @@ pub(crate) struct Case {
 }
 
 /// A request.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Sent {
     method: Option<String>,
@@ -67,7 +80,7 @@ pub(crate) struct Answer {
 }
 
 /// What is expected; what is not named may be anything.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Expected {
     status: Option<u16>,
@@ -83,14 +96,25 @@ pub(crate) struct Expected {
     log: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 enum Upstream {
+    /// `false`; `true` is whatever it got.
     Nothing(bool),
     Got(Got),
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// By hand, since serde's own words for a choice do not say what is wrong.
+impl<'de> Deserialize<'de> for Upstream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Value::deserialize(deserializer)?;
+        if let Some(got) = written.as_bool() {
+            return Ok(Self::Nothing(got));
+        }
+        Got::deserialize(written.into_deserializer()).map(Self::Got).map_err(D::Error::custom)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Got {
     method: Option<String>,
@@ -101,16 +125,7 @@ struct Got {
 
 /// Reads a file of cases.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Suite> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let folder = path.parent().unwrap_or(path).to_owned();
-    let source = Arc::new(Source { name: name.clone(), folder, fence: None, text, inputs: Inputs::default() });
-    let mut problems = Vec::new();
-    let node = yaml::read(&source, &mut problems).map_err(|problem| anyhow::anyhow!("{problem}"))?;
-    if let Some(problem) = problems.first() {
-        anyhow::bail!("{problem}");
-    }
-    serde_json::from_value(node.json()).with_context(|| format!("{name} is no file of cases"))
+    written::read(path, "a file of cases")
 }
 
 impl Sent {
@@ -158,6 +173,12 @@ impl Answer {
 
     pub(crate) fn delay(&self) -> Duration {
         Duration::from_millis(self.after_ms)
+    }
+
+    /// The same, not before this much time has passed.
+    pub(crate) fn later(mut self, least: Duration) -> Self {
+        self.after_ms = self.after_ms.max(u64::try_from(least.as_millis()).unwrap_or(u64::MAX));
+        self
     }
 
     /// The same for a wire: in one piece.
@@ -213,6 +234,12 @@ impl Expected {
             }
         }
         found
+    }
+
+    /// Whether anything but the log is otherwise than expected.
+    pub(crate) fn differs_on_the_wire(&self, outcome: &Outcome) -> bool {
+        let silent = Self { log: Vec::new(), ..self.clone() };
+        !silent.differences(outcome).is_empty()
     }
 
     fn at_upstream(&self, seen: Option<&Seen>, found: &mut Vec<String>) {

@@ -17,6 +17,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use portcullis_module::HOLDS_HEADERS;
 use portcullis_simulation::{Line, Outcome, Seen};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,12 +77,20 @@ impl Envoy {
 
     fn configuration(&self, listen: SocketAddr, upstreams: &[(String, SocketAddr)], config: &Value) -> Value {
         let config = if config.is_null() { String::new() } else { config.to_string() };
+        let held = json!({
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": String::from_utf8_lossy(HOLDS_HEADERS),
+        });
         let wasm = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config": {
                 "name": "plugin",
                 "configuration": { "@type": "type.googleapis.com/google.protobuf.StringValue", "value": config },
-                "vm_config": { "runtime": "envoy.wasm.runtime.v8", "code": { "local": { "filename": self.module } } },
+                "vm_config": {
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": { "local": { "filename": self.module } },
+                    "configuration": self.holds_headers.then_some(held),
+                },
                 "allow_on_headers_stop_iteration": self.holds_headers,
             },
         });

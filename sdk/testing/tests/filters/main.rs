@@ -4,5 +4,8 @@
 mod basics;
 mod bodies;
 mod callouts;
+mod ends;
 mod failures;
+mod grpc;
+mod queues;
 mod unmodified;
