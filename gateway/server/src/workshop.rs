@@ -1,10 +1,12 @@
 //! `portcullis plugin …`: what authors of filters use. It makes, builds, shows, tries, measures and runs modules.
 
+mod bench;
 mod build;
 mod cases;
 mod create;
 mod envoy;
 mod inspect;
+mod settings;
 mod stage;
 mod trial;
 mod written;
@@ -51,6 +53,8 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "PROGRAM", env = "PORTCULLIS_ENVOY")]
         envoy: Option<PathBuf>,
     },
+    /// Measure a module: time, instructions and memory, of callbacks and of whole exchanges
+    Bench(bench::Options),
 }
 
 /// Does it.
@@ -74,6 +78,7 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
         PluginCommand::Test { file, cases, host, envoy } => {
             return trial::try_cases(&file, &cases, host, envoy, &mut out);
         }
+        PluginCommand::Bench(options) => return bench::bench(&options, &mut out),
     }
     Ok(ExitCode::SUCCESS)
 }
