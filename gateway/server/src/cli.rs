@@ -121,10 +121,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Where a configuration comes from.
-struct Sources<'a> {
-    paths: &'a [PathBuf],
-    watch: Watch,
-    keep: Option<Kept>,
+pub(crate) struct Sources<'a> {
+    pub(crate) paths: &'a [PathBuf],
+    pub(crate) watch: Watch,
+    pub(crate) keep: Option<Kept>,
 }
 
 impl Sources<'_> {
@@ -151,7 +151,11 @@ impl Sources<'_> {
 }
 
 /// Runs a gateway until the process is told to end.
-fn serve(from: Sources<'_>, mut options: Options, started: impl FnOnce(&Gateway)) -> anyhow::Result<ExitCode> {
+pub(crate) fn serve(
+    from: Sources<'_>,
+    mut options: Options,
+    started: impl FnOnce(&Gateway),
+) -> anyhow::Result<ExitCode> {
     telemetry::init_logging();
     let (inherited, predecessor) = Inherited::of_this_process();
     let inputs = Inputs::default();
@@ -173,7 +177,7 @@ fn serve(from: Sources<'_>, mut options: Options, started: impl FnOnce(&Gateway)
 
 /// Whether changes of files are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watch {
+pub(crate) enum Watch {
     Yes,
     No,
 }

@@ -58,7 +58,7 @@ use crate::tls::files::Shown;
 use crate::tls::server::{Accepted, HandshakeError};
 
 /// The environment variable that says what is logged, in `tracing`'s filter syntax.
-const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
+pub(crate) const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
 
 /// What is said of one exchange when it has ended.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ mod cases;
 mod create;
 mod envoy;
 mod inspect;
+mod run;
 mod settings;
 mod stage;
 mod trial;
@@ -53,6 +54,8 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "PROGRAM", env = "PORTCULLIS_ENVOY")]
         envoy: Option<PathBuf>,
     },
+    /// Serve requests with this one filter before an upstream; what changes is rebuilt and swapped
+    Run(run::Options),
     /// Measure a module: time, instructions and memory, of callbacks and of whole exchanges
     Bench(bench::Options),
 }
@@ -77,6 +80,10 @@ pub(crate) fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
         PluginCommand::Inspect { file } => out.write_all(inspect::inspect(&file)?.as_bytes())?,
         PluginCommand::Test { file, cases, host, envoy } => {
             return trial::try_cases(&file, &cases, host, envoy, &mut out);
+        }
+        PluginCommand::Run(options) => {
+            drop(out);
+            return run::run(&options);
         }
         PluginCommand::Bench(options) => return bench::bench(&options, &mut out),
     }

@@ -69,6 +69,13 @@ impl Inputs {
         self.states().entry(path.to_path_buf()).or_insert_with(|| state(path));
     }
 
+    /// The same paths, noted anew.
+    pub(crate) fn again(&self) -> Self {
+        let again = Self::default();
+        self.paths().iter().for_each(|path| again.note(path));
+        again
+    }
+
     /// The state of every path when it was noted.
     #[must_use]
     pub fn noted(&self) -> Stamp {

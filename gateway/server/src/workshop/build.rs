@@ -11,6 +11,8 @@ use portcullis_module::{TARGET, Toolchain};
 pub(crate) struct Built {
     pub(crate) path: PathBuf,
     pub(crate) bytes: usize,
+    /// What it was compiled from.
+    pub(crate) sources: Vec<PathBuf>,
 }
 
 /// Compiles the crate in `directory`, and puts its module beside its manifest.
@@ -23,15 +25,32 @@ pub(crate) fn build(directory: &Path) -> anyhow::Result<Built> {
     cargo.current_dir(directory).args(["--release", "--target", TARGET, "--target-dir"]);
     cargo.arg(std::path::absolute(&target)?);
     let status = cargo.status().context("cargo cannot be run")?;
-    ensure!(status.success(), "cargo did not build the crate: {status}");
+    ensure!(status.success(), "cargo did not build the crate ({status}); what is wrong with it stands above");
     let from = target.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
     let wasm = fs::read(&from).with_context(|| {
         format!("cargo left no {}; the crate needs `crate-type = [\"cdylib\"]` under [lib]", from.display())
     })?;
     let trimmed = portcullis_module::trim(&wasm).with_context(|| from.display().to_string())?;
     let path = directory.join(format!("{name}.wasm"));
-    fs::write(&path, &trimmed).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Built { path, bytes: trimmed.len() })
+    replace(&path, &trimmed).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut sources = sources(&from.with_extension("d"));
+    sources.extend(["Cargo.toml", "Cargo.lock"].map(|name| directory.join(name)));
+    Ok(Built { path, bytes: trimmed.len(), sources })
+}
+
+/// Puts a file into the place of another at once: a gateway that runs may be reading it.
+fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("wasm.new");
+    fs::write(&beside, contents)?;
+    fs::rename(&beside, path)
+}
+
+/// The files that cargo says it has read: `OUTPUT: FILE FILE…`, with spaces in names escaped.
+fn sources(list: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(list).unwrap_or_default();
+    let Some((_, files)) = text.lines().next().and_then(|line| line.split_once(": ")) else { return Vec::new() };
+    let files = files.replace("\\ ", "\0");
+    files.split(' ').filter(|file| !file.is_empty()).map(|file| file.replace('\0', " ").into()).collect()
 }
 
 /// The first `name` of a `Cargo.toml`, which is its package's.
