@@ -1,6 +1,6 @@
 //! gRPC through the gateway, with tonic on both sides: the four kinds of calls, and how they end.
 
-mod notes;
+pub(crate) mod notes;
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;

@@ -35,6 +35,7 @@ mod refusals;
 mod reload;
 mod retries;
 mod revisions;
+mod sdk;
 mod streaming;
 mod strict;
 mod survival;

@@ -1,5 +1,7 @@
 //! `portcullis plugin`: from nothing to a module that was tried, as an author would do it.
 
+mod run;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -91,6 +93,15 @@ fn mistakes_are_answered_with_a_remedy() {
     fs::write(folder.path().join("text.wasm"), "text").unwrap();
     fs::write(folder.path().join("no.yaml"), "cases: []").unwrap();
     fs::write(folder.path().join("odd.yaml"), "cases: [{ name: a, request: {}, expects: {} }]").unwrap();
+    fs::write(folder.path().join("typed.yaml"), "cases:\n  - { name: a, request: { headers: [] }, expect: {} }")
+        .unwrap();
+    fs::write(
+        folder.path().join("deep.yaml"),
+        "cases:\n  - { name: a, request: {}, expect: { upstream: { pth: / } } }",
+    )
+    .unwrap();
+    fs::write(folder.path().join("text.yaml"), "cases: [").unwrap();
+    fs::write(folder.path().join("bare.wasm"), wat::parse_str("(module)").unwrap()).unwrap();
     let banner = module("banner");
     for (args, want) in [
         (vec!["new", "Bad_Name"], "use lower-case letters, digits and hyphens"),
@@ -99,7 +110,22 @@ fn mistakes_are_answered_with_a_remedy() {
         (vec!["inspect", "text.wasm"], "give the .wasm file that the plugin's build makes"),
         (vec!["inspect", "gone.wasm"], "cannot read gone.wasm"),
         (vec!["test", "gone.wasm"], "`portcullis plugin build` makes it"),
-        (vec!["test", banner.to_str().unwrap(), "--cases", "odd.yaml"], "unknown field `expects`"),
+        (
+            vec!["test", banner.to_str().unwrap(), "--cases", "odd.yaml"],
+            "this is not a file of cases: unknown field `expects`",
+        ),
+        (vec!["test", banner.to_str().unwrap(), "--cases", "odd.yaml"], "odd.yaml:1:33"),
+        (vec!["test", banner.to_str().unwrap(), "--cases", "typed.yaml"], "invalid type: sequence"),
+        (vec!["test", banner.to_str().unwrap(), "--cases", "typed.yaml"], "typed.yaml:2:36"),
+        (vec!["test", banner.to_str().unwrap(), "--cases", "deep.yaml"], "deep.yaml:2:"),
+        (vec!["test", banner.to_str().unwrap(), "--cases", "deep.yaml"], "unknown field `pth`"),
+        (vec!["test", banner.to_str().unwrap(), "--cases", "text.yaml"], "text.yaml:1:"),
+        (vec!["test", banner.to_str().unwrap(), "--cases", "gone.yaml"], "cannot read gone.yaml"),
+        (vec!["test", "text.wasm", "--cases", "no.yaml"], "text.wasm: it is not a WebAssembly module"),
+        (vec!["test", "bare.wasm", "--cases", "no.yaml"], "build it with a Proxy-Wasm SDK, as a `cdylib` in Rust"),
+        (vec!["bench", "bare.wasm"], "build it with a Proxy-Wasm SDK, as a `cdylib` in Rust"),
+        (vec!["bench", "gone.wasm"], "`portcullis plugin build` makes it"),
+        (vec!["bench", banner.to_str().unwrap(), "--config", "{ header: X }"], "`header`: `X` is not a header name"),
         (
             vec!["test", banner.to_str().unwrap(), "--cases", "no.yaml", "--host", "envoy", "--envoy", "/nowhere"],
             "by --envoy or PORTCULLIS_ENVOY",
@@ -119,7 +145,7 @@ fn envoy() -> Option<PathBuf> {
 
 fn try_built_ins_on(host: &str, envoy: &Path) {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("plugins");
-    for name in ["auth", "rate-limit", "transform", "aggregate"] {
+    for name in ["auth", "rate-limit", "transform", "aggregate", "exercise"] {
         let (cases, module) = (plugins.join(name).join("cases.yaml"), module(name));
         let mut args = vec!["plugin", "test", module.to_str().unwrap(), "--cases", cases.to_str().unwrap()];
         args.extend(["--host", host, "--envoy", envoy.to_str().unwrap()]);
@@ -168,4 +194,96 @@ cases:
         assert!(said.contains(want), "{want}: {said}");
     }
     assert!(said.contains("`X-Banner` is not a header name in lower case"), "the guest's own words: {said}");
+}
+
+#[test]
+fn a_bench_tells_what_a_module_costs_and_holds_it_against_a_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("wide.yaml"),
+        "{ exchange_ns: 1.0e+12, exchange_instructions: 1e9, vm_memory_bytes: 1e9 }",
+    )
+    .unwrap();
+    fs::write(folder.path().join("tight.yaml"), "{ exchange_instructions: 10, module_bytes: 10 }").unwrap();
+    fs::write(folder.path().join("odd.yaml"), "exchange_ms: 1\n").unwrap();
+    let cases = "
+config: { header: x-banner }
+cases:
+  - { name: plain, request: { path: /a }, expect: { status: 200 } }
+  - { name: with a body, request: { path: /a, body: hello }, expect: { status: 201 } }
+  - { name: refused, config: { header: X }, request: {}, expect: {} }
+";
+    fs::write(folder.path().join("cases.yaml"), cases).unwrap();
+    let module = module("banner");
+    let bench = |more: &[&str], succeeds: bool| {
+        let args = [&["plugin", "bench", module.to_str().unwrap(), "--seconds", "0"], more].concat();
+        says(folder.path(), &args, succeeds)
+    };
+    let said = bench(&["--cases", "cases.yaml", "--budget", "wide.yaml"], true);
+    for want in
+        ["compiles in", "a VM:", "plain", "with a body", "an exchange ", "proxy_on_request_headers", "instructions"]
+    {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+    assert!(said.contains("otherwise than the case expects"), "the second case's status is not 201: {said}");
+    assert!(!said.contains("refused"), "what does not start has no exchanges: {said}");
+    let shown = bench(&["--config", "{ header: x-banner }", "--json"], true);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let case = &shown["cases"][0];
+    assert!(case["exchange_ns"].as_f64().unwrap() > 0.0 && case["exchange_instructions"].as_f64().unwrap() > 100.0);
+    let said = bench(&["--budget", "tight.yaml", "--json", "--config", "{ header: x-banner }"], false);
+    let same = format!("\"exchange_instructions\": {}", case["exchange_instructions"]);
+    assert!(said.contains(&same), "instructions are the same each time, {same}: {said}");
+    for want in ["over budget: module_bytes: ", "over budget: exchange_instructions of `GET /`: ", ", at most 10"] {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+    let said = bench(&["--budget", "odd.yaml"], false);
+    for want in ["this is not a budget: unknown field `exchange_ms`", "odd.yaml:1:1", "`exchange_ns`"] {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+}
+
+/// What a crossing takes on the host's side, in the processor's instructions: measured for the README.
+const CROSSING: f64 = 550.0;
+/// What becomes of a WebAssembly instruction, at the most.
+const COMPILED: f64 = 1.5;
+/// As many of the processor's instructions take 0.3 µs: 3.5 in a nanosecond, by the README's measurements of a filter.
+const MOST: f64 = 1050.0;
+
+#[test]
+fn a_filter_of_the_sdk_costs_little_more_than_one_of_the_bare_crate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sdk, bare) = (module("one-header-sdk"), module("one-header"));
+    let args = ["plugin", "bench", sdk.to_str().unwrap(), "--against", bare.to_str().unwrap(), "--json"];
+    let shown = says(folder.path(), &args, true);
+    let sdk: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let bare = &sdk["against"];
+    let more = |figure: fn(&serde_json::Value) -> f64| figure(&sdk["cases"][0]) - figure(&bare["cases"][0]);
+    let instructions = more(|case| case["exchange_instructions"].as_f64().unwrap());
+    let crossings = more(|case| {
+        let callbacks = case["callbacks"].as_array().unwrap();
+        callbacks.iter().map(|callback| callback["calls_per_exchange"].as_f64().unwrap()).sum()
+    });
+    let nanoseconds = more(|case| case["exchange_ns"].as_f64().unwrap());
+    let cost = instructions * COMPILED + crossings * CROSSING;
+    println!("{instructions:+} instructions, {crossings:+} crossings: {cost:+}; here {nanoseconds:+.0} ns");
+    assert!(cost <= MOST, "{cost} instructions more, which take more than 0.3 µs: {shown}");
+}
+
+#[test]
+fn what_a_compiler_needs_is_said_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    says(folder.path(), &["plugin", "new", "a"], true);
+    let without = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.current_dir(folder.path()).args(["plugin", "build", "a"]).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = without(&[("PORTCULLIS_WASM_TOOLCHAIN", "other")]);
+    assert!(said.contains("PORTCULLIS_WASM_TOOLCHAIN is `other`; it may be `rustup` or `debian`"), "{said}");
+    let nowhere = [("PATH", "/nowhere"), ("RUSTC", "/nowhere/rustc"), ("PORTCULLIS_WASM_TOOLCHAIN", "rustup")];
+    let said = without(&nowhere);
+    assert!(said.contains("wasm32-wasip1 is not installed; try: rustup target add wasm32-wasip1"), "{said}");
 }

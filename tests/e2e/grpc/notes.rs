@@ -25,28 +25,28 @@ use tonic_prost::ProstCodec;
 
 /// What is sent to and fro.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Note {
+pub(crate) struct Note {
     #[prost(string, tag = "1")]
-    pub(super) text: String,
+    pub(crate) text: String,
     #[prost(uint32, tag = "2")]
-    pub(super) number: u32,
+    pub(crate) number: u32,
 }
 
 impl Note {
-    pub(super) fn text(text: &str) -> Self {
+    pub(crate) fn text(text: &str) -> Self {
         Self { text: text.to_owned(), number: 0 }
     }
 
-    pub(super) fn number(number: u32) -> Self {
+    pub(crate) fn number(number: u32) -> Self {
         Self { text: String::new(), number }
     }
 }
 
 /// The running service.
-pub(super) struct Notes {
-    pub(super) address: SocketAddr,
+pub(crate) struct Notes {
+    pub(crate) address: SocketAddr,
     /// How many calls there were.
-    pub(super) calls: Arc<AtomicUsize>,
+    pub(crate) calls: Arc<AtomicUsize>,
     live: Arc<()>,
     _background: Background,
 }
@@ -58,7 +58,7 @@ impl fmt::Display for Notes {
 }
 
 impl Notes {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let background = Background::start();
         let (calls, live) = (Arc::<AtomicUsize>::default(), Arc::new(()));
         let service = Methods { calls: calls.clone(), live: Arc::downgrade(&live) };
@@ -69,7 +69,7 @@ impl Notes {
     }
 
     /// How many calls are under way.
-    pub(super) fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         Arc::strong_count(&self.live) - 1
     }
 }
