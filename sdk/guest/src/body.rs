@@ -27,6 +27,20 @@ pub struct Chunk<'a> {
 
 impl<'a> Chunk<'a> {
     /// What it holds; may be nothing in the last.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Response};
+    /// fn count(response: &mut Response) -> Result<(), BodyError> {
+    ///     let mut count = 0;
+    ///     response.body_mut().map_chunks(move |chunk| {
+    ///         count += chunk.bytes().len();
+    ///         if chunk.is_last() {
+    ///             log::info!("{count} bytes");
+    ///         }
+    ///         None
+    ///     })
+    /// }
+    /// ```
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -65,12 +65,22 @@ impl fmt::Display for Upstream {
 
 impl Upstream {
     /// The gateway's name for it.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// assert_eq!(Upstream::from("idp").name(), "idp");
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// A GET of this path.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("idp").get("/jwks.json");
+    /// ```
     pub fn get(&self, path: impl Into<String>) -> Callout {
         self.call("GET", path)
     }
@@ -126,30 +136,55 @@ pub struct Callout {
 
 impl Callout {
     /// With one more header.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("idp").get("/me").header("authorization", "Bearer x");
+    /// ```
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
     /// With this `:authority`; otherwise it is the upstream's name.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("idp").get("/jwks.json").authority("idp.example.com");
+    /// ```
     pub fn authority(mut self, authority: impl Into<String>) -> Self {
         self.authority = Some(authority.into());
         self
     }
 
     /// With this body.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("users").call("PUT", "/users/7").body(r#"{"name":"ann"}"#);
+    /// ```
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
     /// With so much time; 5 s otherwise.
+    ///
+    /// ```
+    /// use portcullis_sdk::{Upstream, ms};
+    /// let call = Upstream::from("geo").get("/ip/192.0.2.1").timeout(ms(50));
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// With an answer of at most so many bytes; 1 MiB otherwise.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("geo").get("/ip/192.0.2.1").limit(64);
+    /// ```
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
         self
@@ -256,6 +291,13 @@ impl Reply {
     }
 
     /// The body, as text if it is that.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Reply;
+    /// fn country(reply: &Reply) -> &str {
+    ///     reply.text().unwrap_or("unknown")
+    /// }
+    /// ```
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.body).ok()

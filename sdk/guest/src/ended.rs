@@ -57,6 +57,13 @@ impl Ended {
     }
 
     /// A property of the exchange or its connection: see [`crate::property`]. Sizes and times are complete now.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Ended;
+    /// fn bytes_sent(ended: &Ended) -> Option<i64> {
+    ///     ended.property(&["response", "size"])
+    /// }
+    /// ```
     #[must_use]
     pub fn property<T: property::Value>(&self, path: &[&str]) -> Option<T> {
         property::get(path)

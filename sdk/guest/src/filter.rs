@@ -115,6 +115,13 @@ pub struct StartError(String);
 
 impl StartError {
     /// Because of this.
+    ///
+    /// ```
+    /// # use portcullis_sdk::StartError;
+    /// fn checked(rate: u32) -> Result<u32, StartError> {
+    ///     if rate == 0 { Err(StartError::new("`rate` is 0; it has to be at least 1")) } else { Ok(rate) }
+    /// }
+    /// ```
     #[must_use]
     pub fn new(why: impl fmt::Display) -> Self {
         Self(why.to_string())

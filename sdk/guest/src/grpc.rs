@@ -137,12 +137,22 @@ pub struct GrpcCall {
 
 impl GrpcCall {
     /// With so much time; 5 s otherwise.
+    ///
+    /// ```
+    /// use portcullis_sdk::{Upstream, ms};
+    /// let call = Upstream::from("authz").grpc("acme.Check", "Allowed", &vec![1]).timeout(ms(20));
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// With one more entry of metadata.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("authz").grpc("acme.Check", "Allowed", &vec![1]).metadata("x-tenant", "acme");
+    /// ```
     pub fn metadata(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.method.metadata.push((name.to_owned(), value.as_ref().to_vec()));
         self
@@ -158,6 +168,14 @@ impl GrpcCall {
     ///
     /// # Errors
     /// When the call ends with another status than 0, or with a message that is none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Upstream, grpc::GrpcError};
+    /// async fn allowed(authz: &Upstream, who: &str) -> Result<bool, GrpcError> {
+    ///     let answer: Vec<u8> = authz.grpc("acme.Check", "Allowed", &who.as_bytes().to_vec()).send().await?;
+    ///     Ok(answer == [0x08, 0x01])
+    /// }
+    /// ```
     pub async fn send<M: Message>(self) -> Result<M, GrpcError> {
         while !may_dispatch() {
             sleep(ms(1)).await;

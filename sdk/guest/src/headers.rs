@@ -150,6 +150,13 @@ impl<'a> Headers<'a> {
     }
 
     /// The first value of this name, if it is text.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn token(request: &Request) -> Option<String> {
+    ///     request.headers().text("authorization")?.strip_prefix("Bearer ").map(str::to_owned)
+    /// }
+    /// ```
     #[must_use]
     pub fn text(self, name: &str) -> Option<String> {
         let value = self.get(name)?;
@@ -171,6 +178,13 @@ impl<'a> Headers<'a> {
     }
 
     /// Whether there is one of this name.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn is_signed_in(request: &Request) -> bool {
+    ///     request.headers().contains("authorization")
+    /// }
+    /// ```
     #[must_use]
     pub fn contains(self, name: &str) -> bool {
         self.get(name).is_some()
@@ -259,11 +273,25 @@ impl<'a> HeadersMut<'a> {
     }
 
     /// Leaves exactly one entry of this name. A change that cannot be made is a warning in the log.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn identify(request: &mut Request, user: &str) {
+    ///     request.headers_mut().set("x-user", user);
+    /// }
+    /// ```
     pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
         warn(name, self.try_set(name, value));
     }
 
     /// Adds an entry beside those of this name. A change that cannot be made is a warning in the log.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn remember(response: &mut Response) {
+    ///     response.headers_mut().append("set-cookie", "seen=1; Path=/");
+    /// }
+    /// ```
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         let appended = match &mut self.0 {
@@ -277,6 +305,13 @@ impl<'a> HeadersMut<'a> {
     }
 
     /// Removes every entry of this name. A change that cannot be made is a warning in the log.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn discreet(response: &mut Response) {
+    ///     response.headers_mut().remove("x-powered-by");
+    /// }
+    /// ```
     pub fn remove(&mut self, name: &str) {
         let removed = match &mut self.0 {
             Target::Host(map) => sys::remove_header(*map, name).map_err(unchanged),

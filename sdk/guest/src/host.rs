@@ -51,6 +51,20 @@ impl Host {
     }
 
     /// Runs something now, and again `period` after each time it has ended.
+    ///
+    /// ```
+    /// # use std::{cell::Cell, rc::Rc};
+    /// # use portcullis_sdk::{Host, secs};
+    /// fn minutes(host: &Host) -> Rc<Cell<u32>> {
+    ///     let minutes = Rc::new(Cell::new(0));
+    ///     let passed = Rc::clone(&minutes);
+    ///     host.every(secs(60), move || {
+    ///         passed.set(passed.get() + 1);
+    ///         async {}
+    ///     });
+    ///     minutes
+    /// }
+    /// ```
     pub fn every<F>(&self, period: Duration, mut make: impl FnMut() -> F + 'static)
     where
         F: Future<Output = ()> + 'static,
@@ -64,6 +78,13 @@ impl Host {
     }
 
     /// The wall clock; it may step backwards.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Host;
+    /// fn is_past(host: &Host, expires: std::time::SystemTime) -> bool {
+    ///     host.now() > expires
+    /// }
+    /// ```
     #[must_use]
     pub fn now(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(sys::now())

@@ -68,6 +68,13 @@ impl Request {
     }
 
     /// What follows the `?`.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn wants_debug(request: &Request) -> bool {
+    ///     request.query().is_some_and(|query| query.split('&').any(|part| part == "debug=1"))
+    /// }
+    /// ```
     #[must_use]
     pub fn query(&self) -> Option<String> {
         let target = self.target();
@@ -82,6 +89,13 @@ impl Request {
     }
 
     /// The client's address, as the gateway believes it.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn is_local(request: &Request) -> bool {
+    ///     request.client_ip().is_some_and(|ip| ip.is_loopback())
+    /// }
+    /// ```
     #[must_use]
     pub fn client_ip(&self) -> Option<IpAddr> {
         let address = property::text(&["source", "address"])?;
@@ -89,12 +103,26 @@ impl Request {
     }
 
     /// A property of the exchange or its connection: see [`crate::property`].
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn route(request: &Request) -> Option<String> {
+    ///     request.property(&["xds", "route_name"])
+    /// }
+    /// ```
     #[must_use]
     pub fn property<T: property::Value>(&self, path: &[&str]) -> Option<T> {
         property::get(path)
     }
 
     /// Sets a property on the exchange, for this and later filters, access logs included. Whether the host took it.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn tell(request: &mut Request, plan: &str) {
+    ///     request.set_property("acme.plan", plan);
+    /// }
+    /// ```
     pub fn set_property(&mut self, name: &str, value: impl AsRef<[u8]>) -> bool {
         sys::set_property(name.as_bytes(), value.as_ref()).is_ok()
     }
@@ -177,6 +205,14 @@ impl Next {
     /// Lets the request go on, and waits for the response's head. Bodies stream on meanwhile, and untouched.
     ///
     /// There always is a response: where the upstream fails, it is the gateway's own.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Next, Request, Response};
+    /// async fn handle(request: Request, next: Next) -> Response {
+    ///     let response = next.run(request).await;
+    ///     if response.status() == 404 { Response::problem(404, "no_such_thing") } else { response }
+    /// }
+    /// ```
     pub async fn run(self, request: Request) -> Response {
         drop(request);
         let exchange = self.exchange;
@@ -238,6 +274,13 @@ impl Response {
     }
 
     /// A document of JSON.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let reply = Response::json(200, r#"{"up":true}"#);
+    /// assert_eq!(reply.headers().text("content-type").as_deref(), Some("application/json"));
+    /// ```
     pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::new(status).header("content-type", "application/json").with_body(body)
     }
@@ -277,6 +320,12 @@ impl Response {
     }
 
     /// The code word of a reply of the filter's own.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// assert_eq!(Response::problem(403, "scope_missing").code(), Some("scope_missing"));
+    /// ```
     #[must_use]
     pub fn code(&self) -> Option<&'static str> {
         match &self.of {
@@ -295,6 +344,15 @@ impl Response {
     }
 
     /// Changes the status.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn soften(response: &mut Response) {
+    ///     if response.status() == 500 {
+    ///         response.set_status(503);
+    ///     }
+    /// }
+    /// ```
     pub fn set_status(&mut self, status: u16) {
         match &mut self.of {
             Of::Filter(local) => local.status = status,

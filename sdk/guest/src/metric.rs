@@ -26,6 +26,13 @@ impl Counter {
     }
 
     /// So many more.
+    ///
+    /// ```
+    /// # use portcullis_sdk::metric::Counter;
+    /// fn sent(bytes: &Counter, body: &[u8]) {
+    ///     bytes.add(body.len() as u64);
+    /// }
+    /// ```
     pub fn add(&self, count: u64) {
         // Hosts refuse to add nothing.
         if let (Some(id), Ok(count @ 1..)) = (self.0, i64::try_from(count)) {

@@ -153,6 +153,13 @@ impl<T: Shared> Cell<T> {
     }
 
     /// What it is now; nothing if nobody has set it, or to something that is no `T`.
+    ///
+    /// ```
+    /// # use portcullis_sdk::shared::Cell;
+    /// fn is_closed() -> bool {
+    ///     Cell::<String>::new("maintenance").get().is_some()
+    /// }
+    /// ```
     #[must_use]
     pub fn get(&self) -> Option<T> {
         let (bytes, _) = sys::shared_data(&self.key).ok()?;
@@ -172,6 +179,13 @@ impl<T: Shared> Cell<T> {
     ///
     /// # Errors
     /// When others are always faster, or the host does not take it.
+    ///
+    /// ```
+    /// # use portcullis_sdk::shared::{Cell, NotStored};
+    /// fn take(tokens: &Cell<u64>) -> Result<bool, NotStored> {
+    ///     Ok(tokens.update(|left| left.unwrap_or(10).checked_sub(1))?.is_some())
+    /// }
+    /// ```
     pub fn update(&self, mut change: impl FnMut(Option<T>) -> Option<T>) -> Result<Option<T>, NotStored> {
         for _ in 0..MAX_TRIES {
             let (old, cas) = match sys::shared_data(&self.key) {

@@ -119,6 +119,12 @@ pub struct Notify {
 
 impl Notify {
     /// Tells everyone who waits now.
+    ///
+    /// ```
+    /// use portcullis_sdk::Notify;
+    /// let fetched = Notify::default();
+    /// fetched.notify_all(); // nobody waits yet, so nobody is told
+    /// ```
     pub fn notify_all(&self) {
         self.round.set(self.round.get().wrapping_add(1));
         self.waiting.take().into_iter().for_each(Waker::wake);
