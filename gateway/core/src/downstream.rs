@@ -61,6 +61,17 @@ pub struct Standing {
     pub stalled: Option<Time>,
     /// Since when an HTTP/2 header block is incomplete, whatever other streams are at.
     pub block: Option<Time>,
+    /// Nothing of a request has ever come.
+    pub silent: bool,
+}
+
+/// When it is a connection's turn to leave for others who need the place: the least comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// It never asked for anything; opened at this time.
+    Silent(Time),
+    /// It is idle since then.
+    Idle(Time),
 }
 
 /// What took too long.
@@ -72,13 +83,15 @@ pub enum Overdue {
     Idle,
     /// The same, but not yet for too long: others need the place.
     IdleEarly,
+    /// The first byte of the first request; again, others need the place.
+    SilentEarly,
     /// The client's taking what was sent, or sending what it had announced.
     Stream,
 }
 
 impl Overdue {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 4] = [Self::Header, Self::Idle, Self::IdleEarly, Self::Stream];
+    pub const ALL: [Self; 5] = [Self::Header, Self::Idle, Self::IdleEarly, Self::SilentEarly, Self::Stream];
 
     /// The word for it in metrics and logs: the name of the setting.
     #[must_use]
@@ -87,6 +100,7 @@ impl Overdue {
             Self::Header => "header",
             Self::Idle => "idle",
             Self::IdleEarly => "idle_early",
+            Self::SilentEarly => "silent_early",
             Self::Stream => "stream_idle",
         }
     }
@@ -144,6 +158,22 @@ impl Standing {
         self.stage == Stage::Idle && self.stalled.is_none()
     }
 
+    /// When it leaves for others, if it may be asked to: not before it has been without a request for longer than it is spared.
+    ///
+    /// Those that never asked for anything come first, however new: a flood of them must not drive out who was served.
+    #[must_use]
+    pub fn turn(&self, spared: Duration, now: Time) -> Option<Turn> {
+        if now.saturating_since(self.since) <= spared {
+            return None;
+        }
+        match self.stage {
+            Stage::Head | Stage::Idle if self.silent => Some(Turn::Silent(self.since)),
+            Stage::Idle if self.is_quiet() => Some(Turn::Idle(self.since)),
+            // Who has begun a head has the time that a head may take.
+            Stage::Head | Stage::Idle | Stage::Leaving | Stage::Serving => None,
+        }
+    }
+
     /// What has taken too long by now, if anything has.
     ///
     /// A connection with something left to write is not idle, whatever its requests are at: a slow reader of a long last piece
@@ -181,9 +211,34 @@ mod tests {
         Time::default() + Duration::from_secs(seconds)
     }
 
+    fn plain(stage: Stage) -> Standing {
+        Standing { stage, since: at(100), stalled: None, block: None, silent: false }
+    }
+
+    #[test]
+    fn who_never_asked_leaves_before_who_was_served() {
+        let silent = |stage, since| Standing { silent: true, since: at(since), ..plain(stage) };
+        let idle = |since| Standing { since: at(since), ..plain(Stage::Idle) };
+        let spared = Duration::from_secs(1);
+        let turns = [idle(10), silent(Stage::Head, 200), idle(20), silent(Stage::Idle, 150)]
+            .map(|standing| standing.turn(spared, at(300)));
+        let mut sorted = turns;
+        sorted.sort_unstable();
+        assert_eq!(sorted, [turns[3], turns[1], turns[0], turns[2]]);
+        for (what, standing) in [
+            ("new", silent(Stage::Head, 299)),
+            ("idle for a moment", idle(299)),
+            ("a head under way", plain(Stage::Head)),
+            ("served", plain(Stage::Serving)),
+            ("told to leave", silent(Stage::Leaving, 100)),
+            ("reads slowly", Standing { stalled: Some(at(200)), ..plain(Stage::Idle) }),
+        ] {
+            assert_eq!(standing.turn(spared, at(300)), None, "{what}");
+        }
+    }
+
     #[test]
     fn each_stage_has_its_own_limit() {
-        let plain = |stage| Standing { stage, since: at(100), stalled: None, block: None };
         for (what, standing, after, want) in [
             ("a head in time", plain(Stage::Head), 10, None),
             ("a head too late", plain(Stage::Head), 11, Some(Overdue::Header)),

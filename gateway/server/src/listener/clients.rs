@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use portcullis_core::downstream::{Overdue, Patience, Stage};
+use portcullis_core::downstream::{Overdue, Patience, Stage, Turn};
 use portcullis_core::time::Time;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -32,7 +32,7 @@ const LEAST_OFTEN: Duration = Duration::from_millis(500);
 
 /// After so long without a request a connection gives up what it can get again.
 const RESTS: Duration = Duration::from_secs(1);
-/// An idle connection keeps its place for so long, whoever else wants one.
+/// A connection without a request keeps its place for so long, whoever else wants one.
 const SPARED: Duration = Duration::from_secs(1);
 /// How many leave for others in one look: enough for those who come back, too few for a flood to empty the house.
 const MOST_AT_ONCE: usize = 64;
@@ -302,23 +302,33 @@ impl Clients {
         self.wanting.set(self.wanting.get() + 1);
     }
 
-    /// Lets some of the idle go before their time, those first that have been so for longest.
+    /// Lets some of those without a request go before their time, whose turn it is.
     fn make_room(&self, all: &HashMap<u64, Rc<Client>>, now: Time, telemetry: &WorkerTelemetry) {
         let wanted = self.wanting.take();
         if wanted == 0 {
             return;
         }
-        let since = |client: &Client| {
-            let standing = client.stamps.standing();
-            let is_long = now.saturating_since(standing.since) > SPARED;
-            (standing.is_quiet() && is_long).then_some(standing.since)
-        };
-        let mut idle: Vec<_> = all.values().filter_map(|client| Some((since(client)?, client))).collect();
-        idle.sort_unstable_by_key(|(since, _)| *since);
-        for (_, client) in idle.into_iter().take(wanted.min(MOST_AT_ONCE)) {
-            telemetry.timed_out(Overdue::IdleEarly);
-            client.stamps.leave();
-            client.lane.wake();
+        let standings = || all.values().map(|client| (client.stamps.standing(), client));
+        let turns = standings().filter_map(|(standing, client)| Some((standing.turn(SPARED, now)?, client)));
+        let mut turns: Vec<_> = turns.collect();
+        turns.sort_unstable_by_key(|(turn, _)| *turn);
+        let silent = standings().filter(|(standing, _)| standing.silent).count();
+        let ready = turns.iter().filter(|(turn, _)| matches!(turn, Turn::Silent(_))).count();
+        // Whoever is silent makes room in a moment, if not yet: the idle leave only for those for whom that is not enough.
+        let leave = wanted.min(ready + wanted.saturating_sub(silent)).min(MOST_AT_ONCE);
+        for (turn, client) in turns.into_iter().take(leave) {
+            match turn {
+                // There is nothing to say, and often nobody to say it to.
+                Turn::Silent(_) => {
+                    telemetry.timed_out(Overdue::SilentEarly);
+                    client.lane.cut();
+                }
+                Turn::Idle(_) => {
+                    telemetry.timed_out(Overdue::IdleEarly);
+                    client.stamps.leave();
+                    client.lane.wake();
+                }
+            }
         }
     }
 

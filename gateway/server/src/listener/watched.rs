@@ -54,10 +54,14 @@ pub(crate) struct Stamps {
     flood: AtomicU8,
 }
 
-const HEAD: u8 = 0;
-const IDLE: u8 = 1;
-const LEAVING: u8 = 2;
-const SERVING: u8 = 3;
+/// The stages, of which the first two come before anything of a request has: before the first byte, and, over HTTP/2, behind the
+/// preface.
+const OPEN: u8 = 0;
+const UNUSED: u8 = 1;
+const HEAD: u8 = 2;
+const IDLE: u8 = 3;
+const LEAVING: u8 = 4;
+const SERVING: u8 = 5;
 
 /// The verdicts beside none.
 const LEAVE: u8 = 1;
@@ -66,7 +70,7 @@ const CUT: u8 = 2;
 impl Stamps {
     pub(super) fn new(clock: Arc<Coarse>) -> Self {
         let since = AtomicU64::new(clock.now().as_nanos());
-        let (stage, verdict) = (AtomicU8::new(HEAD), AtomicU8::new(0));
+        let (stage, verdict) = (AtomicU8::new(OPEN), AtomicU8::new(0));
         let (stalled, block, flood) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU8::new(0));
         Self { clock, stage, since, stalled, block, verdict, flood }
     }
@@ -114,18 +118,26 @@ impl Stamps {
             0 => None,
             nanos => Some(Time::from_nanos(nanos)),
         };
-        let stage = match self.stage.load(Relaxed) {
-            HEAD => Stage::Head,
-            IDLE => Stage::Idle,
-            LEAVING => Stage::Leaving,
-            _ => Stage::Serving,
+        let (stage, silent) = match self.stage.load(Relaxed) {
+            OPEN => (Stage::Head, true),
+            UNUSED => (Stage::Idle, true),
+            HEAD => (Stage::Head, false),
+            IDLE => (Stage::Idle, false),
+            LEAVING => (Stage::Leaving, false),
+            _ => (Stage::Serving, false),
         };
         Standing {
             stage,
             since: time(&self.since).unwrap_or_default(),
             stalled: time(&self.stalled),
             block: time(&self.block),
+            silent,
         }
+    }
+
+    /// The first bytes came in. The time for a head goes on from when the connection was opened.
+    fn begun(&self) {
+        self.stage.store(HEAD, Relaxed);
     }
 
     /// Bytes came in: on an idle HTTP/1.1 connection they are the beginning of a head.
@@ -211,7 +223,7 @@ impl<S: Transport> Watched<S> {
             }
             if rest.is_empty() {
                 self.frames = Some(Box::new(Inspector::new(self.stamps.now())));
-                self.stamps.idle();
+                self.stamps.enter(UNUSED);
                 return Poll::Ready(Ok(Spoken::Http2));
             }
             let mut buffer = ReadBuf::new(rest);
@@ -220,7 +232,10 @@ impl<S: Transport> Watched<S> {
                 0 if self.have == 0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 // It ends within what could be a preface: for the HTTP library to refuse.
                 0 => return Poll::Ready(Ok(Spoken::Http1)),
-                more => self.have += more,
+                more => {
+                    self.have += more;
+                    self.stamps.begun();
+                }
             }
         }
     }
