@@ -51,3 +51,50 @@ fn every_seed_of_every_target_holds() {
         }
     }
 }
+
+/// Numbers that look like chance and are the same every time (Marsaglia's xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end.max(1) as u64).unwrap()
+    }
+}
+
+/// Lines of what operators write, put together anew. A changed byte seldom gets as far as what names mean; these do. libFuzzer
+/// goes further, but needs a build of the whole server with instruments.
+#[test]
+fn configurations_made_of_pieces_of_others_hold() {
+    const ROUNDS: u64 = 2000;
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/configuration");
+    let mut files: Vec<_> = fs::read_dir(seeds).unwrap().map(|seed| seed.unwrap().path()).collect();
+    files.sort();
+    let texts: Vec<String> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let pool: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+    assert!(pool.len() > 50, "there are too few pieces");
+    for round in 1..=ROUNDS {
+        let mut dice = Dice(round.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut lines: Vec<String> = texts.get(dice.below(texts.len())).unwrap().lines().map(str::to_owned).collect();
+        for _ in 0..=dice.below(6) {
+            let at = dice.below(lines.len() + 1);
+            let piece = *pool.get(dice.below(pool.len())).unwrap();
+            match dice.below(4) {
+                0 if at < lines.len() => _ = lines.remove(at),
+                // As deep as what stands there, so that it fits more often than not.
+                1 => {
+                    let depth = lines.get(at).map_or(0, |line| line.len() - line.trim_start().len());
+                    lines.insert(at, " ".repeat(depth) + piece.trim_start());
+                }
+                2 => lines.insert(at, piece.to_owned()),
+                _ => {
+                    let part = lines.iter().skip(at).take(dice.below(5)).cloned().collect::<Vec<_>>();
+                    lines.extend(part);
+                }
+            }
+        }
+        configuration::configuration((lines.join("\n") + "\n").as_bytes());
+    }
+}
