@@ -209,7 +209,8 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
         );
         assert_eq!(post(&[("transfer-encoding", "chunked")], &chunks), (413, "body_too_large".to_owned()));
     }
-    assert!(origin.seen().is_empty(), "none reached the upstream whole");
+    // Where the host does not hold heads, the upstream has seen one, and the connection go.
+    assert!(origin.seen().iter().all(|seen| !seen.complete && seen.body.is_empty()), "{:?}", origin.seen());
     assert!(memory().saturating_sub(before) < 100 << 20);
     let whole = gateway.ask("POST", "/", &[("content-type", "application/json")], r#"{"secret":1,"a":2}"#);
     assert_eq!((whole.status(), &*origin.last().body), (200, &br#"{"a":2}"#[..]), "the next client");
