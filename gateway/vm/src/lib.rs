@@ -42,6 +42,7 @@ pub use module::{LoadError, Module};
 pub use plugin::{RootSpec, VmSpec};
 pub use queues::{Inbox, MOST_QUEUES, QUEUE_BYTES, QUEUE_ITEMS};
 pub use shared::{SPACE_BYTES, Shared};
+pub use trace::tell_of_calls;
 pub use vms::{Newborn, Retired, Vms};
 
 /// Every function a guest may import from `env`, in the order of the ABI's text.

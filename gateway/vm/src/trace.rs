@@ -1,7 +1,8 @@
-//! What crosses the border, for authors of plugins to look at: a line of the log for each callback and each hostcall, where the
-//! log asks for `portcullis::abi=trace`. Where it does not, each costs a comparison.
+//! What crosses the border, for authors of plugins to look at: a line of the log for each callback and each hostcall, under
+//! `portcullis::abi=trace`, in a program that has asked for it. In others each costs a comparison.
 
 use std::fmt::{Debug, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use portcullis_abi::pairs::Pairs;
 use portcullis_abi::{BufferType, MapType, Status, StreamType};
@@ -14,9 +15,18 @@ use crate::guest::Call;
 /// The most that is shown of one value.
 const SHOWN_BYTES: usize = 200;
 
+/// Whether this program tells of calls at all.
+static TELLS: AtomicBool = AtomicBool::new(false);
+
+/// Lets every callback and hostcall of this program be told of. What guests are given, secrets included, is then in the log, so
+/// turning a log up is not enough: a gateway does not call this.
+pub fn tell_of_calls() {
+    TELLS.store(true, Ordering::Relaxed);
+}
+
 /// Whether anybody wants to know.
 pub(crate) fn is_on() -> bool {
-    tracing::enabled!(target: "portcullis::abi", tracing::Level::TRACE)
+    TELLS.load(Ordering::Relaxed) && tracing::enabled!(target: "portcullis::abi", tracing::Level::TRACE)
 }
 
 /// A callback begins.

@@ -109,6 +109,9 @@ fn configuration(module: &Path, config: Value, upstreams: &Map<String, Value>, p
 
 /// Lines for people on standard error, the guest's own among them; what `PORTCULLIS_LOG` says goes first.
 fn log_for_people(verbose: bool) {
+    if verbose {
+        portcullis_vm::tell_of_calls();
+    }
     let usual =
         if verbose { "info,portcullis::guest=trace,portcullis::abi=trace" } else { "info,portcullis::guest=debug" };
     let filter = std::env::var(crate::telemetry::LOG_VARIABLE).ok().and_then(|asked| EnvFilter::try_new(asked).ok());

@@ -260,7 +260,7 @@ impl tracing::field::Visit for Line {
 
 impl tracing::Subscriber for Listener {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("portcullis") && metadata.target() != "portcullis::abi"
+        metadata.target().starts_with("portcullis")
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
