@@ -78,7 +78,7 @@ const TRAPS: [(&str, &str); 6] = [
     ("(unreachable)", "panic"),
     ("(drop (call $deep (i32.const 0)))", "stack"),
     ("(drop (i32.load (i32.const -1)))", "memory"),
-    ("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)", "memory"),
+    ("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)", "oom"),
     ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", "other"),
 ];
 
@@ -128,7 +128,7 @@ fn a_vm_that_keeps_failing_rests_and_shows_it() {
         assert_eq!(pair.bad(), 503);
         pair.good("a crash loop");
     }
-    assert_eq!(pair.counted("portcullis_filter_resting", &["hostile", "\"bad\""]), 1.0);
+    assert_eq!(pair.counted("portcullis_filter_instances", &["hostile", "\"bad\"", "resting"]), 1.0);
     let starts = pair.counted("portcullis_filter_starts_total", &["hostile"]);
     assert!(starts <= 3.0, "{starts}");
 }

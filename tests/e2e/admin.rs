@@ -7,6 +7,7 @@ use portcullis_tests::client::Client;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
+use portcullis_tests::process::{Process, Start};
 use portcullis_tests::{eventually, guests};
 use serde_json::Value;
 
@@ -107,4 +108,38 @@ fn the_command_writes_a_line_for_each_request_unless_it_is_told_not_to() {
             assert!(out.contains(told), "{told}: {out}");
         }
     }
+}
+
+#[test]
+fn what_is_logged_is_changed_while_it_runs_and_the_refused_change_is_told() {
+    let origin = Origin::plain();
+    let text = r#"
+upstreams: { origin: { endpoints: ["{origin}"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: {upstream} }]
+"#;
+    let process =
+        Start::new(env!("CARGO_BIN_EXE_gateway"), text, &[("origin", &origin), ("upstream", &"origin")]).start();
+    let level = || serde_json::from_slice::<Value>(&process.page("/log").body).unwrap()["level"].clone();
+    assert_eq!(level(), "info");
+    let noisy = |process: &Process| process.log().lines().filter(|line| line.contains("\"DEBUG\"")).count();
+    assert_eq!((process.client().get("/").status(), noisy(&process)), (200, 0));
+    assert_eq!(process.ask_admin("PUT", "/log?level=portcullis=debug,info", &[]).status(), 200);
+    let page = process.page("/stats").text();
+    assert!(level().as_str().unwrap().contains("portcullis=debug") && page.contains("portcullis=debug"), "{page}");
+    assert!(process.log().contains("what is logged is changed"));
+    eventually("connections that end before they have begun are logged", || {
+        drop(process.client());
+        noisy(&process) > 0
+    });
+    for wrong in ["/log", "/log?level=", "/log?level=a=b=c"] {
+        let answer = process.ask_admin("PUT", wrong, &[]);
+        assert_eq!(answer.status(), 400, "{wrong}: {}", answer.text());
+    }
+    let cross = process.ask_admin("PUT", "/log?level=off", &[("origin", "http://evil.example")]);
+    assert_eq!(cross.status(), 403);
+    assert_eq!(process.ask_admin("PUT", "/log?level=info", &[]).status(), 200);
+    assert_eq!(level(), "info");
+    process.configure(text, &[("origin", &origin), ("upstream", &"nobody")]);
+    assert_eq!(process.reload().status(), 422);
+    assert!(process.page("/stats").text().contains("THE LAST CHANGE WAS REFUSED"));
 }

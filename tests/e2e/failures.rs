@@ -12,7 +12,7 @@ use serde_json::Value;
 const PLACES: [&str; 4] = ["request_headers", "request_body", "response_headers", "response_body"];
 /// How it can, with the cause the metrics then name.
 const WAYS: [(&str, &str); 5] =
-    [("trap", "panic"), ("panic", "panic"), ("exit", "panic"), ("loop", "deadline"), ("memory", "memory")];
+    [("trap", "panic"), ("panic", "panic"), ("exit", "panic"), ("loop", "deadline"), ("memory", "oom")];
 
 fn failing(origin: &Origin, on_failure: &str) -> Gateway {
     Gateway::start(

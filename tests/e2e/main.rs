@@ -24,6 +24,7 @@ mod foreign;
 mod grpc;
 mod h2_floods;
 mod hostile;
+mod metrics;
 mod otlp;
 mod outages;
 mod overload;

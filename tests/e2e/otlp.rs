@@ -177,3 +177,48 @@ fn without_a_collector_requests_are_served_and_what_is_lost_is_counted() {
     }
     eventually("the loss is counted", || gateway.metric("portcullis_otlp_items_total", &["traces", "failed"]) >= 100.0);
 }
+
+#[test]
+fn each_part_that_a_filter_takes_in_a_sampled_request_is_a_span() {
+    let (collector, origin) = (Origin::always(Answer::ok("")), Origin::plain());
+    let text = CONFIG.replace("routes:", "plugins: { probe: {guest:probe} }\nroutes:").replace(
+        "retries:",
+        "filters: [{ plugin: probe, config: headers }, { plugin: probe, config: reply@request_headers }], retries:",
+    );
+    let gateway = Gateway::start(&text, &[("origin", &origin), ("collector", &collector)]);
+    let unsampled = format!("{}00", &PARENT[..53]);
+    assert_eq!(gateway.ask("GET", "/items/0", &[("traceparent", &unsampled)], "").status(), 418);
+    assert_eq!(gateway.ask("GET", "/items/7", &[("traceparent", PARENT)], "").status(), 418);
+    let all = || received::<Span>(&collector, "/v1/traces").0;
+    eventually("the spans have come", || all().iter().any(|span| span.kind == 2));
+    let spans = all();
+    assert_eq!(spans.iter().filter(|span| span.kind == 2).count(), 1, "of the sampled one alone");
+    let server = spans.iter().find(|span| span.kind == 2).unwrap();
+    let mut filters: Vec<&Span> = spans.iter().filter(|span| span.kind == 1).collect();
+    filters.sort_by_key(|span| (span.start, number(&span.attributes, "portcullis.filter.index")));
+    let told: Vec<_> = filters
+        .iter()
+        .map(|span| {
+            assert_eq!((&span.parent, &span.trace), (&server.span, &server.trace));
+            assert!(server.start <= span.start && span.start <= span.end);
+            assert_eq!(text_of(span, "portcullis.plugin"), "probe");
+            let index = number(&span.attributes, "portcullis.filter.index").unwrap_or_default();
+            (index, text_of(span, "portcullis.filter.phase"), text_of(span, "portcullis.decision"))
+        })
+        .collect();
+    let part = |index, phase: &str, decision: &str| (index, phase.to_owned(), decision.to_owned());
+    assert_eq!(
+        told.iter().filter(|(_, phase, _)| phase != "end").cloned().collect::<Vec<_>>(),
+        [
+            part(0, "request", "next"),
+            part(1, "request", "reply"),
+            part(1, "response", "next"),
+            part(0, "response", "next")
+        ]
+    );
+    assert_eq!(filters[0].name, "filter probe request");
+}
+
+fn text_of(span: &Span, key: &str) -> String {
+    text(&span.attributes, key)
+}

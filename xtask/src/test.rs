@@ -76,6 +76,7 @@ fn steps() -> Result<Vec<Step>> {
         step("clippy of the plugins", Task::Run(plugin_workspace(&clippy))),
         // Tests that want it say that they were skipped where it is not; here that is a failure.
         step("Envoy", Task::Check(|| tools::envoy().map(|_| Vec::new()))),
+        step("promtool", Task::Check(|| tools::promtool().map(|_| Vec::new()))),
         step("tests", Task::Run(runner)),
         step("fuzzing", Task::Run(xtask(&["fuzz", "5", "--light"])?)),
         step("WebSockets by Autobahn", Task::Run(xtask(&["autobahn"])?)),

@@ -67,6 +67,36 @@ pub(crate) fn envoy() -> Result<PathBuf> {
     Ok(envoy)
 }
 
+/// Prometheus' checker below `<target>/tools`, out of Debian's package on first use: installed, the package would start a server.
+///
+/// # Errors
+///
+/// When the package cannot be had here.
+pub(crate) fn promtool() -> Result<PathBuf> {
+    let directory = target_dir().join("tools/prometheus");
+    let promtool = directory.join("usr/bin/promtool");
+    if promtool.is_file() {
+        return Ok(promtool);
+    }
+    let apt = find("apt-get").context("`promtool` is missing, and this system has no apt-get")?;
+    std::fs::create_dir_all(&directory)?;
+    eprintln!("unpacking prometheus into {}", directory.display());
+    let download = || run(Command::new(&apt).current_dir(&directory).args(["download", "-qq", "prometheus"]));
+    download().or_else(|_| {
+        run(Command::new(&apt).args(["update", "-qq"]))?;
+        download()
+    })?;
+    for entry in std::fs::read_dir(&directory)? {
+        let package = entry?.path();
+        if package.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg-deb").arg("-x").args([&package, &directory]))?;
+            std::fs::remove_file(package)?;
+        }
+    }
+    ensure!(promtool.is_file(), "package prometheus was unpacked and `promtool` is still missing");
+    Ok(promtool)
+}
+
 /// The runner that the gungraun benches talk to, built once below `<target>/tools`.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use crate::flow::{Gate, Stage, WhenFull};
 use crate::headers::Headers;
 use crate::reply::{Asker, Details, Failure};
 use crate::time::Time;
-use crate::timing::Outcome;
+use crate::timing::{Outcome, Phase};
 
 /// Feeds an event to an exchange; its effects are then ready to be drained. One that has ended ignores it.
 pub fn feed(exchanges: &mut Exchanges, filters: &mut impl Filters, id: ExchangeId, event: Event) {
@@ -274,43 +274,39 @@ impl<F: Filters> Walk<'_, F> {
                 context
             }
         };
-        let listens = self.exchanges.get(self.id).is_some_and(|exchange| exchange.exports(index, callback.export()));
-        if !listens {
+        let Some(exchange) = self.exchange() else { return Err(()) };
+        if !exchange.exports(index, callback.export()) {
             return Ok(0);
         }
-        let begun = self.timed_since();
-        self.set_calling(Some((index, callback)));
+        exchange.calling = Some((index, callback));
+        let begun = if exchange.timings.is_some() { self.filters.now() } else { None };
         let called = self.filters.call(self.exchanges, context, callback).map_err(|_| ());
-        self.set_calling(None);
+        let of = (Phase::of(callback), self.returned(callback, called));
+        self.filters.count(context, of.0, of.1);
         if let Some(begun) = begun {
-            self.note_call(index, callback, begun, called);
+            self.note_call(index, of, begun);
         }
         called
     }
 
-    /// The time, where what filters do is noted.
-    fn timed_since(&self) -> Option<Time> {
-        self.exchanges.get(self.id)?.timings.as_ref()?;
-        self.filters.now()
-    }
-
-    fn note_call(&mut self, index: FilterIndex, callback: Callback, begun: Time, called: Result<u32, ()>) {
-        let Some(ended) = self.filters.now() else { return };
-        let Some(exchange) = self.exchange() else { return };
-        let outcome = match (called, &exchange.asked) {
+    /// A callback has returned: what it made of its part of the exchange.
+    fn returned(&mut self, callback: Callback, called: Result<u32, ()>) -> Outcome {
+        let Some(exchange) = self.exchange() else { return Outcome::Fail };
+        exchange.calling = None;
+        match (called, &exchange.asked) {
             (Err(()), _) => Outcome::Fail,
+            // Whatever is answered or asked for at the end no longer matters.
+            (Ok(_), _) if Phase::of(callback) == Phase::End => Outcome::Next,
             (Ok(_), Some(Asked::Reply(_) | Asked::Close)) => Outcome::Reply,
             (Ok(_), Some(Asked::Fail(_))) | (Ok(0 | 2), None) => Outcome::Next,
             (Ok(_), None) => Outcome::Pause,
-        };
-        if let Some(timings) = &mut exchange.timings {
-            timings.note(index, callback, (begun, ended), outcome);
         }
     }
 
-    fn set_calling(&mut self, calling: Option<(FilterIndex, Callback)>) {
-        if let Some(exchange) = self.exchange() {
-            exchange.calling = calling;
+    fn note_call(&mut self, index: FilterIndex, of: (Phase, Outcome), begun: Time) {
+        let Some(ended) = self.filters.now() else { return };
+        if let Some(timings) = self.exchange().and_then(|exchange| exchange.timings.as_mut()) {
+            timings.note(index, of, (begun, ended));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::context::{ContextRef, Owner};
 use crate::event::{Direction, End};
 use crate::exchange::Exchanges;
 use crate::time::Time;
+use crate::timing::{Outcome, Phase};
 
 /// A VM among the worker's: which module for which tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -218,6 +219,9 @@ pub trait Filters {
     /// # Errors
     /// When the VM failed, now or since the context was created.
     fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed>;
+
+    /// Takes note of what a call made of its part of an exchange.
+    fn count(&mut self, _context: ContextRef, _phase: Phase, _outcome: Outcome) {}
 
     /// The time, for whoever wants to know how long a call takes. [`Exchanges`] know only when the event came in.
     fn now(&self) -> Option<Time> {

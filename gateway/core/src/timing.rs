@@ -19,7 +19,10 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The word for it in logs and traces.
+    /// All of them, in the order in which they come.
+    pub const ALL: [Self; 3] = [Self::Request, Self::Response, Self::End];
+
+    /// The word for it in logs, traces and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,7 +32,9 @@ impl Phase {
         }
     }
 
-    fn of(callback: Callback) -> Self {
+    /// What a callback is about.
+    #[must_use]
+    pub fn of(callback: Callback) -> Self {
         match callback {
             Callback::Headers(direction, ..) | Callback::Body(direction, ..) | Callback::Trailers(direction, _) => {
                 match direction {
@@ -56,7 +61,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word for it in logs and traces.
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Next, Self::Pause, Self::Reply, Self::Fail];
+
+    /// The word for it in logs, traces and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,11 +107,10 @@ impl Timings {
     pub(crate) fn note(
         &mut self,
         filter: FilterIndex,
-        callback: Callback,
+        (phase, outcome): (Phase, Outcome),
         (begun, ended): (Time, Time),
-        outcome: Outcome,
     ) {
-        let (phase, busy) = (Phase::of(callback), ended.saturating_since(begun));
+        let busy = ended.saturating_since(begun);
         let known = self.0.iter_mut().find(|share| share.filter == filter && share.phase == phase);
         let Some(share) = known else {
             return self.0.push(Share { filter, phase, begun, ended, busy, outcome });

@@ -1,6 +1,6 @@
 //! The admin listener: whether the gateway lives and is ready, its metrics, its configuration.
 //!
-//! It only reads, but for `POST /reload`. Who may ask is decided in `access`.
+//! It only reads, but for `POST /reload` and `PUT /log`. Who may ask is decided in `access`.
 
 mod access;
 
@@ -27,7 +27,7 @@ use tokio::task::spawn_local;
 
 use self::access::Refusal;
 use crate::supervisor::{Applied, Shown};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, LogFilterError, Telemetry};
 
 /// Connections served at once. The next one waits; an idle one ends after [`PATIENCE`].
 const MAX_CONNECTIONS: usize = 64;
@@ -47,9 +47,11 @@ Portcullis
 /live      200 while the process lives
 /ready     200 while requests are served, 503 while starting or draining
 /metrics   for Prometheus
+/stats     how it fares, for people
 /config    the configuration that is served, without secrets
 /revision  which that is, since when, and why the last change was refused, if it was
 /reload    POST: reads the configuration anew
+/log       what is logged; PUT /log?level=debug changes it, until the end
 ";
 
 /// Where the gateway stands.
@@ -162,6 +164,9 @@ async fn answer<B>(request: &Request<B>, state: &AdminState, local: IpAddr) -> R
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/reload") => reload(state).await,
         (_, "/reload") => wrong_method("POST"),
+        (&Method::PUT, "/log") => change_log(request.uri().query().unwrap_or_default()),
+        (&Method::GET | &Method::HEAD, "/log") => log(),
+        (_, "/log") => wrong_method("GET, HEAD, PUT"),
         (&Method::GET | &Method::HEAD, path) => page(path, state),
         _ => wrong_method("GET, HEAD"),
     }
@@ -177,6 +182,7 @@ fn page(path: &str, state: &AdminState) -> Response<Full<Bytes>> {
             Phase::Draining => problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is draining"),
         },
         "/metrics" => response(StatusCode::OK, METRICS, state.telemetry.render()),
+        "/stats" => response(StatusCode::OK, TEXT, state.telemetry.stats()),
         "/config" => response(StatusCode::OK, JSON, state.shown.borrow().config.clone()),
         "/revision" => response(StatusCode::OK, JSON, revision(&state.shown.borrow())),
         _ => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
@@ -207,6 +213,25 @@ fn revision(shown: &Shown) -> String {
     let Shown { revision, digest, since, .. } = shown;
     let told = json!({ "revision": revision, "digest": digest, "since": seconds(*since), "refused": refused });
     format!("{told:#}\n")
+}
+
+/// What is logged.
+fn log() -> Response<Full<Bytes>> {
+    match telemetry::log_filter() {
+        Some(filter) => response(StatusCode::OK, JSON, format!("{:#}\n", json!({ "level": filter }))),
+        None => problem(StatusCode::NOT_IMPLEMENTED, "no_log", "This process does not log by itself"),
+    }
+}
+
+/// Changes it: `level=` and a level, or a filter in `tracing`'s syntax.
+fn change_log(query: &str) -> Response<Full<Bytes>> {
+    let asked = query.split('&').find_map(|parameter| parameter.strip_prefix("level="));
+    match telemetry::set_log_filter(asked.unwrap_or_default()) {
+        Ok(()) | Err(LogFilterError::NotOurs) => log(),
+        Err(LogFilterError::Malformed(_)) => {
+            problem(StatusCode::BAD_REQUEST, "bad_level", "Ask for ?level= off, error, warn, info, debug or trace")
+        }
+    }
 }
 
 /// Has the configuration read anew, and tells what came of it.
@@ -306,6 +331,10 @@ mod tests {
                 ("GET", "/metrics", 200, "content-type: text/plain; version=0.0.4"),
                 ("GET", "/config", 200, "{\n  \"version\": 1\n}\n"),
                 ("GET", "/revision", 200, "\"digest\": \"abc\""),
+                ("GET", "/stats", 200, "connections: 0 open of 0"),
+                ("GET", "/log", 501, "\"code\":\"no_log\""),
+                ("PUT", "/log?level=debug", 501, "\"code\":\"no_log\""),
+                ("POST", "/log", 405, "allow: GET, HEAD, PUT"),
                 ("GET", "/reload", 405, "allow: POST"),
                 ("POST", "/reload", 501, "\"code\":\"no_files\""),
                 ("GET", "/nothing", 404, "\"code\":\"not_found\""),

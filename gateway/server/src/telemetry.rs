@@ -11,22 +11,26 @@ mod choice;
 mod connections;
 mod exposition;
 mod filters;
+mod guests;
 mod log_file;
 mod log_writer;
+mod logging;
 mod metrics;
 mod otlp;
+mod room;
 mod series;
+mod stats;
 mod tls_files;
+mod told;
 mod traces;
 mod upstreams;
 
 use std::cell::RefCell;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use http::header::HeaderMap;
@@ -38,27 +42,25 @@ use portcullis_core::time::Time;
 use portcullis_core::timing::Timings;
 use portcullis_core::trace::{Policy, SpanId, Trace};
 use portcullis_vm::VmCells;
-use tracing_subscriber::EnvFilter;
 
 use access_log::AccessLog;
 use choice::Choice;
 pub(crate) use choice::Chosen;
-use exposition::{Exposition, Seconds};
-use filters::Past;
+use exposition::Exposition;
 use log_file::LogFile;
 use log_writer::LogWriter;
+pub use logging::init_logging;
+pub(crate) use logging::{LOG_VARIABLE, LogFilterError, log_filter, set_log_filter};
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
 pub(crate) use otlp::{Attempt, Exporter};
 use otlp::{Exports, Item};
+use told::{Told, since_epoch};
 use traces::TraceParents;
-pub(crate) use upstreams::UpstreamCounts;
+pub(crate) use upstreams::{Standing, UpstreamCounts};
 
 use crate::config::snapshot::{self as settings, LogTarget};
 use crate::tls::files::Shown;
 use crate::tls::server::{Accepted, HandshakeError};
-
-/// The environment variable that says what is logged, in `tracing`'s filter syntax.
-pub(crate) const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
 
 /// What is said of one exchange when it has ended.
 #[derive(Clone, Debug)]
@@ -131,38 +133,6 @@ pub struct Telemetry {
     told: std::sync::Mutex<Told>,
 }
 
-/// What others have told of, for scrapes.
-#[derive(Debug, Default)]
-struct Told {
-    vms: Vec<Arc<VmCells>>,
-    /// What VMs that are gone have come to.
-    past: Past,
-    upstreams: Vec<Arc<UpstreamCounts>>,
-    revision: Option<Revision>,
-    refusals: u64,
-    tls_files: Vec<Arc<Shown>>,
-}
-
-/// What is told of the configuration.
-#[derive(Clone, Debug)]
-struct Revision {
-    number: u64,
-    digest: Box<str>,
-    since: SystemTime,
-    /// Whether the last change was put into use.
-    is_last: bool,
-}
-
-impl Told {
-    /// Adds up what VMs counted that are gone: nobody else has their cells any more, and counters must not go back.
-    fn forget_vms(&mut self) {
-        for cells in self.vms.extract_if(.., |cells| Arc::strong_count(cells) == 1) {
-            self.past.add(&cells);
-        }
-        self.past.keep_only(&self.vms);
-    }
-}
-
 impl Telemetry {
     /// Begins to count, and to write the access log.
     ///
@@ -208,24 +178,17 @@ impl Telemetry {
 
     /// Also shows what is counted of these VMs.
     pub fn add_filter_cells(&self, vms: Vec<Arc<VmCells>>) {
-        let mut told = self.told();
-        told.forget_vms();
-        told.vms.extend(vms);
+        self.told().add_vms(vms);
     }
 
     /// The configuration's revision that is now served: its number since the start, and its digest.
     pub fn set_revision(&self, number: u64, digest: &str) {
-        self.told().revision =
-            Some(Revision { number, digest: digest.into(), since: SystemTime::now(), is_last: true });
+        self.told().set_revision(number, digest);
     }
 
     /// A change of the configuration was refused.
     pub fn refused_revision(&self) {
-        let mut told = self.told();
-        told.refusals += 1;
-        if let Some(revision) = &mut told.revision {
-            revision.is_last = false;
-        }
+        self.told().refused_revision();
     }
 
     /// The TLS files that are now in use.
@@ -237,30 +200,24 @@ impl Telemetry {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How the gateway fares, on one screen for people.
+    #[must_use]
+    pub fn stats(&self) -> String {
+        let sight = self.told().look();
+        stats::page(&self.metrics, &sight, self.started)
+    }
+
     /// All metrics, as Prometheus reads them (text format 0.0.4).
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = Exposition::default();
         self.metrics.render(&mut text);
-        let (vms, past, upstreams, tls_files) = {
-            let mut told = self.told();
-            told.forget_vms();
-            (told.vms.clone(), told.past.clone(), told.upstreams.clone(), told.tls_files.clone())
-        };
-        let (revision, refusals) = {
-            let told = self.told();
-            (told.revision.clone(), told.refusals)
-        };
-        filters::render(&mut text, &vms, past);
-        upstreams::render(&mut text, &upstreams);
-        tls_files::render(&mut text, &tls_files);
+        let sight = self.told().look();
+        sight.render(&mut text);
         self.exports.render(&mut text);
         text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         text.sample("portcullis_access_log_dropped_total", &[], dropped);
-        if let Some(revision) = revision {
-            revision.render(&mut text, refusals);
-        }
         text.family("portcullis_build_info", "gauge", "The gateway's version.");
         text.sample("portcullis_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         text.family(
@@ -271,32 +228,6 @@ impl Telemetry {
         text.sample("process_start_time_seconds", &[], since_epoch(self.started));
         text.into_text()
     }
-}
-
-impl Revision {
-    fn render(&self, text: &mut Exposition, refusals: u64) {
-        let mut metric = |name: &str, kind: &str, help: &str, labels: &[(&str, &str)], value: &dyn Display| {
-            text.family(name, kind, help);
-            text.sample(name, labels, value);
-        };
-        let number = self.number.to_string();
-        let labels = [("revision", &*number), ("digest", &*self.digest)];
-        let help = "The configuration's revision that is served: its number since the start, and what it is called everywhere.";
-        metric("portcullis_config_revision_info", "gauge", help, &labels, &1);
-        let help = "When that revision was put into use, in seconds since the Unix epoch.";
-        metric("portcullis_config_revision_timestamp_seconds", "gauge", help, &[], &since_epoch(self.since));
-        let help = "Whether the last change of the configuration was put into use: 1, or 0 when it was refused.";
-        metric("portcullis_config_last_apply_success", "gauge", help, &[], &u8::from(self.is_last));
-        let help = "Configurations put into use since the start, the first included.";
-        metric("portcullis_config_applied_total", "counter", help, &[], &self.number);
-        let help = "Changes of the configuration that were refused.";
-        metric("portcullis_config_refused_total", "counter", help, &[], &refusals);
-    }
-}
-
-fn since_epoch(time: SystemTime) -> Seconds {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Seconds(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// One worker's telemetry. Dropping it hands over its last log lines.
@@ -452,7 +383,7 @@ impl UpstreamTelemetry {
         }
         let counts = Arc::new(UpstreamCounts::new(name, tenant));
         if let Some(shared) = self.shared.upgrade() {
-            shared.told().upstreams.push(counts.clone());
+            shared.told().add_upstream(counts.clone());
         }
         own.push(counts.clone());
         counts
@@ -469,30 +400,6 @@ pub struct OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.cells.open_connections.subtract(1);
-    }
-}
-
-/// Logs the process's own events to standard error, as JSON lines: those `PORTCULLIS_LOG` asks for, or `info` and worse.
-///
-/// Does nothing where somebody has set up logging before.
-pub fn init_logging() {
-    let asked = std::env::var(LOG_VARIABLE).unwrap_or_default();
-    let parsed = if asked.is_empty() { Ok(EnvFilter::new("info")) } else { EnvFilter::try_new(&asked) };
-    let (filter, problem) = match parsed {
-        Ok(filter) => (filter, None),
-        Err(problem) => (EnvFilter::new("info"), Some(problem)),
-    };
-    // Without the subscriber's own complaints: it would print them to standard error, and panic where that cannot be written.
-    let logging = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(io::stderr)
-        .with_env_filter(filter)
-        .log_internal_errors(false);
-    if logging.try_init().is_ok()
-        && let Some(problem) = problem
-    {
-        tracing::warn!(%problem, "{LOG_VARIABLE} is not a log filter; `info` is used");
     }
 }
 

@@ -44,7 +44,7 @@ use self::tries::{Course, word_of};
 use crate::clock::Clock;
 use crate::config::snapshot::{self, Endpoint, UpstreamLimits};
 use crate::message::RequestBody;
-use crate::telemetry::{UpstreamCounts, UpstreamTelemetry};
+use crate::telemetry::{Standing, UpstreamCounts, UpstreamTelemetry};
 
 /// A connection that has not been used for so long may have been closed at the other end without our knowing. Sooner, it would
 /// have to be closed just then, and keeping a copy of every request for that case costs more than it saves.
@@ -250,9 +250,14 @@ impl Upstream {
     /// Closes what has been idle for too long, and notes what scrapes show.
     fn sweep(&self, now: Time) {
         let idle = self.spec.timeouts.idle;
-        self.targets.borrow_mut().iter_mut().for_each(|target| target.pool.sweep(now, idle));
-        let (all, usable) = self.balancer.borrow().count(now);
-        self.counts.endpoints(all, usable);
+        let mut waiting = 0;
+        for target in self.targets.borrow_mut().iter_mut() {
+            target.pool.sweep(now, idle);
+            waiting += target.pool.unused();
+        }
+        let (endpoints, usable) = self.balancer.borrow().count(now);
+        let (active, pending) = (self.budget.borrow().active(), self.pending.get());
+        self.counts.stands(Standing { endpoints, usable, idle: waiting, active, pending });
     }
 }
 

@@ -4,6 +4,9 @@
 //! budget: on a busy or throttled machine the wall alone would end innocent guests. So the first half of a budget is waited for
 //! on the wall, which costs nothing, and only a callback that is still running then has its thread's processor time measured.
 //!
+//! What all callbacks take together is counted as well. Asking for the processor time costs more than a short callback, so one is
+//! measured only now and then, by chance, and stands for those between; what lies beyond half a budget is counted as it is.
+//!
 //! **Invariant:** a callback that uses less than half its budget is never ended, one that uses all of it always is, give or take
 //! two of the ticker's steps, of which none is longer than half a budget, or a nap. Time spent in hostcalls counts.
 
@@ -22,27 +25,38 @@ pub(crate) struct Budget {
     /// The same in ticks, rounded up.
     half_ticks: u64,
     stage: Stage,
+    samples: Samples,
     ticker: Arc<Ticker>,
 }
 
-#[derive(Debug)]
+/// Times are what the thread had used.
+#[derive(Clone, Copy, Debug)]
 enum Stage {
     /// Less than half of it has passed on the wall.
     Fresh,
-    /// What the thread had used when half of it had passed.
-    Measured(Duration),
+    /// The same, and it is a sample that began at this time.
+    Sampled { begun: Duration },
+    /// Half of it had passed at `since`.
+    Measured { since: Duration, begun: Option<Duration> },
 }
 
 impl Budget {
     /// A budget per callback.
     pub(crate) fn new(cpu: Duration, ticker: Arc<Ticker>) -> Self {
         ticker.serve(cpu / 2);
-        Self { half: cpu / 2, half_ticks: ticks(cpu / 2), stage: Stage::Fresh, ticker }
+        let (half, half_ticks) = (cpu / 2, ticks(cpu / 2));
+        Self { half, half_ticks, stage: Stage::Fresh, samples: Samples::new(), ticker }
+    }
+
+    /// The same, of which every one is measured.
+    pub(crate) fn measured(cpu: Duration, ticker: Arc<Ticker>) -> Self {
+        let budget = Self::new(cpu, ticker);
+        Self { samples: Samples { rarest: 1, ..budget.samples }, ..budget }
     }
 
     /// Starts a callback; in how many ticks to ask [`Self::expired`].
     pub(crate) fn start(&mut self) -> u64 {
-        self.stage = Stage::Fresh;
+        self.stage = if self.samples.is_due() { Stage::Sampled { begun: thread_time() } } else { Stage::Fresh };
         self.ticker.callback();
         // The tick that is under way is partial.
         self.half_ticks + 1
@@ -51,16 +65,94 @@ impl Budget {
     /// Whether the callback may go on.
     pub(crate) fn expired(&mut self) -> UpdateDeadline {
         let now = thread_time();
-        match self.stage {
-            Stage::Fresh => {
-                self.stage = Stage::Measured(now);
-                UpdateDeadline::Continue(self.half_ticks)
-            }
-            Stage::Measured(since) => {
+        let begun = match self.stage {
+            Stage::Measured { since, .. } => {
                 let left = self.half.saturating_sub(now.saturating_sub(since));
-                if left.is_zero() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(ticks(left)) }
+                return if left.is_zero() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(ticks(left)) };
             }
+            Stage::Sampled { begun } => Some(begun),
+            Stage::Fresh => None,
+        };
+        self.stage = Stage::Measured { since: now, begun };
+        UpdateDeadline::Continue(self.half_ticks)
+    }
+
+    /// Ends a callback; how much processor time is to be counted.
+    pub(crate) fn end(&mut self) -> Duration {
+        match self.stage {
+            Stage::Fresh => Duration::ZERO,
+            Stage::Sampled { .. } | Stage::Measured { .. } => self.count(),
         }
+    }
+
+    #[cold]
+    fn count(&mut self) -> Duration {
+        let now = thread_time();
+        let (begun, since, exact) = match self.stage {
+            Stage::Fresh => return Duration::ZERO,
+            Stage::Sampled { begun } => (Some(begun), now, Duration::ZERO),
+            Stage::Measured { since, begun } => (begun, since, now.saturating_sub(since)),
+        };
+        let Some(begun) = begun else { return exact };
+        let took = since.saturating_sub(begun).saturating_sub(self.ticker.asking);
+        exact + self.samples.take(took)
+    }
+}
+
+/// How rarely callbacks are measured at most: a pair of looks at the clock costs about half a microsecond.
+const RAREST: u32 = 128;
+/// A callback of this length is worth being measured every time.
+const WORTH: Duration = Duration::from_micros(64);
+
+/// Which callbacks are measured. How rarely depends on how long samples took so far, never on what is to come, so that the sum is
+/// right in the mean whatever a guest does.
+#[derive(Debug)]
+struct Samples {
+    /// Callbacks until the next sample.
+    left: u32,
+    /// How many the next sample stands for.
+    weight: u32,
+    rarest: u32,
+    /// What samples took of late.
+    mean: Duration,
+    chance: u32,
+}
+
+impl Samples {
+    fn new() -> Self {
+        // Never 0, and VMs differ: no two have used up the same time.
+        let chance = thread_time().subsec_nanos() | 1;
+        Self { left: 1, weight: 1, rarest: RAREST, mean: Duration::ZERO, chance }
+    }
+
+    fn is_due(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+
+    /// Takes a sample; what it stands for.
+    fn take(&mut self, took: Duration) -> Duration {
+        let counted = took * self.weight;
+        self.mean = (self.mean * 7 + took) / 8;
+        let fair = u32::try_from(WORTH.as_nanos() / self.mean.as_nanos().max(1)).unwrap_or(u32::MAX);
+        // No more than twice as rare at once: what a new guest does is found out before much is made of one sample.
+        self.weight = fair.min(self.weight * 2).clamp(1, self.rarest);
+        self.left = self.steps();
+        counted
+    }
+
+    /// How many callbacks come up to the next sample if each is one with a chance of 1 in [`Self::weight`]: then none is missed
+    /// or favoured for its place behind another.
+    fn steps(&mut self) -> u32 {
+        // Marsaglia's xorshift: good enough not to march in step with a guest.
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 17;
+        self.chance ^= self.chance << 5;
+        let chance = f64::from(self.chance) / f64::from(u32::MAX);
+        let missed = (chance.ln() / (-1.0 / f64::from(self.weight)).ln_1p()).floor();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
+        let missed = missed as u32;
+        missed.saturating_add(1)
     }
 }
 
@@ -86,5 +178,44 @@ mod tests {
         assert_eq!(budget.start(), 1001);
         assert!(matches!(budget.expired(), UpdateDeadline::Continue(1000)));
         assert!(matches!(budget.expired(), UpdateDeadline::Continue(_)));
+    }
+
+    #[test]
+    fn samples_come_to_the_whole_whatever_is_sampled() {
+        for (what, lengths) in [
+            ("short ones", &[Duration::from_nanos(300)][..]),
+            ("long ones", &[Duration::from_micros(200)]),
+            ("both in turn", &[Duration::from_nanos(500), Duration::from_micros(40)]),
+            ("a rare long one", &[[Duration::from_micros(1); 15].as_slice(), &[Duration::from_micros(90)]].concat()),
+        ] {
+            let mut samples = Samples { chance: 12345, ..Samples::new() };
+            let (mut whole, mut counted, mut looks) = (Duration::ZERO, Duration::ZERO, 0);
+            for took in lengths.iter().cycle().take(2_000_000) {
+                whole += *took;
+                if samples.is_due() {
+                    looks += 1;
+                    counted += samples.take(*took);
+                }
+            }
+            let ratio = counted.as_secs_f64() / whole.as_secs_f64();
+            assert!((0.95..1.05).contains(&ratio), "{what}: {ratio}");
+            let cost = Duration::from_nanos(500) * looks;
+            assert!(cost < whole / 50 || looks < 2_000_000 / 100, "{what}: {looks} looks");
+        }
+    }
+
+    #[test]
+    fn what_lies_beyond_half_a_budget_is_counted_as_it_is() {
+        let mut budget = Budget::new(Duration::from_secs(2), Arc::default());
+        budget.samples.left = 2;
+        budget.start();
+        assert_eq!(budget.end(), Duration::ZERO, "no sample");
+        budget.samples.left = 2;
+        budget.start();
+        budget.expired();
+        let begun = thread_time();
+        while thread_time() - begun < Duration::from_millis(3) {}
+        let counted = budget.end();
+        assert!((Duration::from_millis(3)..Duration::from_millis(30)).contains(&counted), "{counted:?}");
     }
 }

@@ -29,7 +29,9 @@ causes! {
     Panic = "panic",
     /// It used up its processor time.
     Deadline = "deadline",
-    /// It needed more memory than it may have, or reached outside what it has.
+    /// It gave up when it was refused more memory than it may have.
+    OutOfMemory = "oom",
+    /// It reached outside the memory it has.
     Memory = "memory",
     /// It recursed too deeply.
     Stack = "stack",
@@ -68,7 +70,7 @@ impl Fault {
             Some(Trap::Interrupt) => Cause::Deadline,
             Some(Trap::StackOverflow) => Cause::Stack,
             Some(Trap::MemoryOutOfBounds | Trap::HeapMisaligned) => Cause::Memory,
-            Some(Trap::UnreachableCodeReached) if refused => Cause::Memory,
+            Some(Trap::UnreachableCodeReached) if refused => Cause::OutOfMemory,
             Some(Trap::UnreachableCodeReached) => Cause::Panic,
             _ if exited.is_some() => Cause::Panic,
             _ => Cause::Other,
@@ -144,6 +146,19 @@ pub enum StartFailure {
         /// In which callback.
         function: &'static str,
     },
+}
+
+impl StartFailure {
+    /// A word or a few for it, of which none is the guest's.
+    pub(crate) fn word(&self) -> String {
+        match self {
+            Self::NoRoom { .. } => "no room to start it".to_owned(),
+            Self::TooMuchMemory { .. } => "more memory at its start than it may have".to_owned(),
+            Self::Instantiate(_) => "no instance of its module could be made".to_owned(),
+            Self::Trapped { function, fault } => format!("{} in {function}", fault.cause.as_str()),
+            Self::Refused { function } => format!("{function} returned false"),
+        }
+    }
 }
 
 /// Why which VM could not be started.

@@ -61,6 +61,16 @@ pub(crate) struct Guest {
     pub(crate) timers_changed: bool,
 }
 
+impl Guest {
+    /// Counts what a callback that has returned took.
+    pub(crate) fn count_time(&mut self) {
+        let took = self.budget.end();
+        if !took.is_zero() {
+            self.limits.cells.cpu_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+}
+
 /// How much memory and how large a table a guest may have.
 #[derive(Debug)]
 pub(crate) struct MemoryLimits {

@@ -90,6 +90,7 @@ impl Instance {
         let memory = instance.get_memory(&mut store, "memory");
         let mut callbacks = Callbacks::of(&instance, (&mut store).into());
         let guest = store.data_mut();
+        guest.count_time();
         guest.memory = memory;
         guest.allocator = callbacks.allocate.take();
         Ok(Self { store, callbacks })
@@ -178,6 +179,7 @@ impl Instance {
         self.store.set_epoch_deadline(ticks);
         let called = call(&mut self.store, &self.callbacks);
         let guest = self.store.data_mut();
+        guest.count_time();
         let world = guest.world.as_mut().expect("every hostcall puts the world back");
         std::mem::swap(&mut world.exchanges, exchanges);
         world.contexts.leave();
@@ -359,7 +361,8 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         memory: None,
         allocator: None,
         limits: MemoryLimits { memory: spec.memory.min(engine.max_memory()), refused: false, cells: cells.clone() },
-        budget: Budget::new(spec.cpu.max(START_TIME), engine.ticker()),
+        // A start is rare and takes long.
+        budget: Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
         metrics: Defined::none(cells.metrics.clone()),
         voice: Voice::new(cells),
         space,

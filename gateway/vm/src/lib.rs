@@ -33,7 +33,7 @@ mod vms;
 mod wasi;
 
 pub use bounds::{MODULE_BYTES, MODULE_FUNCTIONS};
-pub use cells::{Count, VmCells};
+pub use cells::{Count, Occasion, VmCells, VmState};
 pub use compiler::{Compiler, compile_alone};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use failure::{Cause, Fault, StartError, StartFailure};

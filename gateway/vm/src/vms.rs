@@ -18,8 +18,9 @@ use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
 use portcullis_core::grpc::{News, Wish};
 use portcullis_core::time::Time;
+use portcullis_core::timing::{Outcome, Phase};
 
-use crate::cells::VmCells;
+use crate::cells::{Occasion, VmCells};
 use crate::engine::Engine;
 use crate::failure::StartError;
 use crate::instance::{Birth, Died, Instance};
@@ -87,6 +88,26 @@ enum State {
 fn abandon_calls(exchanges: &mut Exchanges, instance: &Instance, life: u32) {
     if instance.contexts().has_grpc() {
         exchanges.grpc.push(Wish::Abandon(life));
+    }
+}
+
+/// A way into a VM.
+struct Entry {
+    vm: VmIndex,
+    /// Only in this one of its lives.
+    life: Option<u32>,
+    /// What the call counts as; nothing where somebody else counts it.
+    occasion: Option<Occasion>,
+}
+
+impl Entry {
+    /// For what no exchange waits for.
+    fn beside(vm: VmIndex) -> Self {
+        Self { vm, life: None, occasion: Some(Occasion::Background) }
+    }
+
+    fn in_life(self, life: u32) -> Self {
+        Self { life: Some(life), ..self }
     }
 }
 
@@ -242,7 +263,7 @@ impl Vms {
     /// [`portcullis_core::limits::Limits::farewell`]; the end of the others is returned.
     pub fn end_next(&mut self, exchanges: &mut Exchanges) -> Option<Retired> {
         let vm = self.leaving.untold.pop_front()?;
-        let _failed = self.enter(exchanges, vm, None, Instance::announce_end);
+        let _failed = self.enter(exchanges, Entry::beside(vm), Instance::announce_end);
         if self.is_over(vm) {
             return self.take(exchanges, vm);
         }
@@ -260,7 +281,7 @@ impl Vms {
     pub fn end_awaited(&mut self, exchanges: &mut Exchanges) -> Vec<Retired> {
         let mut over = Vec::new();
         for (vm, until) in std::mem::take(&mut self.leaving.awaited) {
-            let _failed = self.enter(exchanges, vm, None, |instance, exchanges| {
+            let _failed = self.enter(exchanges, Entry::beside(vm), |instance, exchanges| {
                 instance.delete_roots(exchanges, Farewell::Done)?;
                 if until <= exchanges.now { instance.delete_roots(exchanges, Farewell::Awaited) } else { Ok(()) }
             });
@@ -338,13 +359,13 @@ impl Vms {
         // A guest that sets a timer to nothing while it ticks gets its turn the next time.
         let due: Vec<VmIndex> = self.timers.iter().take_while(|(time, _)| *time <= now).map(|(_, vm)| *vm).collect();
         for vm in due {
-            let _failed = self.enter(exchanges, vm, None, |instance, exchanges| instance.tick(exchanges));
+            let _failed = self.enter(exchanges, Entry::beside(vm), Instance::tick);
         }
     }
 
     /// Tells a root what came of its callout. If its VM's life is over there is nobody to tell.
     pub fn deliver(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, response: CalloutResponse) {
-        let _failed = self.enter(exchanges, root.vm, Some(root.life), |instance, exchanges| {
+        let _failed = self.enter(exchanges, Entry::beside(root.vm).in_life(root.life), |instance, exchanges| {
             instance.deliver(exchanges, root.id, token, response)
         });
     }
@@ -361,14 +382,14 @@ impl Vms {
         letter.arrived();
         let (root, queue) = (letter.root, letter.queue);
         // One that is meant for a life that is over has nobody to read it.
-        let _failed = self.enter(exchanges, root.vm, Some(root.life), |instance, exchanges| {
+        let _failed = self.enter(exchanges, Entry::beside(root.vm).in_life(root.life), |instance, exchanges| {
             instance.queue_ready(exchanges, root.id, queue)
         });
     }
 
     /// Tells a root what came of its gRPC call or stream; whether its VM still lives.
     pub fn hear(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, news: News) -> bool {
-        let heard = self.enter(exchanges, root.vm, Some(root.life), |instance, exchanges| {
+        let heard = self.enter(exchanges, Entry::beside(root.vm).in_life(root.life), |instance, exchanges| {
             instance.hear(exchanges, root.id, token, news)
         });
         heard.is_ok()
@@ -378,12 +399,11 @@ impl Vms {
         self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut)
     }
 
-    /// Runs something in a live VM, in a given one of its lives if that matters.
+    /// Runs something in a live VM.
     fn enter<R>(
         &mut self,
         exchanges: &mut Exchanges,
-        vm: VmIndex,
-        life: Option<u32>,
+        Entry { vm, life, occasion }: Entry,
         call: impl FnOnce(&mut Instance, &mut Exchanges) -> Result<R, Died>,
     ) -> Result<R, Failed> {
         let slot = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut).ok_or(Failed)?;
@@ -391,8 +411,11 @@ impl Vms {
             return Err(Failed);
         }
         let State::Live(instance) = &mut slot.state else { return Err(Failed) };
-        slot.cells.calls.add(1);
-        match call(instance, exchanges) {
+        let called = call(instance, exchanges);
+        if let Some(occasion) = occasion {
+            slot.cells.called(occasion, if called.is_ok() { Outcome::Next } else { Outcome::Fail });
+        }
+        match called {
             Ok(answer) => {
                 if let Some(timer) = instance.changed_tick() {
                     self.set_timer(vm, timer);
@@ -429,9 +452,7 @@ impl Vms {
         abandon_calls(exchanges, &instance, life);
         let Died { function, fault } = died;
         slot.cells.trapped(fault.cause);
-        slot.cells.live.set(0);
-        slot.cells.memory.set(0);
-        slot.cells.resting.set(u64::from(until > exchanges.now));
+        slot.cells.failed(&format!("{} in {function}", fault.cause.as_str()), slot.failures, until);
         tracing::error!(
             tenant = slot.cells.tenant.as_deref().unwrap_or_default(),
             plugin = &*slot.cells.plugin,
@@ -503,16 +524,14 @@ impl Slot {
         match Instance::start(engine, &self.spec, birth, exchanges) {
             Ok(instance) => {
                 self.cells.starts.add(1);
-                self.cells.live.set(1);
-                self.cells.resting.set(0);
+                self.cells.runs();
                 self.state = State::Live(Box::new(instance));
                 Ok(())
             }
             Err((failure, said)) => {
                 self.cells.start_failures.add(1);
-                self.cells.memory.set(0);
                 let until = self.failed(exchanges.now);
-                self.cells.resting.set(u64::from(until > exchanges.now));
+                self.cells.failed(&failure.word(), self.failures, until);
                 self.state = State::Down { until };
                 let VmSpec { tenant, name, .. } = &*self.spec;
                 Err(StartError { tenant: tenant.clone(), plugin: name.clone(), failure, said })
@@ -539,17 +558,28 @@ impl Slot {
 impl Filters for Vms {
     fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
         let vm = filter.vm;
-        self.revive(exchanges, vm)?;
-        let id =
-            self.enter(exchanges, vm, None, |instance, exchanges| instance.open(exchanges, owner))?.ok_or(Failed)?;
+        if let Err(failed) = self.revive(exchanges, vm) {
+            if let Some(slot) = self.slot(vm) {
+                slot.cells.called(Occasion::Create, Outcome::Fail);
+            }
+            return Err(failed);
+        }
+        let entry = Entry { vm, life: None, occasion: Some(Occasion::Create) };
+        let id = self.enter(exchanges, entry, |instance, exchanges| instance.open(exchanges, owner))?.ok_or(Failed)?;
         let life = self.slot(vm).ok_or(Failed)?.life;
         Ok(ContextRef { vm, life, id })
     }
 
     fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed> {
-        self.enter(exchanges, context.vm, Some(context.life), |instance, exchanges| {
-            instance.call(exchanges, context.id, callback)
-        })
+        // What came of it is the chain's to say: see `count`.
+        let entry = Entry { vm: context.vm, life: Some(context.life), occasion: None };
+        self.enter(exchanges, entry, |instance, exchanges| instance.call(exchanges, context.id, callback))
+    }
+
+    fn count(&mut self, context: ContextRef, phase: Phase, outcome: Outcome) {
+        if let Some(slot) = self.slot(context.vm) {
+            slot.cells.called(phase.into(), outcome);
+        }
     }
 
     fn now(&self) -> Option<Time> {
@@ -569,9 +599,7 @@ impl Filters for Vms {
 impl Drop for Slot {
     /// Whoever still reads the cells must not count this VM as live.
     fn drop(&mut self) {
-        self.cells.resting.set(0);
-        self.cells.live.set(0);
-        self.cells.memory.set(0);
+        self.cells.is_gone();
     }
 }
 

@@ -20,6 +20,18 @@ pub(super) struct ConnectionEnds {
 }
 
 impl ConnectionEnds {
+    pub(super) fn all_refused(&self) -> u64 {
+        self.refused.iter().map(Count::get).sum()
+    }
+
+    pub(super) fn all_timed_out(&self) -> u64 {
+        self.timed_out.iter().map(Count::get).sum()
+    }
+
+    pub(super) fn all_floods(&self) -> u64 {
+        self.floods.iter().map(Count::get).sum()
+    }
+
     pub(super) fn refused(&self, reason: Refusal) {
         count(&self.refused, &Refusal::ALL, reason);
     }

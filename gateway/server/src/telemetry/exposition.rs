@@ -20,6 +20,12 @@ impl Exposition {
         self.0
     }
 
+    /// How many bytes it would have were all its zeros large numbers.
+    pub(super) fn most_bytes(&self) -> usize {
+        const DIGITS: usize = 12;
+        self.0.len() + self.0.lines().filter(|line| !line.starts_with('#')).count() * DIGITS
+    }
+
     /// Begins a metric. Its samples follow before the next begins.
     pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.put(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
@@ -36,14 +42,28 @@ impl Exposition {
         labels: &Labels<'_>,
         distribution: &Distribution<N>,
     ) {
+        let buckets = distribution.bounds.map(Seconds).into_iter().zip(distribution.buckets);
+        self.cumulative(name, labels, buckets, distribution.above, Seconds(distribution.nanos));
+    }
+
+    /// A histogram's samples: how many fell into each bucket alone, how many lay above all, and the sum.
+    pub(super) fn cumulative(
+        &mut self,
+        name: &str,
+        labels: &Labels<'_>,
+        buckets: impl Iterator<Item = (impl Display, u64)>,
+        above: u64,
+        sum: impl Display,
+    ) {
         let mut below = 0;
-        for (bound, count) in distribution.bounds.iter().zip(&distribution.buckets) {
+        for (bound, count) in buckets {
             below += count;
-            self.labelled(name, "_bucket", labels, Some(&Seconds(*bound)), below);
+            self.labelled(name, "_bucket", labels, Some(&bound), below);
         }
-        self.labelled(name, "_bucket", labels, Some(&"+Inf"), distribution.count());
-        self.labelled(name, "_sum", labels, None, Seconds(distribution.nanos));
-        self.labelled(name, "_count", labels, None, distribution.count());
+        let all = below + above;
+        self.labelled(name, "_bucket", labels, Some(&"+Inf"), all);
+        self.labelled(name, "_sum", labels, None, sum);
+        self.labelled(name, "_count", labels, None, all);
     }
 
     /// A summary without quantiles: a sum and a count.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::Method;
 use portcullis_core::reply::Failure;
@@ -18,12 +19,15 @@ use super::Record;
 use super::cells::{Count, Distribution, Histogram, OVERHEAD_BOUNDS, REQUEST_BOUNDS};
 use super::connections::{self, ConnectionEnds};
 use super::exposition::Exposition;
+use super::room::{KINDS, TARGETS};
 use super::series::{Fault, Kind, Series, Target, WorkerNumber};
+use super::stats::{Table, mean};
 
 /// What stands for methods that are not known.
 pub(super) const OTHER: &str = "_OTHER";
 /// What a worker remembers of the series it joined. A bound on memory only: forgetting costs another look under the lock.
 const MAX_KNOWN: usize = 4096;
+const MILLISECOND: Duration = Duration::from_millis(1);
 /// The reason of a request that the upstream answered.
 const VIA_UPSTREAM: &str = "via_upstream";
 
@@ -67,11 +71,18 @@ pub(super) struct WorkerCells {
     pub(super) ends: ConnectionEnds,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Registry {
     kinds: Series<Kind, KindCells>,
     targets: Series<Target, TargetCells>,
     workers: Vec<Arc<WorkerCells>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        let (kinds, targets) = (Series::in_part(&KINDS), Series::in_part(&TARGETS));
+        Self { kinds, targets, workers: Vec::new() }
+    }
 }
 
 /// What all workers count.
@@ -97,6 +108,64 @@ impl Metrics {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many there are, and were, of what people ask about first.
+    pub(super) fn now(&self) -> Now {
+        let workers = self.registry().workers.clone();
+        let sum = |of: fn(&WorkerCells) -> u64| workers.iter().map(|cells| of(cells)).sum();
+        Now {
+            active: sum(|cells| cells.active_requests.get()),
+            open: sum(|cells| cells.open_connections.get()),
+            accepted: sum(|cells| cells.connections.get()),
+            refused: sum(|cells| cells.ends.all_refused()),
+            timed_out: sum(|cells| cells.ends.all_timed_out()),
+            floods: sum(|cells| cells.ends.all_floods()),
+        }
+    }
+
+    /// Requests by where they went, and all of them by the class of their status, from 2xx on; the last had none.
+    pub(super) fn by_route(&self) -> (Table<7>, [u64; 5]) {
+        let (kinds, targets) = {
+            let registry = self.registry();
+            (registry.kinds.collect(KindSums::of), registry.targets.collect(TargetSums::of))
+        };
+        let (mut classes, mut failed) = ([0; 5], HashMap::<&Target, u64>::new());
+        let mut whole = HashMap::<&Target, (u64, u64)>::new();
+        for (kind, sums) in &kinds {
+            let count = sums.duration.count();
+            let class = match kind.status {
+                0 => 4,
+                100..300 => 0,
+                300..400 => 1,
+                400..500 => 2,
+                _ => 3,
+            };
+            if let Some(sum) = classes.get_mut(class) {
+                *sum += count;
+            }
+            if class >= 3 {
+                *failed.entry(&kind.target).or_default() += count;
+            }
+            let (requests, nanos) = whole.entry(&kind.target).or_default();
+            *requests += count;
+            *nanos += sums.duration.nanos;
+        }
+        let line = |(target, sums): &(Target, TargetSums)| {
+            let (requests, nanos) = whole.get(target).copied().unwrap_or_default();
+            let line = [
+                named(&target.pattern),
+                named(&target.tenant),
+                named(&target.upstream),
+                sums.requests.to_string(),
+                failed.get(target).copied().unwrap_or_default().to_string(),
+                mean(nanos, requests, MILLISECOND),
+                mean(sums.overhead.nanos, sums.requests, MILLISECOND),
+            ];
+            (sums.requests, line)
+        };
+        let columns = ["ROUTE", "TENANT", "UPSTREAM", "REQUESTS", "FAILED", "MEAN ms", "HERE ms"];
+        (Table { columns, lines: targets.iter().map(line).collect() }, classes)
+    }
+
     pub(super) fn render(&self, text: &mut Exposition) {
         // Added up under the lock, put into words after it: a worker may be waiting.
         let (kinds, targets, workers) = {
@@ -107,6 +176,22 @@ impl Metrics {
         render_targets(text, &targets);
         render_workers(text, &workers);
     }
+}
+
+/// What people ask about first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) active: u64,
+    pub(super) open: u64,
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    pub(super) timed_out: u64,
+    pub(super) floods: u64,
+}
+
+/// A name in a table.
+pub(super) fn named(name: &str) -> String {
+    if name.is_empty() { "-".to_owned() } else { name.to_owned() }
 }
 
 /// One worker's way to its cells.
@@ -288,6 +373,20 @@ impl Target {
             ("portcullis_upstream", self.upstream.as_ref()),
         ]
     }
+}
+
+/// The most bytes of its text.
+pub(super) fn bytes_of_kind(kind: &Kind) -> usize {
+    let mut text = Exposition::default();
+    render_kinds(&mut text, &[(kind.clone(), KindSums::of(&mut std::iter::empty()))]);
+    text.most_bytes()
+}
+
+/// The same.
+pub(super) fn bytes_of_target(target: &Target) -> usize {
+    let mut text = Exposition::default();
+    render_targets(&mut text, &[(target.clone(), TargetSums::of(&mut std::iter::empty()))]);
+    text.most_bytes()
 }
 
 fn render_kinds(text: &mut Exposition, kinds: &[(Kind, KindSums)]) {

@@ -1,19 +1,13 @@
 //! Metric series: which there are, and what each worker has counted in them.
 //!
-//! A worker joins a series once, on this module's slow path, and then counts in cells of its own. The number of series is
-//! bounded whatever configurations, clients and upstreams do; what comes too late is counted under `_overflow`.
+//! A worker joins a series once, on this module's slow path, and then counts in cells of its own. How many there can be [`super::room`]
+//! says; what comes too late is counted under `_overflow`.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// What stands for the names of series that found no room.
-const OVERFLOW: &str = "_overflow";
-/// Series per metric.
-const MAX_SERIES: usize = 2000;
-/// Series per metric that belong to one tenant: a tenant whose upstream answers with every status there is must leave room for
-/// the others.
-const MAX_TENANT_SERIES: usize = MAX_SERIES / 2;
+use super::room::{Ledger, OVERFLOW, Part};
 
 /// Where requests go. Its names come from the configuration only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +52,8 @@ pub(super) trait Labels: Clone + Eq + Hash + Ord {
     fn tenant(&self) -> &Arc<str>;
     /// The series that counts in its stead when there is no room: one of a few.
     fn overflow(&self) -> Self;
+    /// The most bytes of its text.
+    fn bytes(&self) -> usize;
 }
 
 impl Labels for Target {
@@ -68,6 +64,10 @@ impl Labels for Target {
     fn overflow(&self) -> Self {
         let name: Arc<str> = OVERFLOW.into();
         Self { tenant: name.clone(), pattern: name.clone(), upstream: name }
+    }
+
+    fn bytes(&self) -> usize {
+        super::metrics::bytes_of_target(self)
     }
 }
 
@@ -81,6 +81,10 @@ impl Labels for Kind {
         let status = self.status / 100 * 100;
         Self { target: self.target.overflow(), method: super::metrics::OTHER, status, version: "", error: self.error }
     }
+
+    fn bytes(&self) -> usize {
+        super::metrics::bytes_of_kind(self)
+    }
 }
 
 /// Which worker; its number is never given to another.
@@ -90,17 +94,15 @@ pub(super) type WorkerNumber = u64;
 #[derive(Debug)]
 pub(super) struct Series<L, C> {
     cells: HashMap<L, Vec<(WorkerNumber, Arc<C>)>>,
-    per_tenant: HashMap<Arc<str>, usize>,
-    overflowed: bool,
-}
-
-impl<L, C> Default for Series<L, C> {
-    fn default() -> Self {
-        Self { cells: HashMap::new(), per_tenant: HashMap::new(), overflowed: false }
-    }
+    ledger: Ledger,
 }
 
 impl<L: Labels, C: Default> Series<L, C> {
+    /// None yet; their text has its place there.
+    pub(super) fn in_part(part: &'static Part) -> Self {
+        Self { cells: HashMap::new(), ledger: Ledger::of(part) }
+    }
+
     /// The cells in which this worker counts what has these labels. The same again for the same labels: a new revision of the
     /// configuration goes on with the series of the old.
     pub(super) fn join(&mut self, labels: &L, worker: WorkerNumber) -> Arc<C> {
@@ -115,18 +117,8 @@ impl<L: Labels, C: Default> Series<L, C> {
     }
 
     fn admit(&mut self, labels: &L) -> L {
-        if self.cells.contains_key(labels) {
-            return labels.clone();
-        }
-        let of_tenant = self.per_tenant.get(labels.tenant()).copied().unwrap_or_default();
-        if self.cells.len() < MAX_SERIES && of_tenant < MAX_TENANT_SERIES {
-            self.per_tenant.insert(labels.tenant().clone(), of_tenant + 1);
-            return labels.clone();
-        }
-        if !std::mem::replace(&mut self.overflowed, true) {
-            tracing::warn!(tenant = %labels.tenant(), "too many metric series; further ones are counted as {OVERFLOW}");
-        }
-        labels.overflow()
+        let has_room = self.cells.contains_key(labels) || self.ledger.take(labels.tenant(), labels.bytes());
+        if has_room { labels.clone() } else { labels.overflow() }
     }
 
     /// Every series with what `sum` makes of its cells, in order.
@@ -144,6 +136,7 @@ impl<L: Labels, C: Default> Series<L, C> {
 mod tests {
     use super::*;
     use crate::telemetry::cells::Count;
+    use crate::telemetry::room::TARGETS;
 
     fn target(tenant: &str, pattern: String) -> Target {
         Target { tenant: tenant.into(), pattern: pattern.into(), upstream: "u".into() }
@@ -151,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_worker_has_one_cell_per_series_and_shares_it_with_nobody() {
-        let mut series = Series::<Target, Count>::default();
+        let mut series = Series::<Target, Count>::in_part(&TARGETS);
         let first = series.join(&target("a", "/x".to_owned()), 0);
         let again = series.join(&target("a", "/x".to_owned()), 0);
         let other = series.join(&target("a", "/x".to_owned()), 1);
@@ -163,16 +156,18 @@ mod tests {
 
     #[test]
     fn series_are_bounded_and_a_tenant_leaves_room_for_the_others() {
-        let mut series = Series::<Target, Count>::default();
+        let mut series = Series::<Target, Count>::in_part(&TARGETS);
         for tenant in ["greedy", "calm", "late"] {
-            for number in 0..3 * MAX_SERIES {
+            for number in 0..1000 {
                 series.join(&target(tenant, format!("/{number}")), 0).add(1);
             }
         }
         let all = series.collect(|cells| cells.map(Count::get).sum::<u64>());
         let count = |tenant: &str| all.iter().filter(|(labels, _)| *labels.tenant == *tenant).count();
-        assert_eq!((count("greedy"), count("calm"), count(OVERFLOW)), (MAX_TENANT_SERIES, MAX_TENANT_SERIES - 1, 1));
-        assert_eq!(all.iter().map(|(_, count)| count).sum::<u64>(), 9 * MAX_SERIES as u64, "nothing is lost");
+        let [greedy, calm, late] = ["greedy", "calm", "late"].map(count);
+        assert!(greedy > 100 && calm.abs_diff(greedy) < 10 && late < 10, "{greedy}, {calm}, {late}");
+        assert_eq!(count(OVERFLOW), 1);
+        assert_eq!(all.iter().map(|(_, count)| count).sum::<u64>(), 3000, "nothing is lost");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use portcullis_core::retry::Cause;
 
 use super::cells::Count;
 use super::exposition::Exposition;
+use super::metrics::named;
+use super::room::{OVERFLOW, Roster};
+use super::stats::Table;
 
 /// What one worker counts of one upstream.
 #[derive(Debug)]
@@ -22,11 +25,27 @@ pub(crate) struct UpstreamCounts {
     connects: Count,
     connect_failures: Count,
     open: Count,
+    idle: Count,
+    active: Count,
+    pending: Count,
     overloaded: [Count; OVERLOADED.len()],
     ejections: Count,
     check_failures: Count,
     endpoints: Count,
     usable: Count,
+}
+
+/// How an upstream stands, as one worker sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// The endpoints there are, and those of them that are usable.
+    pub(crate) endpoints: usize,
+    pub(crate) usable: usize,
+    /// Connections that wait for a request.
+    pub(crate) idle: usize,
+    /// Requests that have begun and not ended, and those of them that wait for a connection.
+    pub(crate) active: u32,
+    pub(crate) pending: u32,
 }
 
 /// The limits that can be hit.
@@ -43,6 +62,9 @@ impl UpstreamCounts {
             connects: Count::default(),
             connect_failures: Count::default(),
             open: Count::default(),
+            idle: Count::default(),
+            active: Count::default(),
+            pending: Count::default(),
             overloaded: Default::default(),
             ejections: Count::default(),
             check_failures: Count::default(),
@@ -108,10 +130,14 @@ impl UpstreamCounts {
         self.check_failures.add(1);
     }
 
-    /// So many endpoints there are, and so many of them are usable.
-    pub(crate) fn endpoints(&self, all: usize, usable: usize) {
-        self.endpoints.set(all as u64);
+    /// How it stands at this moment.
+    pub(crate) fn stands(&self, standing: Standing) {
+        let Standing { endpoints, usable, idle, active, pending } = standing;
+        self.endpoints.set(endpoints as u64);
         self.usable.set(usable as u64);
+        self.idle.set(idle as u64);
+        self.active.set(active.into());
+        self.pending.set(pending.into());
     }
 
     /// A connection could not be made.
@@ -141,7 +167,7 @@ fn those_seen(words: impl Iterator<Item = &'static str>, counts: &[Count]) -> Nu
     words.zip(counts.iter().map(Count::get)).filter(|(_, count)| *count > 0).collect()
 }
 
-const METRICS: [Metric; 9] = [
+const METRICS: [Metric; 12] = [
     Metric {
         name: "portcullis_upstream_retries_total",
         kind: "counter",
@@ -192,6 +218,27 @@ const METRICS: [Metric; 9] = [
         of: |counts| one(&counts.open),
     },
     Metric {
+        name: "portcullis_upstream_connections_idle",
+        kind: "gauge",
+        help: "Connections that wait in pools for a request.",
+        label: "",
+        of: |counts| one(&counts.idle),
+    },
+    Metric {
+        name: "portcullis_upstream_requests_active",
+        kind: "gauge",
+        help: "Requests whose response has not ended.",
+        label: "",
+        of: |counts| one(&counts.active),
+    },
+    Metric {
+        name: "portcullis_upstream_requests_pending",
+        kind: "gauge",
+        help: "Requests that wait for a connection.",
+        label: "",
+        of: |counts| one(&counts.pending),
+    },
+    Metric {
         name: "portcullis_upstream_ejections_total",
         kind: "counter",
         help: "Times an endpoint was left alone for a while because it failed.",
@@ -210,11 +257,32 @@ const METRICS: [Metric; 9] = [
 /// Every worker's counts, by tenant and upstream.
 type Groups<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a UpstreamCounts>>;
 
-pub(super) fn render(text: &mut Exposition, all: &[Arc<UpstreamCounts>]) {
+/// The lines there are of one upstream, at most.
+const LINES: usize = METRICS.len() + 2 + Cause::WORDS.len() + Violation::ALL.len() + OVERLOADED.len();
+/// The most bytes of one, but for its names.
+const LINE_BYTES: usize = 120;
+
+/// An upstream's name and its tenant's.
+pub(super) type Name = (Arc<str>, Arc<str>);
+
+/// Those that have no series of their own are shown together.
+pub(super) fn admit(roster: &mut Roster<Name>, counts: &UpstreamCounts) -> bool {
+    let UpstreamCounts { name, tenant, .. } = counts;
+    roster.admits((name.clone(), tenant.clone()), tenant, LINES * (LINE_BYTES + name.len() + tenant.len()))
+}
+
+/// Each is with whether it has series of its own.
+fn groups(all: &[(Arc<UpstreamCounts>, bool)]) -> Groups<'_> {
     let mut groups = Groups::new();
-    for counts in all {
-        groups.entry((&counts.tenant, &counts.name)).or_default().push(counts);
+    for (counts, is_admitted) in all {
+        let name: (&str, &str) = if *is_admitted { (&counts.tenant, &counts.name) } else { (OVERFLOW, OVERFLOW) };
+        groups.entry(name).or_default().push(counts);
     }
+    groups
+}
+
+pub(super) fn render(text: &mut Exposition, all: &[(Arc<UpstreamCounts>, bool)]) {
+    let groups = groups(all);
     for Metric { name, kind, help, label, of } in METRICS {
         text.family(name, kind, help);
         for ((tenant, upstream), group) in &groups {
@@ -229,6 +297,31 @@ pub(super) fn render(text: &mut Exposition, all: &[Arc<UpstreamCounts>]) {
         }
     }
     render_endpoints(text, &groups);
+}
+
+pub(super) fn table(all: &[(Arc<UpstreamCounts>, bool)]) -> Table<9> {
+    let groups = groups(all);
+    let line = |((tenant, upstream), group): (&(&str, &str), &Vec<&UpstreamCounts>)| {
+        let sum = |of: fn(&UpstreamCounts) -> u64| group.iter().map(|counts| of(counts)).sum::<u64>();
+        let endpoints = group.iter().min_by_key(|counts| counts.usable.get());
+        let endpoints = endpoints.map(|least| format!("{} of {}", least.usable.get(), least.endpoints.get()));
+        let connections = sum(|counts| counts.connects.get());
+        let line = [
+            named(upstream),
+            named(tenant),
+            endpoints.unwrap_or_default(),
+            sum(|counts| counts.active.get()).to_string(),
+            sum(|counts| counts.pending.get()).to_string(),
+            sum(|counts| counts.open.get()).to_string(),
+            sum(|counts| counts.connect_failures.get()).to_string(),
+            sum(|counts| counts.retries.iter().map(Count::get).sum()).to_string(),
+            sum(|counts| counts.overloaded.iter().map(Count::get).sum()).to_string(),
+        ];
+        (connections, line)
+    };
+    let columns =
+        ["UPSTREAM", "TENANT", "USABLE", "ACTIVE", "PENDING", "CONNECTIONS", "NOT CONNECTED", "RETRIES", "OVERLOADED"];
+    Table { columns, lines: groups.iter().map(line).collect() }
 }
 
 /// Workers do not compare notes, so the least that one of them sees is shown: a sum would mean nothing.

@@ -259,6 +259,15 @@ impl Pool {
         None
     }
 
+    /// How many connections nobody uses.
+    pub(super) fn unused(&self) -> usize {
+        let is_unused = |connection: &Connection| match &connection.sender {
+            Sender::Http1(..) => true,
+            Sender::Http2(_, streams) => streams.used.get() == 0,
+        };
+        self.idle.iter().filter(|(connection, _)| is_unused(connection)).count()
+    }
+
     /// An HTTP/2 connection that has as many exchanges as it may: what is sent over it waits there.
     pub(super) fn take_full(&mut self) -> Option<Connection> {
         let full = self.idle.iter().min_by_key(|(connection, _)| match &connection.sender {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_core::event::{End, Event};
 use portcullis_core::filter::VmIndex;
-use portcullis_vm::{Cause, EngineOptions, VmCells, Vms};
+use portcullis_vm::{Cause, EngineOptions, VmCells, VmState, Vms};
 
 use crate::harness::{Worker, guest, logged, spec};
 
@@ -33,16 +33,24 @@ fn whatever_kills_a_guest_costs_its_request_a_503_and_the_next_is_served_by_a_fr
         ("(call $proc_exit (i32.const 3))", Cause::Panic),
         ("(loop $l (br $l))", Cause::Deadline),
         ("(drop (i32.load (i32.const -1)))", Cause::Memory),
-        ("(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then unreachable))", Cause::Memory),
+        ("(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then unreachable))", Cause::OutOfMemory),
         ("(drop (call $deep (i32.const 0)))", Cause::Stack),
         ("(drop (i32.div_u (i32.const 1) (i32.const 0)))", Cause::Other),
     ] {
         let mut worker = Worker::new(&fails_once(fails));
         assert!(worker.head().starts_with(UNAVAILABLE), "{fails}");
         let cells = cells(&worker);
-        assert_eq!((cells.traps(cause), cells.live.get(), cells.memory.get()), (1, 0, 0), "{fails}");
+        assert_eq!(
+            (cells.traps(cause), cells.state(worker.exchanges.now), cells.memory.get()),
+            (1, VmState::Failed, 0),
+            "{fails}"
+        );
         assert!(worker.head().starts_with("request :authority"), "{fails}");
-        assert_eq!((cells.starts.get(), cells.live.get(), cells.memory.get()), (2, 1, 128 << 10), "{fails}");
+        assert_eq!(
+            (cells.starts.get(), cells.state(worker.exchanges.now), cells.memory.get()),
+            (2, VmState::Running, 128 << 10),
+            "{fails}"
+        );
     }
 }
 
@@ -114,7 +122,8 @@ fn a_vm_that_keeps_failing_is_left_alone_for_longer_each_time() {
         // By up to a quarter of it less, so that those that failed together do not come back together.
         let pause = Duration::from_secs(seconds);
         worker.wait(pause * 3 / 4 - Duration::from_millis(1));
-        assert_eq!((starts(&mut worker), cells.resting.get()), (lives, 1), "it is left alone for {seconds} s");
+        assert_eq!(starts(&mut worker), lives, "it is left alone for {seconds} s");
+        assert!(matches!(cells.state(worker.exchanges.now), VmState::Resting(_)));
         worker.wait(pause / 4 + Duration::from_millis(1));
         lives += 1;
         assert_eq!(starts(&mut worker), lives);
@@ -172,7 +181,8 @@ fn start(functions: &str) -> String {
     spec.tenant = Some("acme".into());
     let mut worker = Worker::of(vec![spec], &Default::default());
     let error = worker.vms.warm_up(&mut worker.exchanges).unwrap_err();
-    assert_eq!((cells(&worker).start_failures.get(), cells(&worker).live.get()), (1, 0));
+    let cells = cells(&worker);
+    assert_eq!((cells.start_failures.get(), cells.state(worker.exchanges.now)), (1, VmState::Failed));
     error.to_string().strip_prefix("plugin `plugin` of tenant `acme` did not start: ").unwrap().to_owned()
 }
 
