@@ -261,6 +261,42 @@ fn the_page_for_people_says_what_is_wrong() {
     assert!(page.lines().count() < 50 && page.lines().all(|line| line.chars().count() < 160), "{page}");
 }
 
+/// What the answer to such a request says of times.
+fn times(gateway: &Gateway, fields: &[(&str, &str)]) -> String {
+    gateway.ask("GET", "/", fields, "").get("server-timing").unwrap_or_default().to_owned()
+}
+
+#[test]
+fn times_are_told_to_those_who_ask_and_may() {
+    let origin = Origin::plain();
+    let gateway = |listener: &str| {
+        Gateway::start(
+            r#"
+listeners: { main: { bind: "127.0.0.1:0", {listener} } }
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins: { probe: {guest:probe} }
+filters: [{ plugin: probe, config: headers }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+            &[("origin", &origin), ("listener", &listener)],
+        )
+    };
+    let (asks, test) = (("x-server-timing", "1"), ("host", "test"));
+    let trusting = gateway("trusted_proxies: [127.0.0.1], server_timing: {}");
+    let told = times(&trusting, &[test, asks]);
+    for part in
+        ["total;dur=", ", upstream;dur=", ", filter-0;desc=\"probe request next\";dur=", "\"probe response next\""]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(origin.last().get("x-server-timing"), None, "it goes no further");
+    assert_eq!(times(&trusting, &[test]), "");
+    assert_eq!(times(&gateway("server_timing: {}"), &[test, asks]), "", "a stranger");
+    let any = gateway("server_timing: { header: x-how-long, from: any }");
+    assert!(times(&any, &[test, ("x-how-long", "")]).starts_with("total;dur="));
+    assert_eq!((times(&any, &[test, asks]), times(&gateway("trusted_proxies: []"), &[test, asks])), Default::default());
+}
+
 /// A guest that defines as many metrics as it may, with names as long as they may be, in two tenants.
 #[test]
 fn a_flood_of_metrics_leaves_room_for_the_others() {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::Version;
+use http::{HeaderMap, Version};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -44,7 +44,7 @@ use self::proxied::ProxyError;
 use self::strict::{Answers, Strict};
 use self::watched::{Spoken, Transport, Watched};
 use crate::config::ForwardedCertificate;
-use crate::config::snapshot::{Http2, Listener, ProxyProtocol};
+use crate::config::snapshot::{Http2, Listener, ProxyProtocol, ServerTiming};
 use crate::serve::serve;
 use crate::sockets::Key;
 use crate::telemetry::OpenConnection;
@@ -96,6 +96,13 @@ impl Connection {
     /// Whether what this address says of others is believed.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         is_among(&self.clients.settings.trusted_proxies, address)
+    }
+
+    /// Whether a request asks how long it takes, and may. Nobody else learns that it did.
+    pub(crate) fn tells_times(&self, fields: &mut HeaderMap) -> bool {
+        let Some(ServerTiming { header, from_anyone }) = &self.clients.settings.server_timing else { return false };
+        let asks = fields.remove(header).is_some();
+        asks && (*from_anyone || self.peer.trust == Trust::Trusted)
     }
 
     /// How long its client may take.

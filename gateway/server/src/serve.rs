@@ -82,6 +82,9 @@ pub(crate) async fn serve(
             if ends && headers.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
                 headers.fields_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
+            if let Some(times) = ticket.times() {
+                headers.fields_mut().append("server-timing", times);
+            }
             let response = match leaving {
                 None => response(ticket, headers, end, answered),
                 Some(leaving) => leaving_response(*leaving, connection.clone(), ticket, headers, end, answered),
@@ -169,6 +172,7 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
     let fresh_id = || request_id::fresh(&worker.clock);
     let trusts = |address| connection.trusts(address);
     let (client, request_id) = forward::prepare_request(&mut head.headers, &connection.peer, scheme, trusts, fresh_id);
+    let tells_times = connection.tells_times(&mut head.headers);
     if let Some(offer) = &offer {
         offer.show(&mut head.headers);
     }
@@ -201,7 +205,8 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
     };
     let place = spot.place.clone();
     let fields = worker.telemetry.chosen_of_request(&head.headers);
-    let described = Described { method: head.method.clone(), path: path.clone(), host, user_agent, fields };
+    let described =
+        Described { method: head.method.clone(), path: path.clone(), host, user_agent, fields, tells_times };
     let chain = spot.chain.clone();
     let ticket = worker.open(revision, chain, facts, described, lane);
     let headers = Headers::request(head.method, scheme, path, head.headers);

@@ -19,6 +19,7 @@ mod metrics;
 mod otlp;
 mod room;
 mod series;
+mod server_timing;
 mod stats;
 mod tls_files;
 mod told;
@@ -54,6 +55,7 @@ pub(crate) use logging::{LOG_VARIABLE, LogFilterError, log_filter, set_log_filte
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
 pub(crate) use otlp::{Attempt, Exporter};
 use otlp::{Exports, Item};
+pub(crate) use server_timing::server_timing;
 use told::{Told, since_epoch};
 use traces::TraceParents;
 pub(crate) use upstreams::{Standing, UpstreamCounts};

@@ -32,7 +32,7 @@ use crate::grpc;
 use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
-use crate::telemetry::{Attempt, Chosen, Record, WorkerTelemetry};
+use crate::telemetry::{Attempt, Chosen, Record, WorkerTelemetry, server_timing};
 use crate::upstream::{Tries, Upstreams};
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
@@ -313,7 +313,7 @@ impl Worker {
         let mut state = self.present();
         let sampled = facts.trace.is_some_and(|trace| trace.is_sampled());
         let id = state.exchanges.open(chain, facts);
-        if (sampled || self.telemetry.logs_filters())
+        if (sampled || request.tells_times || self.telemetry.logs_filters())
             && let Some(exchange) = state.exchanges.get_mut(id)
         {
             exchange.time_filters();
@@ -592,6 +592,8 @@ pub(crate) struct Described {
     pub(crate) user_agent: Option<HeaderValue>,
     /// The fields that are to be logged.
     pub(crate) fields: Chosen,
+    /// Whether the client is told how long it took.
+    pub(crate) tells_times: bool,
 }
 
 /// The right to end an exchange, held by whoever sends its response. Dropped early, the client has gone away.
@@ -621,6 +623,15 @@ impl Ticket {
     pub(crate) fn answers(&mut self, status: StatusCode, fields: &HeaderMap) {
         self.status = status.as_u16();
         self.fields = self.worker.telemetry.chosen_of_response(fields);
+    }
+
+    /// How long the request has taken so far, where the client is told.
+    pub(crate) fn times(&self) -> Option<HeaderValue> {
+        if !self.request.tells_times {
+            return None;
+        }
+        let now = self.worker.clock.now();
+        self.worker.with(self.id, |exchange| server_timing(exchange, now)).flatten()
     }
 
     /// The response has been sent.

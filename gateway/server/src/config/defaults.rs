@@ -48,3 +48,6 @@ pub(crate) const HEALTHY: u32 = 2;
 pub(crate) const UNHEALTHY: u32 = 3;
 /// HTTP/2 streams a client may have open at once. RFC 9113 §6.5.2 advises against fewer.
 pub(crate) const MAX_STREAMS: u32 = 100;
+
+/// The field by which a request asks how long it takes.
+pub(crate) const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("x-server-timing");

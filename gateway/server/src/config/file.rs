@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::defaults;
 use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
 
-pub(crate) use self::observe::{AccessLog, AccessLogSettings, Otlp, Parents, Tracing};
+pub(crate) use self::observe::{AccessLog, AccessLogSettings, Askers, Otlp, Parents, ServerTiming, Tracing};
 pub(crate) use self::tls::{
     ClientAuth, ClientAuthMode, ForwardClientCertificate, ForwardedCertificate, ListenerTls, TlsVersion,
 };
@@ -124,6 +124,9 @@ pub(crate) struct Listener {
     pub(crate) timeouts: ClientTimeouts,
     /// What holds for HTTP/2 alone.
     pub(crate) http2: Http2,
+    /// Who is told how long a request took, in `server-timing`. Absent: nobody.
+    #[schemars(extend("x-explicit" = true))]
+    pub(crate) server_timing: Option<ServerTiming>,
 }
 
 /// What becomes of header fields with an underscore in their name.
@@ -375,6 +378,7 @@ impl Default for Listener {
             max_connections: None,
             timeouts: ClientTimeouts::default(),
             http2: Http2::default(),
+            server_timing: None,
         }
     }
 }

@@ -154,6 +154,17 @@ pub struct Listener {
     pub patience: Patience,
     /// What holds for HTTP/2 alone.
     pub http2: Http2,
+    /// Who is told how long a request took; `None` is nobody.
+    pub server_timing: Option<ServerTiming>,
+}
+
+/// Who is told how long a request took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTiming {
+    /// The field by which a request asks.
+    pub header: HeaderName,
+    /// Whether trusted proxies are not the only ones who may.
+    pub from_anyone: bool,
 }
 
 /// What holds for HTTP/2 alone.

@@ -7,8 +7,8 @@ use portcullis_core::downstream::Patience;
 use portcullis_core::forward::Forwarding;
 
 use super::Check;
-use crate::config::file::{self, ProxyProtocol};
-use crate::config::snapshot::{Http2, Listener};
+use crate::config::file::{self, Askers, ProxyProtocol};
+use crate::config::snapshot::{Http2, Listener, ServerTiming};
 use crate::config::tree::{Key, Node};
 use crate::diagnostic::Diagnostic;
 use crate::tls::server::Server;
@@ -54,5 +54,9 @@ pub(super) fn listener(listener: &file::Listener, key: &Key, rules: Rules, tls: 
             max_streams: listener.http2.max_streams,
             ping: listener.http2.ping.as_ref().map(|silence| silence.0),
         },
+        server_timing: listener
+            .server_timing
+            .as_ref()
+            .map(|timing| ServerTiming { header: timing.header.0.clone(), from_anyone: timing.from == Askers::Any }),
     }
 }

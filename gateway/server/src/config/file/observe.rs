@@ -38,6 +38,33 @@ impl Default for Tracing {
     }
 }
 
+/// Who is told how long a request took: as a whole, until the upstream's head, and in each filter.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerTiming {
+    /// The header field by which a request asks. Its value does not matter, and it goes no further.
+    pub(crate) header: Text<http::HeaderName>,
+    /// Whose requests are told.
+    pub(crate) from: Askers,
+}
+
+/// Whose requests are told how long they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Askers {
+    /// Those of the listener's `trusted_proxies`.
+    #[default]
+    Trusted,
+    /// Everyone's that know the header field.
+    Any,
+}
+
+impl Default for ServerTiming {
+    fn default() -> Self {
+        Self { header: Text(defaults::SERVER_TIMING), from: Askers::default() }
+    }
+}
+
 /// The collector that traces and, if asked, the access log are sent to, by OTLP over HTTP.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
