@@ -1,8 +1,11 @@
 //! What is shipped in `deploy/` fits the gateway and its surroundings.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::metrics::promtool;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
 
@@ -46,4 +49,39 @@ fn the_shipped_configuration_can_be_used() {
     let token = "an-admin-token-of-some-length";
     let output = Command::new(GATEWAY).arg("check").arg(&path).env("ADMIN_TOKEN", token).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Words that begin like a metric of ours.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let ours = words.filter(|word| word.starts_with("http_server_") || word.starts_with("portcullis_"));
+    ours.map(str::to_owned).collect()
+}
+
+#[test]
+fn prometheus_understands_the_rules_and_the_alerts_fire() {
+    let Some(promtool) = promtool() else { return };
+    for (what, file) in [("check", "rules.yaml"), ("test", "tests.yaml")] {
+        let file = shipped("prometheus").join(file);
+        let output = Command::new(&promtool).args([what, "rules"]).arg(file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("SUCCESS"), "{said}");
+    }
+}
+
+#[test]
+fn the_dashboard_and_the_rules_ask_for_metrics_that_there_are() {
+    let dashboard = fs::read_to_string(shipped("grafana/portcullis.json")).unwrap();
+    let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    assert!(parsed["panels"].as_array().unwrap().len() > 15);
+    // The table of metrics, which a test of its own holds against the gateway, and labels beside them.
+    let known = metrics_in(include_str!("../../docs/observability.md"));
+    let asked = metrics_in(&(dashboard + &fs::read_to_string(shipped("prometheus/rules.yaml")).unwrap()));
+    let plain = |name: &String| {
+        let suffixes = ["_bucket", "_count", "_sum"];
+        suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).is_some_and(|name| known.contains(name))
+    };
+    let unknown: Vec<&String> = asked.iter().filter(|name| !known.contains(*name) && !plain(name)).collect();
+    // The pattern of the rule that looks for overflowing series.
+    assert_eq!(unknown, ["portcullis_"]);
 }
