@@ -10,6 +10,7 @@ pub mod client;
 pub mod frames;
 pub mod gateway;
 pub mod guests;
+pub mod languages;
 pub mod limited;
 pub mod load;
 pub mod origin;

