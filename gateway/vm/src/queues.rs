@@ -47,14 +47,14 @@ struct Table {
 struct Queue {
     items: VecDeque<Bytes>,
     consumer: Option<Consumer>,
+    /// Letters that are on their way, whoever they are for: registering again makes no more of them than there are items.
+    underway: usize,
 }
 
 #[derive(Debug)]
 struct Consumer {
     root: ContextRef,
     post: Arc<Post>,
-    /// Letters that are on their way to it.
-    underway: usize,
 }
 
 /// What became of an item.
@@ -75,8 +75,8 @@ impl Queues {
         let mut table = lock(&self.0);
         let Some(id) = table.id(name) else { return 0 };
         let Some(queue) = table.queue(id) else { return 0 };
-        queue.consumer = Some(Consumer { root, post: post.clone(), underway: 0 });
-        for _ in 0..queue.items.len() {
+        queue.consumer = Some(Consumer { root, post: post.clone() });
+        for _ in queue.underway..queue.items.len() {
             queue.announce(self, id);
         }
         id
@@ -110,12 +110,14 @@ impl Queues {
         Ok(item)
     }
 
-    fn delivered(&self, id: u32, root: ContextRef) {
+    /// Notes that a letter has arrived. One for somebody who is not the consumer any more is sent on to who is.
+    fn delivered(self: &Arc<Self>, id: u32, root: ContextRef) {
         let mut table = lock(&self.0);
-        if let Some(consumer) = table.queue(id).and_then(|queue| queue.consumer.as_mut())
-            && consumer.root == root
-        {
-            consumer.underway = consumer.underway.saturating_sub(1);
+        let Some(queue) = table.queue(id) else { return };
+        queue.underway = queue.underway.saturating_sub(1);
+        let astray = queue.consumer.as_ref().is_some_and(|consumer| consumer.root != root);
+        if astray && queue.underway < queue.items.len() {
+            queue.announce(self, id);
         }
     }
 }
@@ -142,8 +144,8 @@ impl Table {
 impl Queue {
     /// Tells the consumer of an item. Items that others took away again leave letters without one; those are bounded too.
     fn announce(&mut self, queues: &Arc<Queues>, id: u32) {
-        let Some(consumer) = self.consumer.as_mut().filter(|consumer| consumer.underway < QUEUE_ITEMS) else { return };
-        consumer.underway += 1;
+        let Some(consumer) = self.consumer.as_ref().filter(|_| self.underway < QUEUE_ITEMS) else { return };
+        self.underway += 1;
         consumer.post.send(Letter { root: consumer.root, queue: id, queues: queues.clone() });
     }
 }
@@ -291,6 +293,21 @@ mod tests {
             assert_eq!(kept(1, b"x", 1), 1);
         }
         assert_eq!(told(&inbox).iter().filter(|(_, queue)| *queue == 1).count(), QUEUE_ITEMS);
+    }
+
+    #[test]
+    fn registering_again_and_again_makes_no_more_letters_than_there_are_items() {
+        let (queues, inbox, post) = (Arc::<Queues>::default(), Arc::<Inbox>::default(), Arc::<Post>::default());
+        post.leads_to(&inbox);
+        let id = queues.register(b"q", root(1), &post);
+        for item in [b"a", b"b", b"c"] {
+            queues.enqueue(id, item).unwrap();
+        }
+        (0..100).for_each(|n| _ = queues.register(b"q", root(1 + n % 2), &post));
+        // Those that were on their way to the first go on to the second, who registered last.
+        assert_eq!(told(&inbox), [(1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 1)]);
+        (0..100).for_each(|_| _ = queues.register(b"q", root(2), &post));
+        assert_eq!(told(&inbox), [(2, 1); 3]);
     }
 
     #[test]
