@@ -1,21 +1,19 @@
 //! Row 15 of the threat model: modules are compiled in a process of its own, and what goes wrong there stays there.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis_tests::origin::Origin;
 use portcullis_tests::process::Start;
-use portcullis_vm::{Compiler, Engine, EngineOptions, LoadError};
+use portcullis_vm::{CompileLimits, Compiler, Engine, EngineOptions, LoadError, Module};
 
-/// The gateway's own program as the compiler, with these limits.
-fn engine(cpu_seconds: u64, memory: u64) -> std::sync::Arc<Engine> {
-    let compiler = Compiler {
-        program: PathBuf::from(env!("CARGO_BIN_EXE_gateway")),
-        arguments: vec!["compile".to_owned(), format!("--cpu-seconds={cpu_seconds}"), format!("--memory={memory}")],
-        cpu: Duration::from_secs(cpu_seconds),
-        memory,
-    };
-    Engine::new(EngineOptions { max_vms: 4, compiler: Some(compiler), ..EngineOptions::default() }).unwrap()
+/// What comes of a module with the gateway's own program as the compiler, within these limits.
+fn load(cpu_seconds: u64, memory: u64, name: &str, wasm: &[u8]) -> Result<Arc<Module>, LoadError> {
+    let compiler = Compiler { program: PathBuf::from(env!("CARGO_BIN_EXE_gateway")) };
+    let options = EngineOptions { max_vms: 4, compiler: Some(compiler), ..EngineOptions::default() };
+    let limits = CompileLimits { cpu: Duration::from_secs(cpu_seconds), memory };
+    Engine::new(options).unwrap().load_within(name, wasm, &limits)
 }
 
 fn number(mut number: usize) -> Vec<u8> {
@@ -53,29 +51,28 @@ const PLUGIN: &str = r#"(module (memory (export "memory") 1)
 
 #[test]
 fn what_the_child_compiles_is_what_the_gateway_runs() {
-    let engine = engine(30, 2 << 30);
-    let module = engine.load("plugin", &wat::parse_str(PLUGIN).unwrap()).unwrap();
+    let module = load(30, 2 << 30, "plugin", &wat::parse_str(PLUGIN).unwrap()).unwrap();
     assert_eq!(module.version().as_str(), "0.2.1");
     let mut broken = wat::parse_str(PLUGIN).unwrap();
     broken.truncate(broken.len() - 3);
-    assert!(matches!(engine.load("broken", &broken), Err(LoadError::Invalid { .. })));
+    assert!(matches!(load(30, 2 << 30, "broken", &broken), Err(LoadError::Invalid { .. })));
 }
 
 #[test]
 fn a_module_that_takes_too_long_or_too_much_to_compile_is_refused_with_the_reason() {
     let began = Instant::now();
-    let slow = engine(1, 4 << 30).load("slow", &bomb(4000, 900)).unwrap_err();
+    let slow = load(1, 4 << 30, "slow", &bomb(4000, 900)).unwrap_err();
     assert!(matches!(slow, LoadError::CompileTime(_)), "{slow}");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     // Which of the compiler's many requests for memory is the one that fails is nobody's to say.
-    let large = engine(60, 600 << 20).load("large", &bomb(20, 250_000)).unwrap_err();
+    let large = load(60, 600 << 20, "large", &bomb(20, 250_000)).unwrap_err();
     assert!(matches!(large, LoadError::CompileMemory(_) | LoadError::Compiler { .. }), "{large}");
 }
 
 #[test]
 fn too_many_functions_are_refused_before_anything_is_compiled() {
     let began = Instant::now();
-    let many = engine(60, 2 << 30).load("many", &bomb(100_000, 1)).unwrap_err();
+    let many = load(60, 2 << 30, "many", &bomb(100_000, 1)).unwrap_err();
     assert!(many.to_string().starts_with("it has 100000 functions, and modules may have 50000"), "{many}");
     assert!(began.elapsed() < Duration::from_secs(5));
 }
@@ -95,4 +92,25 @@ fn a_bomb_in_a_new_configuration_is_refused_while_the_old_one_serves() {
     let answer = process.reload();
     assert!(answer.status() >= 400 && answer.text().contains("it has 60000 functions"), "{}", answer.text());
     assert_eq!(process.client().get("/").status(), 200);
+}
+
+/// Each plugin may have its own limits: of two with the same kind of module, the one with less time is refused, by name.
+#[test]
+fn a_plugins_own_limits_hold_for_its_compilation() {
+    let origin = Origin::plain();
+    let (good, slow) =
+        (portcullis_tests::guests::Guest::of_text(PLUGIN), portcullis_tests::guests::Guest::of_bytes(&bomb(4000, 900)));
+    let config = |limits: &str| {
+        format!(
+            "upstreams: {{ origin: {{ endpoints: [\"{{origin}}\"] }} }}\n\
+             plugins: {{ slow: {{ module: \"file:{{slow}}\", limits: {limits} }}, guest: {{wat}} }}\n\
+             filters: [{{ plugin: guest, config: \"\" }}]\n\
+             routes: [{{ name: all, match: {{ path: \"/*\" }}, upstream: origin, filters: [{{ plugin: slow }}] }}]"
+        )
+    };
+    let path = slow.path().display().to_string();
+    let places: [(&str, &dyn std::fmt::Display); 3] = [("origin", &origin), ("slow", &path), ("wat", &good)];
+    let limits = "{ compile: { cpu: 1s, memory: 4GiB } }";
+    let (status, said) = Start::new(env!("CARGO_BIN_EXE_gateway"), &config(limits), &places).run_to_end();
+    assert!(!status.success() && said.contains("plugin `slow`: compiling it took more than 1 seconds"), "{said}");
 }

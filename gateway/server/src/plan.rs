@@ -329,7 +329,7 @@ fn fresh(text: &str) -> Arc<str> {
 
 fn load(engine: &Engine, plugin: &Plugin) -> Result<Arc<Module>, PlanError> {
     let failed = |source| PlanError::Load { plugin: plugin.name.clone(), source };
-    engine.load(&plugin.name, &plugin.code).map_err(failed)
+    engine.load_within(&plugin.name, &plugin.code, &plugin.limits.compile).map_err(failed)
 }
 
 /// Where a request goes: what is known of the place, and the filters on the way.

@@ -2,7 +2,7 @@
 //!
 //! A module can be made to be dear to compile, and the compiler is a large program that reads what strangers wrote. So the gateway
 //! only asks for machine code: wasm goes in, code or a reason comes out. **Invariant:** whatever becomes of the child, the
-//! gateway waits for it no longer than [`Compiler::wall`], and holds no more of what it says than its limits allow.
+//! gateway waits for it no longer than [`CompileLimits::wall`], and holds no more of what it says than its limits allow.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -22,41 +22,51 @@ const REASON_BYTES: u64 = 4 << 10;
 /// How to have a module compiled elsewhere.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    /// The program, which compiles when it is called as [`Self::arguments`] say.
+    /// The program, which compiles when it is called with `compile --cpu-seconds=… --memory=…`.
     pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-    /// Processor time.
+}
+
+/// What compiling one module may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Processor time, in whole seconds.
     pub cpu: Duration,
     /// Bytes of memory.
     pub memory: u64,
 }
 
-impl Compiler {
-    /// This very program, with the usual limits.
-    #[must_use]
-    pub fn this_program() -> Self {
-        let (cpu, memory) = (Duration::from_secs(60), 2 << 30);
-        // The link stays good when the file has been replaced meanwhile.
-        let program = PathBuf::from("/proc/self/exe");
-        let arguments =
-            ["compile".to_owned(), format!("--cpu-seconds={}", cpu.as_secs()), format!("--memory={memory}")];
-        Self { program, arguments: arguments.into(), cpu, memory }
+impl Default for CompileLimits {
+    /// Ten times what the largest of ordinary plugins take.
+    fn default() -> Self {
+        Self { cpu: Duration::from_secs(60), memory: 2 << 30 }
     }
+}
 
+impl CompileLimits {
     /// How long the gateway waits: a busy machine gives the child a part of its time only.
     fn wall(&self) -> Duration {
         self.cpu * 5 + Duration::from_secs(10)
     }
+}
+
+impl Compiler {
+    /// This very program.
+    #[must_use]
+    pub fn this_program() -> Self {
+        // The link stays good when the file has been replaced meanwhile.
+        Self { program: PathBuf::from("/proc/self/exe") }
+    }
 
     /// Has it compiled.
-    pub(crate) fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+    pub(crate) fn compile(&self, wasm: &[u8], limits: &CompileLimits) -> Result<Vec<u8>, LoadError> {
         let broken = |error: io::Error| LoadError::Compiler { reason: error.to_string() };
+        let CompileLimits { cpu, memory } = *limits;
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).env_clear();
+        command.arg("compile").arg(format!("--cpu-seconds={}", cpu.as_secs())).arg(format!("--memory={memory}"));
+        command.env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(broken)?;
-        let told = thread::scope(|scope| self.talk(scope, &mut child, wasm));
+        let told = thread::scope(|scope| talk(scope, &mut child, wasm, limits));
         let (code, reason) = match told {
             Ok(told) => told,
             Err(error) => {
@@ -71,43 +81,43 @@ impl Compiler {
             (Some(REFUSED), _) => {
                 Err(LoadError::Invalid { reason: String::from_utf8_lossy(&reason).trim().to_owned() })
             }
-            (_, Some(libc::SIGXCPU | libc::SIGKILL)) => Err(LoadError::CompileTime(self.cpu)),
+            (_, Some(libc::SIGXCPU | libc::SIGKILL)) => Err(LoadError::CompileTime(cpu)),
             // What runs out of memory aborts, or overflows a stack that could not grow.
-            (_, Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS)) => Err(LoadError::CompileMemory(self.memory)),
+            (_, Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS)) => Err(LoadError::CompileMemory(memory)),
             _ => Err(LoadError::Compiler { reason: format!("it ended with {status}") }),
         }
     }
+}
 
-    /// Hands the module in, and takes what comes out.
-    fn talk<'s>(
-        &self,
-        scope: &'s thread::Scope<'s, '_>,
-        child: &mut Child,
-        wasm: &'s [u8],
-    ) -> Result<(Vec<u8>, Vec<u8>), LoadError> {
-        let (done, outcome) = mpsc::channel();
-        if let (Some(mut input), Some(output), Some(errors)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        {
-            scope.spawn(move || {
-                // A child that reads no further has its reason.
-                let _refused = input.write_all(wasm);
-            });
-            let memory = self.memory;
-            scope.spawn(move || {
-                let (mut code, mut reason) = (Vec::new(), Vec::new());
-                let read = output.take(memory).read_to_end(&mut code);
-                let read = read.and_then(|_| errors.take(REASON_BYTES).read_to_end(&mut reason));
-                let _nobody_waits = done.send(read.map(|_| (code, reason)));
-            });
-        }
-        match outcome.recv_timeout(self.wall()) {
-            Ok(read) => read.map_err(|error| LoadError::Compiler { reason: error.to_string() }),
-            Err(_) => {
-                // Its ends of the pipes close with it, and so the threads end.
-                let _gone = child.kill();
-                Err(LoadError::CompileTime(self.cpu))
-            }
+/// Hands the module in, and takes what comes out.
+fn talk<'s>(
+    scope: &'s thread::Scope<'s, '_>,
+    child: &mut Child,
+    wasm: &'s [u8],
+    limits: &CompileLimits,
+) -> Result<(Vec<u8>, Vec<u8>), LoadError> {
+    let (done, outcome) = mpsc::channel();
+    if let (Some(mut input), Some(output), Some(errors)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    {
+        scope.spawn(move || {
+            // A child that reads no further has its reason.
+            let _refused = input.write_all(wasm);
+        });
+        let memory = limits.memory;
+        scope.spawn(move || {
+            let (mut code, mut reason) = (Vec::new(), Vec::new());
+            let read = output.take(memory).read_to_end(&mut code);
+            let read = read.and_then(|_| errors.take(REASON_BYTES).read_to_end(&mut reason));
+            let _nobody_waits = done.send(read.map(|_| (code, reason)));
+        });
+    }
+    match outcome.recv_timeout(limits.wall()) {
+        Ok(read) => read.map_err(|error| LoadError::Compiler { reason: error.to_string() }),
+        Err(_) => {
+            // Its ends of the pipes close with it, and so the threads end.
+            let _gone = child.kill();
+            Err(LoadError::CompileTime(limits.cpu))
         }
     }
 }

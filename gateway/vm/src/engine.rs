@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::cache::Cache;
-use crate::compiler::Compiler;
+use crate::compiler::{CompileLimits, Compiler};
 use crate::guest::{Guest, TABLE_ELEMENTS};
 use crate::module::{LoadError, Module};
 use crate::ticker::Ticker;
@@ -131,27 +131,42 @@ impl Engine {
         self.ticker.clone()
     }
 
-    /// Takes a module in: checks that it is a Proxy-Wasm guest, and compiles it unless the cache has it.
+    /// [`Self::load_within`] the usual limits.
+    ///
+    /// # Errors
+    /// When this gateway cannot run it.
+    pub fn load(&self, name: &str, wasm: &[u8]) -> Result<Arc<Module>, LoadError> {
+        self.load_within(name, wasm, &CompileLimits::default())
+    }
+
+    /// Takes a module in: checks that it is a Proxy-Wasm guest, and compiles it unless the cache has it; within these limits, where
+    /// it is compiled elsewhere.
     ///
     /// It takes its time and must not run on a worker. `name` is for logs.
     ///
     /// # Errors
     /// When this gateway cannot run it; the message says why and what to do.
-    pub fn load(&self, name: &str, wasm: &[u8]) -> Result<Arc<Module>, LoadError> {
+    pub fn load_within(&self, name: &str, wasm: &[u8], limits: &CompileLimits) -> Result<Arc<Module>, LoadError> {
         crate::module::check_header(wasm)?;
         crate::bounds::check(wasm)?;
         let digest: [u8; 32] = Sha256::digest(wasm).into();
         let kept = self.cache.as_ref().and_then(|cache| cache.read(&digest));
         let module = match kept.and_then(|code| revive(&self.engine, name, &code)) {
             Some(module) => module,
-            None => self.compile(name, &digest, wasm)?,
+            None => self.compile(name, &digest, wasm, limits)?,
         };
         Module::new(name, digest, module, &self.linker).map(Arc::new)
     }
 
-    fn compile(&self, name: &str, digest: &[u8; 32], wasm: &[u8]) -> Result<wasmtime::Module, LoadError> {
+    fn compile(
+        &self,
+        name: &str,
+        digest: &[u8; 32],
+        wasm: &[u8],
+        limits: &CompileLimits,
+    ) -> Result<wasmtime::Module, LoadError> {
         if let Some(compiler) = &self.compiler {
-            let code = compiler.compile(wasm)?;
+            let code = compiler.compile(wasm, limits)?;
             let unfit = || LoadError::Compiler { reason: "its code does not fit this program".to_owned() };
             let module = revive(&self.engine, name, &code).ok_or_else(unfit)?;
             if let Some(cache) = &self.cache {

@@ -34,7 +34,7 @@ mod wasi;
 
 pub use bounds::{MODULE_BYTES, MODULE_FUNCTIONS};
 pub use cells::{Count, Occasion, VmCells, VmState};
-pub use compiler::{Compiler, compile_alone};
+pub use compiler::{CompileLimits, Compiler, compile_alone};
 pub use engine::{Engine, EngineError, EngineOptions};
 pub use failure::{Cause, Fault, StartError, StartFailure};
 pub use metrics::{BUCKETS, GuestMetrics, METRIC_NAME_BYTES, MOST_METRICS, Metric, MetricValue};

@@ -234,6 +234,18 @@ pub(crate) struct PluginLimits {
     pub(crate) memory: Text<Size>,
     /// Processor time in one call from the gateway.
     pub(crate) cpu: Text<Duration>,
+    /// What compiling the module may take, in a process of its own.
+    pub(crate) compile: CompileLimits,
+}
+
+/// What compiling a module may take.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CompileLimits {
+    /// Processor time, in whole seconds.
+    pub(crate) cpu: Text<Duration>,
+    /// Memory.
+    pub(crate) memory: Text<Size>,
 }
 
 /// What happens to a request whose filter fails.
@@ -398,6 +410,14 @@ impl Default for Http2 {
 
 impl Default for PluginLimits {
     fn default() -> Self {
-        Self { memory: Text(Size(defaults::PLUGIN_MEMORY)), cpu: Text(defaults::PLUGIN_CPU) }
+        let (memory, cpu) = (Text(Size(defaults::PLUGIN_MEMORY)), Text(defaults::PLUGIN_CPU));
+        Self { memory, cpu, compile: CompileLimits::default() }
+    }
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        let portcullis_vm::CompileLimits { cpu, memory } = portcullis_vm::CompileLimits::default();
+        Self { cpu: Text(cpu), memory: Text(Size(memory)) }
     }
 }

@@ -23,6 +23,7 @@ use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 pub use portcullis_core::upstream::Balance;
 use portcullis_core::upstream::Ejection;
+pub use portcullis_vm::CompileLimits;
 use sha2::{Digest as _, Sha256};
 
 pub use super::file::{Protocol, ProxyProtocol};
@@ -313,6 +314,8 @@ pub struct PluginLimits {
     pub memory: u64,
     /// Processor time of one callback, at least 1 ms.
     pub cpu: Duration,
+    /// What compiling its module may take.
+    pub compile: CompileLimits,
 }
 
 /// A plugin with its configuration: a root context.

@@ -13,7 +13,7 @@ use portcullis_module::HOLDS_HEADERS;
 use super::{Check, Section};
 use crate::config::file;
 use crate::config::names::nearest;
-use crate::config::snapshot::{Plugin, PluginIndex, PluginLimits, UpstreamIndex};
+use crate::config::snapshot::{CompileLimits, Plugin, PluginIndex, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
 use crate::diagnostic::{Diagnostic, Span};
 
@@ -121,7 +121,10 @@ impl Check<'_> {
         const MOST: u64 = 4 << 30;
         /// The clock that stops plugins ticks so often.
         const TICK: Duration = Duration::from_millis(1);
-        let PluginLimits { memory, cpu } = PluginLimits { memory: limits.memory.0.0, cpu: limits.cpu.0 };
+        /// The system counts a process's time in these.
+        const SECOND: Duration = Duration::from_secs(1);
+        let (memory, cpu) = (limits.memory.0.0, limits.cpu.0);
+        let compile = CompileLimits { cpu: limits.compile.cpu.0, memory: limits.compile.memory.0.0 };
         let written = |name: &str| node.get("limits").and_then(|limits| limits.get(name));
         if let Some(place) = written("memory")
             && (memory % PAGE != 0 || memory > MOST)
@@ -135,7 +138,13 @@ impl Check<'_> {
             let problem = Diagnostic::error("a plugin's processor time is at least 1ms");
             self.report(problem.at(&place.span, "shorter times are not measured"));
         }
-        PluginLimits { memory, cpu }
+        if let Some(place) = written("compile").and_then(|compile| compile.get("cpu"))
+            && (compile.cpu < SECOND || compile.cpu.subsec_nanos() != 0)
+        {
+            let problem = Diagnostic::error("the processor time of compiling a plugin is whole seconds, at least one");
+            self.report(problem.at(&place.span, ""));
+        }
+        PluginLimits { memory, cpu, compile }
     }
 
     /// What a name means in a scope; `use_` begins the sentence that says it means nothing.
