@@ -11,6 +11,7 @@ pub mod cli;
 mod clock;
 mod compile;
 pub mod config;
+mod copy;
 mod demo;
 pub mod diagnostic;
 mod grpc;
