@@ -8,6 +8,7 @@ mod failures;
 mod foreign;
 mod harness;
 mod headers;
+mod leaks;
 mod loading;
 mod messages;
 mod queues;
