@@ -17,3 +17,4 @@ mod life;
 mod loading;
 mod replies;
 mod services;
+mod tcp;

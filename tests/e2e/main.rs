@@ -40,6 +40,7 @@ mod sdk;
 mod streaming;
 mod strict;
 mod survival;
+mod tcp;
 mod tenants;
 mod timeouts;
 mod tls;

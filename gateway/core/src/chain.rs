@@ -5,12 +5,13 @@
 //! exchange of its VM. What it asks for is recorded, and acted on here after it has returned.
 
 mod body;
+mod connection;
 mod settle;
 
 use crate::context::Owner;
 use crate::event::{Direction, End, Event, Part};
 use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
-use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause};
+use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause, Speaks};
 use crate::flow::{Gate, Stage, WhenFull};
 use crate::headers::Headers;
 use crate::reply::{Asker, Details, Failure};
@@ -49,6 +50,9 @@ pub fn end(
     if let Some(failure) = failure {
         exchange.details.get_or_insert(Details::Gateway(failure));
     }
+    if exchange.chain.speaks() == Speaks::Tcp {
+        return connection::end(&mut Walk { exchanges, filters, id }, failure, last);
+    }
     exchange.stand = Stand::Ending;
     exchange.request.close();
     exchange.response.close();
@@ -84,6 +88,10 @@ impl<F: Filters> Walk<'_, F> {
         self.exchanges.get_mut(self.id)
     }
 
+    fn speaks(&self) -> Speaks {
+        self.exchanges.get(self.id).map_or(Speaks::Http, |exchange| exchange.chain.speaks())
+    }
+
     fn event(&mut self, event: Event) {
         let now = self.exchanges.now;
         let Some(exchange) = self.exchange() else { return };
@@ -103,6 +111,8 @@ impl<F: Filters> Walk<'_, F> {
                 }
                 self.receive(Direction::Response, part);
             }
+            Event::Accepted => self.walk_connection(0),
+            Event::Connected(address) => exchange.connected(address, now),
             Event::UpstreamFailed(failure) | Event::Deadline(failure) => exchange.ask(Asked::Fail(failure)),
             Event::Woken => {}
         }
@@ -162,6 +172,9 @@ impl<F: Filters> Walk<'_, F> {
 
     /// Walks the head, which stays in the flow, from `step` on.
     fn walk_head(&mut self, direction: Direction, mut step: usize) {
+        if self.speaks() == Speaks::Tcp {
+            return self.walk_connection(step);
+        }
         while let Some(index) = self.filter_at(direction, step) {
             let Some(exchange) = self.exchange() else { return };
             exchange.flow(direction).stage = Stage::HeadAt(index);
@@ -207,6 +220,7 @@ impl<F: Filters> Walk<'_, F> {
         while let Some(index) = self.filter_at(direction, step) {
             let moved = match part {
                 Part::Head(..) => return,
+                Part::Body(data, end) if self.speaks() == Speaks::Tcp => self.data_moves(direction, index, data, end),
                 Part::Body(data, end) => self.body_moves(direction, index, data, end),
                 Part::Trailers(_) => self.trailers_move(direction, index),
             };

@@ -1,5 +1,7 @@
 //! This crate's whole border: what happened to an exchange, and what must happen because of it.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -69,6 +71,10 @@ pub enum Event {
     Response(Part),
     /// The upstream will give no (further) response.
     UpstreamFailed(Failure),
+    /// A client's TCP connection was accepted: the first event of an exchange whose chain speaks no HTTP.
+    Accepted,
+    /// The upstream's TCP connection is there, at this address.
+    Connected(SocketAddr),
     /// A deadline of this exchange has passed; see [`crate::exchange::Live::expired`].
     Deadline(Failure),
     /// Another context touched this exchange: it resumed it, replied for it, or died with its VM.

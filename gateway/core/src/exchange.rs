@@ -354,6 +354,12 @@ impl Exchange {
         self.timings.as_deref()
     }
 
+    /// Whether every filter has let a TCP connection in: the upstream may be connected to.
+    #[must_use]
+    pub fn is_let_in(&self) -> bool {
+        self.request.stage == Stage::Sent
+    }
+
     /// Its filters.
     #[must_use]
     pub fn chain(&self) -> &Chain {
@@ -442,8 +448,11 @@ impl Exchange {
     pub(crate) fn running(&self, filter: FilterIndex, direction: Direction) -> Option<Callback> {
         let (index, callback) = self.calling?;
         let of = match callback {
-            Callback::Headers(of, ..) | Callback::Body(of, ..) | Callback::Trailers(of, _) => of,
-            Callback::Log | Callback::Done | Callback::Delete => return None,
+            Callback::Headers(of, ..) | Callback::Body(of, ..) | Callback::Trailers(of, _) | Callback::Data(of, ..) => {
+                of
+            }
+            Callback::NewConnection => Direction::Request,
+            Callback::Closed(..) | Callback::Log | Callback::Done | Callback::Delete => return None,
         };
         (index == filter && of == direction).then_some(callback)
     }

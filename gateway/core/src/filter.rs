@@ -38,6 +38,27 @@ pub enum HeadersPause {
     HoldsHeaders,
 }
 
+/// What the connections that a chain stands between carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    /// Requests and responses.
+    #[default]
+    Http,
+    /// Bytes, of which nothing is known: what comes from the client is the request's body, what the upstream says the response's.
+    Tcp,
+}
+
+/// Who closed a connection, as the ABI numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// It is not known.
+    Unknown = 0,
+    /// The gateway.
+    Local = 1,
+    /// The other end.
+    Remote = 2,
+}
+
 /// One call into a guest, with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callback {
@@ -47,6 +68,12 @@ pub enum Callback {
     Body(Direction, u32, End),
     /// `proxy_on_request_trailers` or `proxy_on_response_trailers`.
     Trailers(Direction, u32),
+    /// `proxy_on_new_connection`.
+    NewConnection,
+    /// `proxy_on_downstream_data` or `proxy_on_upstream_data`: how many bytes the buffer shows.
+    Data(Direction, u32, End),
+    /// `proxy_on_downstream_connection_close` or `proxy_on_upstream_connection_close`.
+    Closed(Direction, Peer),
     /// `proxy_on_log`.
     Log,
     /// `proxy_on_done`.
@@ -66,6 +93,11 @@ impl Callback {
             Self::Body(Direction::Response, ..) => Export::ResponseBody,
             Self::Trailers(Direction::Request, _) => Export::RequestTrailers,
             Self::Trailers(Direction::Response, _) => Export::ResponseTrailers,
+            Self::NewConnection => Export::NewConnection,
+            Self::Data(Direction::Request, ..) => Export::DownstreamData,
+            Self::Data(Direction::Response, ..) => Export::UpstreamData,
+            Self::Closed(Direction::Request, _) => Export::DownstreamClose,
+            Self::Closed(Direction::Response, _) => Export::UpstreamClose,
             Self::Log => Export::Log,
             Self::Done => Export::Done,
             Self::Delete => Export::Delete,
@@ -95,7 +127,27 @@ pub enum Export {
     Done = 1 << 7,
     /// `proxy_on_delete`.
     Delete = 1 << 8,
+    /// `proxy_on_new_connection`.
+    NewConnection = 1 << 9,
+    /// `proxy_on_downstream_data`.
+    DownstreamData = 1 << 10,
+    /// `proxy_on_upstream_data`.
+    UpstreamData = 1 << 11,
+    /// `proxy_on_downstream_connection_close`.
+    DownstreamClose = 1 << 12,
+    /// `proxy_on_upstream_connection_close`.
+    UpstreamClose = 1 << 13,
 }
+
+/// What is called in the middle of an HTTP exchange or after it, when its heads have been sent on.
+const AFTER_HEADS: u16 = Export::RequestBody as u16
+    | Export::RequestTrailers as u16
+    | Export::ResponseHeaders as u16
+    | Export::ResponseBody as u16
+    | Export::ResponseTrailers as u16
+    | Export::Log as u16
+    | Export::Done as u16
+    | Export::Delete as u16;
 
 /// The callbacks a module exports. One that is missing is never called and costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,10 +175,19 @@ impl Exports {
         }
     }
 
+    /// Whether it looks at what passes in this direction of a TCP connection, or wants to know of its end.
+    #[must_use]
+    pub fn watches_data(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Request => self.has(Export::DownstreamData),
+            Direction::Response => self.has(Export::UpstreamData) || self.has(Export::UpstreamClose),
+        }
+    }
+
     /// Whether it may ask for a head after that head has been sent on.
     #[must_use]
     pub fn looks_back(self) -> bool {
-        self.0 & !(Export::RequestHeaders as u16) != 0
+        self.0 & AFTER_HEADS != 0
     }
 }
 
@@ -151,6 +212,7 @@ pub struct ChainFilter {
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     filters: Box<[ChainFilter]>,
+    speaks: Speaks,
     looks_back: bool,
     watches: [bool; 2],
 }
@@ -162,7 +224,21 @@ impl Chain {
         let watches = [Direction::Request, Direction::Response]
             .map(|d| filters.iter().any(|filter| filter.exports.watches_body(d)));
         let looks_back = filters.iter().any(|filter| filter.exports.looks_back());
-        Self { filters: filters.into(), looks_back, watches }
+        Self { filters: filters.into(), speaks: Speaks::Http, looks_back, watches }
+    }
+
+    /// The same, for TCP connections.
+    #[must_use]
+    pub fn tcp(filters: Vec<ChainFilter>) -> Self {
+        let watches = [Direction::Request, Direction::Response]
+            .map(|d| filters.iter().any(|filter| filter.exports.watches_data(d)));
+        Self { filters: filters.into(), speaks: Speaks::Tcp, looks_back: false, watches }
+    }
+
+    /// What it stands between.
+    #[must_use]
+    pub fn speaks(&self) -> Speaks {
+        self.speaks
     }
 
     /// How many filters there are.

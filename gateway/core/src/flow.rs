@@ -70,6 +70,8 @@ pub(crate) struct Station {
     pub(crate) ended: bool,
     /// Whether the trailers are here.
     pub(crate) trailers: bool,
+    /// Whether the filter was told that the upstream's TCP connection has ended.
+    pub(crate) told_of_end: bool,
     /// The filter asked to be resumed.
     pub(crate) resume: bool,
 }
@@ -89,7 +91,7 @@ impl Station {
     /// Back to the beginning, keeping the memory.
     fn reset(&mut self) {
         (self.gate, self.hold) = (Gate::Open, Hold::Nothing);
-        (self.ended, self.trailers, self.resume) = (false, false, false);
+        (self.ended, self.trailers, self.resume, self.told_of_end) = (false, false, false, false);
         self.visible.clear();
         self.earlier.clear();
     }
@@ -303,6 +305,13 @@ impl Flow {
         } else if self.modified || headers.content_length() != self.announced {
             headers.fields_mut().remove(header::CONTENT_LENGTH);
         }
+    }
+
+    /// Ends behind what is ready to be sent.
+    pub(crate) fn end_after_out(&mut self, failure: Failure) {
+        self.stage = Stage::Closed;
+        self.stations.iter_mut().for_each(Station::reset);
+        self.out.push_back(Effect::Abort(failure));
     }
 
     /// Breaks the stream off.

@@ -14,7 +14,7 @@ use crate::context::{
 };
 use crate::event::{Direction, End};
 use crate::exchange::{Asked, Exchange, Exchanges, Stand};
-use crate::filter::{Callback, FilterIndex};
+use crate::filter::{Callback, FilterIndex, Speaks};
 use crate::flow::{Gate, Hold, Stage};
 use crate::grpc::{self, Begin, News, Sends, Wish};
 use crate::headers::{Headers, Refused, Scheme};
@@ -233,22 +233,28 @@ impl Host<'_> {
     /// `NotFound` when there is no such buffer now; else what `give` answers.
     pub fn buffer(&self, buffer: BufferType) -> Result<GuestBuffer<'_>, Status> {
         match buffer {
-            BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
+            BufferType::HttpRequestBody
+            | BufferType::HttpResponseBody
+            | BufferType::DownstreamData
+            | BufferType::UpstreamData => {
                 let held = self.exchange().and_then(|(exchange, filter)| {
-                    let flow =
-                        if buffer == BufferType::HttpRequestBody { &exchange.request } else { &exchange.response };
+                    let (_, direction) = passing(buffer).filter(|(speaks, _)| *speaks == exchange.chain.speaks())?;
+                    let flow = match direction {
+                        Direction::Request => &exchange.request,
+                        Direction::Response => &exchange.response,
+                    };
                     // What arrives behind a head that is held back has not been shown to the filter yet.
                     let station = flow.stations.get(filter)?;
                     (!matches!(station.gate, Gate::StopAll(_))).then_some(&station.visible)
                 });
                 Ok(held.map_or(GuestBuffer::Bytes(&[]), GuestBuffer::Held))
             }
-            // Always there on Envoy, and empty without a TCP or gRPC stream.
+            // Always there on Envoy, and empty without a gRPC stream.
             BufferType::GrpcReceiveBuffer => Ok(GuestBuffer::Bytes(match &self.contexts.grpc.hearing {
                 Some(News::Message(message)) => message,
                 Some(News::Began(_) | News::Trailers(_) | News::Ended(_)) | None => &[],
             })),
-            BufferType::DownstreamData | BufferType::UpstreamData | BufferType::CallData => Ok(GuestBuffer::Bytes(&[])),
+            BufferType::CallData => Ok(GuestBuffer::Bytes(&[])),
             BufferType::HttpCallResponseBody => {
                 let callout = self.contexts.callout.as_ref().ok_or(Status::NotFound)?;
                 Ok(GuestBuffer::Bytes(&callout.body))
@@ -266,20 +272,13 @@ impl Host<'_> {
     /// # Errors
     /// `BadArgument` when the buffer cannot be changed, or not now.
     pub fn set_buffer(&mut self, buffer: BufferType, start: usize, size: usize, data: Bytes) -> Result<(), Status> {
-        let direction = match buffer {
-            BufferType::HttpRequestBody => Direction::Request,
-            BufferType::HttpResponseBody => Direction::Response,
-            BufferType::DownstreamData
-            | BufferType::UpstreamData
-            | BufferType::HttpCallResponseBody
-            | BufferType::GrpcReceiveBuffer
-            | BufferType::VmConfiguration
-            | BufferType::PluginConfiguration
-            | BufferType::CallData => return Err(Status::BadArgument),
-        };
+        let (speaks, direction) = passing(buffer).ok_or(Status::BadArgument)?;
         let limit = self.exchanges.limits.held_bytes;
         let (exchange, filter) = self.exchange_mut().ok_or(Status::BadArgument)?;
-        let sees = matches!(exchange.running(filter, direction), Some(Callback::Body(..)));
+        if exchange.chain.speaks() != speaks {
+            return Err(Status::BadArgument);
+        }
+        let sees = matches!(exchange.running(filter, direction), Some(Callback::Body(..) | Callback::Data(..)));
         let flow = exchange.flow(direction);
         let station = flow.stations.get_mut(filter).ok_or(Status::BadArgument)?;
         if !sees && station.hold == Hold::Nothing {
@@ -298,17 +297,15 @@ impl Host<'_> {
     /// # Errors
     /// `Unimplemented` for the upstream side of a TCP stream, as on Envoy.
     pub fn continue_stream(&mut self, stream: StreamType) -> Result<(), Status> {
-        let direction = match stream {
-            StreamType::HttpRequest => Direction::Request,
-            StreamType::HttpResponse => Direction::Response,
-            StreamType::Downstream => return Ok(()),
+        let (speaks, direction) = match stream {
+            StreamType::HttpRequest => (Speaks::Http, Direction::Request),
+            StreamType::HttpResponse => (Speaks::Http, Direction::Response),
+            StreamType::Downstream => (Speaks::Tcp, Direction::Request),
             StreamType::Upstream => return Err(Status::Unimplemented),
         };
         let Some(owner) = self.owner() else { return Ok(()) };
-        let Some(exchange) = self.exchanges.get_mut(owner.exchange).filter(|exchange| exchange.stand != Stand::Ending)
-        else {
-            return Ok(());
-        };
+        let live = |exchange: &&mut Exchange| exchange.stand != Stand::Ending && exchange.chain.speaks() == speaks;
+        let Some(exchange) = self.exchanges.get_mut(owner.exchange).filter(live) else { return Ok(()) };
         let in_callback = exchange.running(owner.filter, direction).is_some();
         let Some(station) = exchange.flow(direction).station(owner.filter) else { return Ok(()) };
         // Asked for in advance it would undo a later pause.
@@ -321,10 +318,11 @@ impl Host<'_> {
 
     /// Asks for the exchange to be broken off, once the callback has returned.
     pub fn close_stream(&mut self, stream: StreamType) {
-        match stream {
-            StreamType::HttpRequest | StreamType::HttpResponse => self.ask(Asked::Close),
-            StreamType::Downstream | StreamType::Upstream => {}
-        }
+        let speaks = match stream {
+            StreamType::HttpRequest | StreamType::HttpResponse => Speaks::Http,
+            StreamType::Downstream | StreamType::Upstream => Speaks::Tcp,
+        };
+        self.ask(speaks, Asked::Close);
     }
 
     /// Asks for a local reply, once the callback has returned. The first in a callback wins; where there is no exchange to reply
@@ -343,18 +341,21 @@ impl Host<'_> {
             [] => "filter_reply".to_owned(),
             words => String::from_utf8_lossy(words).replace(char::is_whitespace, "_"),
         };
-        self.ask(Asked::Reply(LocalReply {
+        let reply = LocalReply {
             status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             details: Details::Filter(words.into()),
             fields: headers.into_parts().1,
             body: Bytes::copy_from_slice(reply.body),
             grpc_status: (reply.grpc_status != u32::MAX).then_some(reply.grpc_status),
-        }));
+        };
+        self.ask(Speaks::Http, Asked::Reply(reply));
     }
 
-    fn ask(&mut self, asked: Asked) {
+    /// Records a wish, where it is one that a stream of this kind knows.
+    fn ask(&mut self, speaks: Speaks, asked: Asked) {
         if let Some(owner) = self.owner()
             && let Some(exchange) = self.exchanges.get_mut(owner.exchange)
+            && exchange.chain.speaks() == speaks
         {
             exchange.ask(asked);
             self.exchanges.wake(owner.exchange);
@@ -617,6 +618,21 @@ fn direction_of(map: MapType) -> Direction {
 
 fn is_trailers(map: MapType) -> bool {
     matches!(map, MapType::HttpRequestTrailers | MapType::HttpResponseTrailers)
+}
+
+/// Which direction of what kind of stream a buffer shows, if it shows one.
+fn passing(buffer: BufferType) -> Option<(Speaks, Direction)> {
+    match buffer {
+        BufferType::HttpRequestBody => Some((Speaks::Http, Direction::Request)),
+        BufferType::HttpResponseBody => Some((Speaks::Http, Direction::Response)),
+        BufferType::DownstreamData => Some((Speaks::Tcp, Direction::Request)),
+        BufferType::UpstreamData => Some((Speaks::Tcp, Direction::Response)),
+        BufferType::HttpCallResponseBody
+        | BufferType::GrpcReceiveBuffer
+        | BufferType::VmConfiguration
+        | BufferType::PluginConfiguration
+        | BufferType::CallData => None,
+    }
 }
 
 fn written(result: Result<(), Refused>) -> Written {

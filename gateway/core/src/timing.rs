@@ -36,13 +36,15 @@ impl Phase {
     #[must_use]
     pub fn of(callback: Callback) -> Self {
         match callback {
-            Callback::Headers(direction, ..) | Callback::Body(direction, ..) | Callback::Trailers(direction, _) => {
-                match direction {
-                    Direction::Request => Self::Request,
-                    Direction::Response => Self::Response,
-                }
-            }
-            Callback::Log | Callback::Done | Callback::Delete => Self::End,
+            Callback::Headers(direction, ..)
+            | Callback::Body(direction, ..)
+            | Callback::Trailers(direction, _)
+            | Callback::Data(direction, ..) => match direction {
+                Direction::Request => Self::Request,
+                Direction::Response => Self::Response,
+            },
+            Callback::NewConnection => Self::Request,
+            Callback::Closed(..) | Callback::Log | Callback::Done | Callback::Delete => Self::End,
         }
     }
 }

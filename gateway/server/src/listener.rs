@@ -2,12 +2,13 @@
 //!
 //! Each worker has its own socket for every listener, and the kernel spreads connections over them. A connection passes
 //! [`gate`], gives its PROXY protocol header if it has one ([`proxied`]), is encrypted if it shall be ([`crate::tls::server`]), and
-//! speaks HTTP under watch ([`watched`]), HTTP/1.1 only as far as it is [`strict`]. [`clients`] keeps an eye on all that are open.
+//! speaks HTTP under watch ([`watched`]), HTTP/1.1 only as far as it is [`strict`], or is passed on ([`tcp`]). [`clients`] keeps an eye on all that are open.
 
 mod clients;
 mod gate;
 mod proxied;
 mod strict;
+mod tcp;
 mod watched;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -44,7 +45,7 @@ use self::proxied::ProxyError;
 use self::strict::{Answers, Strict};
 use self::watched::{Spoken, Transport, Watched};
 use crate::config::ForwardedCertificate;
-use crate::config::snapshot::{Http2, Listener, ProxyProtocol, ServerTiming};
+use crate::config::snapshot::{Http2, Listener, ProxyProtocol, ServerTiming, Speaks};
 use crate::serve::serve;
 use crate::sockets::Key;
 use crate::telemetry::OpenConnection;
@@ -280,6 +281,9 @@ async fn pipeline(worker: &Rc<Worker>, member: &Rc<Member>, arrived: Arrived, co
     let mut connection = connection(&member.clients, id, ends);
     let _set_once = connection.counted.set((member.clone(), counted));
     match &settings.tls {
+        None if settings.speaks == Speaks::Tcp => {
+            Box::pin(tcp::serve(worker, member, stream, connection, permit)).await
+        }
         None => {
             connection.peer = connection.peer.with_certificate(forwarded(settings, None));
             http(worker, member, stream, connection, (permit, None)).await
@@ -291,6 +295,9 @@ async fn pipeline(worker: &Rc<Worker>, member: &Rc<Member>, arrived: Arrived, co
             };
             connection.peer = connection.peer.with_certificate(forwarded(settings, Some(&accepted.tls)));
             connection.tls = Some(accepted.tls);
+            if settings.speaks == Speaks::Tcp {
+                return Box::pin(tcp::serve(worker, member, accepted.stream, connection, permit)).await;
+            }
             // Boxed too: connections in the clear must not pay for the size of this.
             let agreed = if accepted.speaks_h2 { Spoken::Http2 } else { Spoken::Http1 };
             Box::pin(http(worker, member, accepted.stream, connection, (permit, Some(agreed)))).await

@@ -7,6 +7,7 @@ mod places;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -25,7 +26,9 @@ use portcullis_vm::{
 };
 
 use self::places::{Placed, Places};
-use crate::config::snapshot::{Filter, FilterIndex, Plugin, Snapshot, TenantIndex, Upstream, UpstreamIndex};
+use crate::config::snapshot::{
+    Filter, FilterIndex, Plugin, Protocol, Snapshot, TcpRoute, TenantIndex, Upstream, UpstreamIndex,
+};
 use crate::supervisor::Options;
 
 /// The largest memory a plugin can be given. Room for it costs addresses only, which the engine reserves anyhow; a later revision
@@ -74,7 +77,7 @@ struct VmKey {
     tenant: Option<Arc<str>>,
     digest: [u8; 32],
     memory: u64,
-    cpu: std::time::Duration,
+    cpu: Duration,
     configuration: Bytes,
 }
 
@@ -143,7 +146,30 @@ impl Plan {
     }
 
     fn chain(&self, filters: &[FilterIndex]) -> Arc<Chain> {
-        Arc::new(Chain::new(filters.iter().filter_map(|index| self.filters.get(index.0)).cloned().collect()))
+        Arc::new(Chain::new(self.chain_filters(filters)))
+    }
+
+    fn chain_filters(&self, filters: &[FilterIndex]) -> Vec<ChainFilter> {
+        filters.iter().filter_map(|index| self.filters.get(index.0)).cloned().collect()
+    }
+
+    /// Where a `tcp` listener's connections go.
+    fn tcp_spot(&self, route: &TcpRoute) -> Spot {
+        let snapshot = &self.snapshot;
+        let upstream = snapshot.upstream(route.upstream);
+        Spot {
+            target: self.upstream_id(route.upstream).ok_or(Failure::NoRoute),
+            chain: Arc::new(Chain::tcp(self.chain_filters(&route.filters))),
+            place: Arc::new(Place {
+                route: fresh(&route.listener),
+                pattern: Arc::from(""),
+                upstream: fresh(&upstream.name),
+                tenant: fresh(route.tenant.map_or("", |tenant| &snapshot.tenant(tenant).name)),
+                times: Times { response: Duration::MAX, idle: route.idle, request: Duration::MAX },
+                retry: Policy::connect_only(),
+            }),
+            tunnels: Tunnels::default(),
+        }
     }
 
     /// A worker's own routing table. Its reference counts are the worker's alone, so that no two threads write to one.
@@ -157,7 +183,7 @@ impl Plan {
                 pattern: Arc::from(""),
                 upstream: Arc::from(""),
                 tenant: fresh(tenant.map_or("", |tenant| &snapshot.tenant(tenant).name)),
-                times: Times::with_response(std::time::Duration::MAX),
+                times: Times::with_response(Duration::MAX),
                 retry: Policy::connect_only(),
             }),
             tunnels: Tunnels::default(),
@@ -181,6 +207,7 @@ impl Plan {
             tenants: tenants.map(|(index, tenant)| fallback(Some(TenantIndex(index)), &tenant.chain)).collect(),
             outside: fallback(None, &snapshot.chain),
             nowhere: fallback(None, &[]),
+            tcp: snapshot.tcp_routes.iter().map(|route| (route.listener.clone(), self.tcp_spot(route))).collect(),
             snapshot: self.snapshot.clone(),
         }
     }
@@ -260,7 +287,10 @@ impl<'e> Draft<'e> {
 
     fn spec(&self, plugin: &Plugin, tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
         let snapshot = &self.plan.snapshot;
-        let id = |(name, index): (&str, _)| Some((Box::from(name), self.plan.upstream_id(index)?));
+        let speaks_http = |index| snapshot.upstream(index).protocol != Protocol::Tcp;
+        let id = |(name, index): (&str, _)| {
+            Some((Box::from(name), self.plan.upstream_id(index).filter(|_| speaks_http(index))?))
+        };
         VmSpec {
             tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
             name: plugin.name.clone(),
@@ -348,9 +378,16 @@ pub(crate) struct Table {
     tenants: Vec<Spot>,
     outside: Spot,
     nowhere: Spot,
+    /// Those of `tcp` listeners, by their names.
+    tcp: HashMap<Arc<str>, Spot>,
 }
 
 impl Table {
+    /// Where the connections of a `tcp` listener go, if it is one.
+    pub(crate) fn tcp(&self, listener: &str) -> Option<(&Spot, UpstreamId)> {
+        self.tcp.get(listener).and_then(|spot| Some((spot, spot.target.ok()?)))
+    }
+
     /// Whether any request may leave HTTP.
     pub(crate) fn has_tunnels(&self) -> bool {
         self.routes.iter().any(|spot| !spot.tunnels.allowed.is_empty())

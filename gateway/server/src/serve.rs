@@ -208,7 +208,7 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
     let described =
         Described { method: head.method.clone(), path: path.clone(), host, user_agent, fields, tells_times };
     let chain = spot.chain.clone();
-    let ticket = worker.open(revision, chain, facts, described, lane);
+    let ticket = worker.open(revision, chain, facts, Some(described), lane);
     let headers = Headers::request(head.method, scheme, path, head.headers);
     Admitted { ticket, headers, body, target, place, leaving }
 }

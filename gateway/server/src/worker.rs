@@ -301,19 +301,20 @@ impl Worker {
         waiting.overdue > 1
     }
 
-    /// Opens an exchange. It lives until its ticket is finished or dropped.
+    /// Opens an exchange; without a request it is a TCP connection's. It lives until its ticket is finished or dropped.
     pub(crate) fn open(
         self: &Rc<Self>,
         revision: Rc<Revision>,
         chain: Arc<Chain>,
         facts: Facts,
-        request: Described,
+        request: Option<Described>,
         lane: Rc<Lane>,
     ) -> Ticket {
         let mut state = self.present();
         let sampled = facts.trace.is_some_and(|trace| trace.is_sampled());
         let id = state.exchanges.open(chain, facts);
-        if (sampled || request.tells_times || self.telemetry.logs_filters())
+        let tells_times = request.as_ref().is_some_and(|request| request.tells_times);
+        if (sampled || tells_times || self.telemetry.logs_filters())
             && let Some(exchange) = state.exchanges.get_mut(id)
         {
             exchange.time_filters();
@@ -326,7 +327,9 @@ impl Worker {
         if let Some(waiting) = waiting.get_mut(id.index()) {
             waiting.lane = Some(lane);
         }
-        self.telemetry.began();
+        if request.is_some() {
+            self.telemetry.began();
+        }
         Ticket {
             worker: self.clone(),
             id,
@@ -342,8 +345,10 @@ impl Worker {
     pub(crate) fn feed(self: &Rc<Self>, id: ExchangeId, event: Event) {
         // Whoever feeds a direction looks at it again at once, so only the other one needs to be woken.
         let other = match event {
-            Event::Request(_) => Direction::Response,
-            Event::Response(_) | Event::UpstreamFailed(_) | Event::Deadline(_) | Event::Woken => Direction::Request,
+            Event::Request(_) | Event::Accepted => Direction::Response,
+            Event::Response(_) | Event::Connected(_) | Event::UpstreamFailed(_) | Event::Deadline(_) | Event::Woken => {
+                Direction::Request
+            }
         };
         let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
@@ -518,6 +523,11 @@ impl Worker {
         .flatten()
     }
 
+    /// Whether every filter has let a TCP connection in.
+    pub(crate) fn is_let_in(&self, id: ExchangeId) -> bool {
+        self.with(id, |exchange| exchange.is_let_in()).unwrap_or(false)
+    }
+
     /// Whether the response is the gateway's or a filter's own.
     pub(crate) fn is_local_reply(&self, id: ExchangeId) -> bool {
         self.with(id, |exchange| exchange.details().is_some()).unwrap_or(true)
@@ -541,7 +551,7 @@ impl Worker {
             let Some(facts) = exchange.facts() else { return };
             let (request_bytes, _) = exchange.body_bytes(Direction::Request);
             let (_, response_bytes) = exchange.body_bytes(Direction::Response);
-            let request = &ticket.request;
+            let Some(request) = &ticket.request else { return };
             self.telemetry.record(&Record {
                 tenant: &facts.place.tenant,
                 route: &facts.place.route,
@@ -572,7 +582,9 @@ impl Worker {
                 user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
             });
         });
-        self.telemetry.ended();
+        if ticket.request.is_some() {
+            self.telemetry.ended();
+        }
         // Whoever still sends the request hears that it is over.
         self.wake(ticket.id, Direction::Request);
         if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index())
@@ -600,7 +612,8 @@ pub(crate) struct Described {
 pub(crate) struct Ticket {
     worker: Rc<Worker>,
     id: ExchangeId,
-    request: Described,
+    /// Nothing for a TCP connection.
+    request: Option<Described>,
     /// The status the client was sent; 0 until then.
     pub(crate) status: u16,
     ended: bool,
@@ -627,9 +640,7 @@ impl Ticket {
 
     /// How long the request has taken so far, where the client is told.
     pub(crate) fn times(&self) -> Option<HeaderValue> {
-        if !self.request.tells_times {
-            return None;
-        }
+        self.request.as_ref().filter(|request| request.tells_times)?;
         let now = self.worker.clock.now();
         self.worker.with(self.id, |exchange| server_timing(exchange, now)).flatten()
     }

@@ -59,6 +59,11 @@ callbacks! {
     request_trailers: (u32, u32) => u32, "proxy_on_request_trailers";
     response_body: (u32, u32, u32) => u32, "proxy_on_response_body";
     response_trailers: (u32, u32) => u32, "proxy_on_response_trailers";
+    new_connection: (u32,) => u32, "proxy_on_new_connection";
+    downstream_data: (u32, u32, u32) => u32, "proxy_on_downstream_data";
+    upstream_data: (u32, u32, u32) => u32, "proxy_on_upstream_data";
+    downstream_close: (u32, u32) => (), "proxy_on_downstream_connection_close";
+    upstream_close: (u32, u32) => (), "proxy_on_upstream_connection_close";
     log: (u32,) => (), "proxy_on_log";
     done: (u32,) => u32, "proxy_on_done";
     delete: (u32,) => (), "proxy_on_delete";
@@ -120,6 +125,20 @@ impl Callbacks {
             }
             Callback::Trailers(Request, count) => answer(self.request_trailers.as_ref(), store, (context, count)),
             Callback::Trailers(Response, count) => answer(self.response_trailers.as_ref(), store, (context, count)),
+            Callback::NewConnection => answer(self.new_connection.as_ref(), store, (context,)),
+            Callback::Data(Request, size, end) => {
+                answer(self.downstream_data.as_ref(), store, (context, size, word(end)))
+            }
+            Callback::Data(Response, size, end) => {
+                answer(self.upstream_data.as_ref(), store, (context, size, word(end)))
+            }
+            Callback::Closed(direction, peer) => {
+                let function = match direction {
+                    Request => &self.downstream_close,
+                    Response => &self.upstream_close,
+                };
+                answer(function.as_ref(), store, (context, peer as u32)).map(|()| 0)
+            }
             Callback::Log => answer(self.log.as_ref(), store, (context,)).map(|()| 0),
             Callback::Done => answer(self.done.as_ref(), store, (context,)),
             Callback::Delete => answer(self.delete.as_ref(), store, (context,)).map(|()| 0),
@@ -160,13 +179,18 @@ pub(crate) fn name(callback: Callback) -> &'static str {
 }
 
 /// The exports that the filter chain calls.
-const CHAIN: [(&str, Export); 9] = [
+const CHAIN: [(&str, Export); 14] = [
     (REQUEST_HEADERS, Export::RequestHeaders),
     ("proxy_on_request_body", Export::RequestBody),
     ("proxy_on_request_trailers", Export::RequestTrailers),
     (RESPONSE_HEADERS, Export::ResponseHeaders),
     ("proxy_on_response_body", Export::ResponseBody),
     ("proxy_on_response_trailers", Export::ResponseTrailers),
+    ("proxy_on_new_connection", Export::NewConnection),
+    ("proxy_on_downstream_data", Export::DownstreamData),
+    ("proxy_on_upstream_data", Export::UpstreamData),
+    ("proxy_on_downstream_connection_close", Export::DownstreamClose),
+    ("proxy_on_upstream_connection_close", Export::UpstreamClose),
     ("proxy_on_log", Export::Log),
     ("proxy_on_done", Export::Done),
     ("proxy_on_delete", Export::Delete),

@@ -44,11 +44,15 @@ pub(crate) fn answered(function: &str, ContextId(id): ContextId, callback: Callb
         Callback::Headers(_, count, last) => format!("{count} headers{}", end(last)),
         Callback::Body(_, size, last) => format!("{size} bytes{}", end(last)),
         Callback::Trailers(_, count) => format!("{count} trailers"),
-        Callback::Log | Callback::Done | Callback::Delete => String::new(),
+        Callback::Data(_, size, last) => format!("{size} bytes{}", end(last)),
+        Callback::NewConnection | Callback::Closed(..) | Callback::Log | Callback::Done | Callback::Delete => {
+            String::new()
+        }
     };
     let word = match (callback, answer) {
-        (Callback::Headers(..) | Callback::Body(..) | Callback::Trailers(..), 0) => " continue",
-        (Callback::Headers(..) | Callback::Body(..) | Callback::Trailers(..), 1) => " pause",
+        (Callback::Closed(..) | Callback::Log | Callback::Done | Callback::Delete, _) => "",
+        (_, 0) => " continue",
+        (_, 1) => " pause",
         _ => "",
     };
     tracing::trace!(target: "portcullis::abi", "<- {function} #{id} ({about}) = {answer}{word}");

@@ -214,6 +214,8 @@ fn chain_callback(id: u32, callback: Callback) -> u32 {
         Callback::Body(Response, size, end) => callbacks::response_body(id, count(size), end == End::Yes),
         Callback::Trailers(Request, trailers) => callbacks::request_trailers(id, count(trailers)),
         Callback::Trailers(Response, trailers) => callbacks::response_trailers(id, count(trailers)),
+        // The gateway that filters are tested against has no TCP listeners.
+        Callback::NewConnection | Callback::Data(..) | Callback::Closed(..) => 0,
         Callback::Log => {
             callbacks::log(id);
             0

@@ -76,7 +76,7 @@ impl<F: Filters> Walk<'_, F> {
     }
 
     /// Lets go what a filter holds after its body callback said "continue": the head first, if that was held too.
-    fn release_body(&mut self, direction: Direction, index: FilterIndex) -> Moved {
+    pub(super) fn release_body(&mut self, direction: Direction, index: FilterIndex) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
         let flow = exchange.flow(direction);
         let makes_trailers = flow.trailers.is_some();

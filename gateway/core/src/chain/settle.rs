@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Walk;
 use crate::event::{Direction, End, Part};
 use crate::exchange::{Asked, Exchange, Slot, Stand};
-use crate::filter::{FilterIndex, Filters, OnFailure};
+use crate::filter::{FilterIndex, Filters, OnFailure, Speaks};
 use crate::flow::{Gate, Stage};
 use crate::reply::{Details, Failure, LocalReply};
 
@@ -52,6 +52,9 @@ impl<F: Filters> Walk<'_, F> {
         if let Stand::Tunnelling { .. } = exchange.stand {
             return exchange.abort(broken_by(asked));
         }
+        if exchange.chain.speaks() == Speaks::Tcp {
+            return exchange.break_off(asked);
+        }
         if exchange.is_over(Direction::Response) {
             // The client has its response; all that is left to refuse is the rest of the request.
             return exchange.request.close();
@@ -86,7 +89,7 @@ impl<F: Filters> Walk<'_, F> {
 }
 
 /// What is said of a stream that is broken off because of this.
-fn broken_by(asked: Asked) -> Failure {
+pub(super) fn broken_by(asked: Asked) -> Failure {
     match asked {
         Asked::Fail(failure) | Asked::Reply(LocalReply { details: Details::Gateway(failure), .. }) => failure,
         Asked::Close | Asked::Reply(LocalReply { details: Details::Filter(_), .. }) => Failure::FilterClosed,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use portcullis_abi::MapType;
 use portcullis_core::context::{CalloutResponse, ContextId, ContextRef, Contexts, Owner, UpstreamId};
 use portcullis_core::exchange::{ExchangeId, Exchanges};
-use portcullis_core::filter::{Callback, ChainFilter, Failed, FilterIndex, Filters, VmIndex};
+use portcullis_core::filter::{Callback, ChainFilter, Failed, FilterIndex, Filters, Speaks, VmIndex};
 use portcullis_core::host::Host;
 
 use crate::scene::Scene;
@@ -243,6 +243,7 @@ impl Filters for Fakes {
     }
 
     fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed> {
+        let is_tcp = self.scripts.iter().any(|script| script.speaks == Speaks::Tcp);
         let vm = self.vm(context.vm.0);
         if vm.contexts.life != context.life {
             return Err(Failed);
@@ -251,6 +252,9 @@ impl Filters for Fakes {
         let (life, name) = (known.life, describe(callback).0);
         known.life = match callback {
             Callback::Headers(..) | Callback::Body(..) | Callback::Trailers(..) => Life::Created,
+            Callback::NewConnection | Callback::Data(..) | Callback::Closed(..) => Life::Created,
+            // For TCP it comes after done, as the ABI's text has it.
+            Callback::Log if is_tcp => Life::Done,
             Callback::Log => Life::Logged,
             Callback::Done => Life::Done,
             Callback::Delete => Life::Deleted,
@@ -284,7 +288,7 @@ fn default_map(when: &str) -> MapType {
     match when {
         "request_body" | "request_trailers" => MapType::HttpRequestTrailers,
         "response_body" | "response_trailers" => MapType::HttpResponseTrailers,
-        "response_headers" | "resume_response" => MapType::HttpResponseHeaders,
+        "response_headers" | "resume_response" | "upstream_data" => MapType::HttpResponseHeaders,
         _ => MapType::HttpRequestHeaders,
     }
 }

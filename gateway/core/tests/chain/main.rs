@@ -8,6 +8,7 @@
 
 mod bodies;
 mod callouts;
+mod connections;
 mod deadlines;
 mod failures;
 mod fake;

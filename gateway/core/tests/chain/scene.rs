@@ -6,7 +6,7 @@ use bytes::Bytes;
 use portcullis_abi::{BufferType, MapType, Status, StreamType};
 use portcullis_core::context::{ContextId, Owner};
 use portcullis_core::exchange::{ExchangeId, Exchanges};
-use portcullis_core::filter::FilterIndex;
+use portcullis_core::filter::{FilterIndex, Speaks};
 use portcullis_core::host::{GuestCallout, GuestReply, Host, Written};
 
 use crate::fake::Vm;
@@ -36,13 +36,19 @@ impl Scene<'_> {
         matches!(self.map, MapType::HttpResponseHeaders | MapType::HttpResponseTrailers)
     }
 
+    fn speaks(&self) -> Speaks {
+        self.names.get(self.owner.filter).map_or(Speaks::Http, |script| script.speaks)
+    }
+
     fn buffer(&self) -> BufferType {
         if matches!(self.map, MapType::HttpCallResponseHeaders | MapType::HttpCallResponseTrailers) {
-            BufferType::HttpCallResponseBody
-        } else if self.is_response() {
-            BufferType::HttpResponseBody
-        } else {
-            BufferType::HttpRequestBody
+            return BufferType::HttpCallResponseBody;
+        }
+        match (self.is_response(), self.speaks()) {
+            (true, Speaks::Http) => BufferType::HttpResponseBody,
+            (false, Speaks::Http) => BufferType::HttpRequestBody,
+            (true, Speaks::Tcp) => BufferType::UpstreamData,
+            (false, Speaks::Tcp) => BufferType::DownstreamData,
         }
     }
 
@@ -84,7 +90,11 @@ impl Scene<'_> {
             }
             Action::Resume => self.resume(),
             Action::Close => {
-                self.host().close_stream(StreamType::HttpRequest);
+                let stream = match self.speaks() {
+                    Speaks::Http => StreamType::HttpRequest,
+                    Speaks::Tcp => StreamType::Downstream,
+                };
+                self.host().close_stream(stream);
                 "close".to_owned()
             }
             Action::Reply(status, body) => {
@@ -101,9 +111,11 @@ impl Scene<'_> {
     }
 
     fn resume(&mut self) -> String {
-        let (what, stream) = match self.is_response() {
-            true => ("resume response", StreamType::HttpResponse),
-            false => ("resume", StreamType::HttpRequest),
+        let (what, stream) = match (self.is_response(), self.speaks()) {
+            (true, Speaks::Http) => ("resume response", StreamType::HttpResponse),
+            (true, Speaks::Tcp) => ("resume response", StreamType::Upstream),
+            (false, Speaks::Http) => ("resume", StreamType::HttpRequest),
+            (false, Speaks::Tcp) => ("resume", StreamType::Downstream),
         };
         outcome(what.to_owned(), refused(self.host().continue_stream(stream)))
     }

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use portcullis_abi::MapType;
-use portcullis_core::filter::{Callback, Export, Exports, HeadersPause, OnFailure};
+use portcullis_core::filter::{Callback, Export, Exports, HeadersPause, OnFailure, Speaks};
 
 /// One thing a filter does in a callback.
 #[derive(Clone, Debug)]
@@ -116,6 +116,7 @@ pub(crate) struct Script {
     pub(crate) exports: Exports,
     pub(crate) on_failure: OnFailure,
     pub(crate) headers_pause: HeadersPause,
+    pub(crate) speaks: Speaks,
     /// Whether creating its context shows in the transcript.
     pub(crate) shows_create: bool,
     rules: HashMap<String, Vec<Vec<Action>>>,
@@ -148,6 +149,7 @@ impl Script {
             exports: message_callbacks(),
             on_failure: OnFailure::Closed,
             headers_pause: HeadersPause::StopsAll,
+            speaks: Speaks::Http,
             shows_create: false,
             rules: HashMap::new(),
         };
@@ -157,8 +159,8 @@ impl Script {
     }
 
     /// `open`: goes on without the filter when it fails. `holds`: a pause in the headers holds only them. `life`: also exports the
-    /// last callbacks, and shows when its context is created. `headers`: exports the headers callbacks only. `deaf`: exports
-    /// nothing.
+    /// last callbacks, and shows when its context is created. `headers`: exports the headers callbacks only. `tcp`: exports the
+    /// callbacks of TCP connections, and makes the chain one for these; `silent` leaves out those for data. `deaf`: exports nothing.
     fn option(&mut self, option: &str) {
         match option {
             "open" => self.on_failure = OnFailure::Open,
@@ -169,6 +171,16 @@ impl Script {
             }
             "headers" => {
                 self.exports = Exports::default().with(Export::RequestHeaders).with(Export::ResponseHeaders);
+            }
+            "tcp" => {
+                let all = [Export::NewConnection, Export::DownstreamData, Export::UpstreamData];
+                let ends = [Export::DownstreamClose, Export::UpstreamClose];
+                self.exports = all.into_iter().chain(ends).fold(Exports::default(), Exports::with);
+                self.speaks = Speaks::Tcp;
+            }
+            "silent" => {
+                let ends = [Export::NewConnection, Export::DownstreamClose, Export::UpstreamClose];
+                self.exports = ends.into_iter().fold(Exports::default(), Exports::with);
             }
             "deaf" => self.exports = Exports::default(),
             _ => panic!("`{option}` is no option"),
@@ -220,6 +232,11 @@ pub(crate) fn describe(callback: Callback) -> (&'static str, String) {
         Callback::Body(Response, size, last) => ("response_body", format!("{size}{}", end(last))),
         Callback::Trailers(Request, count) => ("request_trailers", count.to_string()),
         Callback::Trailers(Response, count) => ("response_trailers", count.to_string()),
+        Callback::NewConnection => ("new_connection", String::new()),
+        Callback::Data(Request, size, last) => ("downstream_data", format!("{size}{}", end(last))),
+        Callback::Data(Response, size, last) => ("upstream_data", format!("{size}{}", end(last))),
+        Callback::Closed(Request, peer) => ("downstream_close", format!("{peer:?}")),
+        Callback::Closed(Response, peer) => ("upstream_close", format!("{peer:?}")),
         Callback::Log => ("log", String::new()),
         Callback::Done => ("done", String::new()),
         Callback::Delete => ("delete", String::new()),

@@ -12,8 +12,8 @@ use portcullis_core::chain;
 use portcullis_core::context::{Callout, CalloutResponse};
 use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, End, Event, Part};
-use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place, Times};
-use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
+use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Place, Times};
+use portcullis_core::filter::{Chain, ChainFilter, Speaks, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
@@ -21,7 +21,7 @@ use portcullis_core::time::Time;
 
 use crate::fake::Fakes;
 use crate::script::Script;
-use crate::wire::Wire;
+use crate::wire::{Stage, Wire};
 
 /// Plays `events`, separated by `;`, against a [chain](crate::script), and compares the transcript.
 ///
@@ -29,6 +29,7 @@ use crate::wire::Wire;
 /// | --- | --- |
 /// | `POST /path name=value … end` | the request's head; `end` where nothing follows, here and below |
 /// | `body text end`, `trailers name=value …` | the rest of the request; a number is that many bytes |
+/// | `accepted`, `connected` | a client's TCP connection, and the upstream's; what they send is `body` and `< body` |
 /// | `< 200 name=value … end`, `< body …`, `< trailers …` | the upstream's response |
 /// | `< fails upstream_reset` | the upstream's failure, by its code word |
 /// | `authz 200 text`, `authz lost` | the answer to the oldest callout of that name, or its loss midway |
@@ -82,7 +83,9 @@ impl World {
             on_failure: script.on_failure,
             headers_pause: script.headers_pause,
         });
-        let chain = Arc::new(Chain::new(filters.collect()));
+        let speaks_tcp = fakes.scripts.iter().any(|script| script.speaks == Speaks::Tcp);
+        let make = if speaks_tcp { Chain::tcp } else { Chain::new };
+        let chain = Arc::new(make(filters.collect()));
         let mut exchanges = Exchanges::default();
         exchanges.now = Time::from_nanos(1_000_000_000);
         Self { exchanges, fakes, streams: Vec::new(), callouts: VecDeque::new(), chain }
@@ -122,6 +125,15 @@ impl World {
         let id = self.stream(index).id;
         match words.as_slice() {
             ["<", "fails", code] => self.feed(id, Event::UpstreamFailed(failure(code))),
+            ["accepted"] => {
+                // Without heads, nothing else would say that bytes may come.
+                let stream = self.stream(index);
+                (stream.upstream.stage, stream.client.stage) = (Stage::Open, Stage::Open);
+                self.feed(id, Event::Accepted);
+                let in_yet = self.exchanges.get(id).is_some_and(Exchange::is_let_in);
+                self.fakes.lines.push(format!("    {}", if in_yet { "let in" } else { "held" }));
+            }
+            ["connected"] => self.feed(id, Event::Connected(([192, 0, 2, 9], 80).into())),
             ["<", rest @ ..] => self.feed(id, Event::Response(part(rest))),
             ["tick", name] => self.tick(id, name, "tick"),
             ["resume", name] => self.tick(id, name, "resume"),

@@ -53,6 +53,7 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
         sections.iter().enumerate().map(|(index, section)| check.section_filters(section, index)).collect();
     let hosts = check.hosts(tree, file);
     let router = check.routes(&sections, &chains, &hosts);
+    let tcp_routes = check.tcp_routes(tree, file, &sections);
     let chain = filters::indices(chains.first().map_or(&[], Vec::as_slice));
     let tenants = check.tenants(tree, file, &chains, hosts);
     let (access_log, otlp) = (check.access_log(tree, file), check.otlp(tree, file));
@@ -80,6 +81,7 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
         plugins,
         filters,
         routes,
+        tcp_routes,
         tenants,
         chain,
         router,

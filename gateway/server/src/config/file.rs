@@ -95,13 +95,22 @@ pub(crate) struct Drain {
     pub(crate) deadline: Text<Duration>,
 }
 
-/// An address that requests are accepted on: HTTP/1.1, and HTTP/2 with prior knowledge or, with `tls`, by ALPN.
+/// An address that connections are accepted on.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["bind"]))]
 pub(crate) struct Listener {
     /// The address and port to listen on.
     pub(crate) bind: Text<SocketAddr>,
+    /// What is spoken on it.
+    pub(crate) protocol: Speaks,
+    /// Where the connections of a `tcp` listener go: an upstream with `protocol: tcp`.
+    pub(crate) upstream: Option<String>,
+    /// The filters of a `tcp` listener's connections, outermost first. Those of `filters:` at the top see requests only.
+    pub(crate) filters: Vec<Filter>,
+    /// On whose behalf a `tcp` listener's filters run, and whose upstreams and plugins it may name beside the shared ones.
+    /// Absent: the gateway's.
+    pub(crate) tenant: Option<String>,
     /// Networks of proxies in front of the gateway: what they say of the client's address is believed. Default: none.
     pub(crate) trusted_proxies: Vec<Text<IpNet>>,
     /// What becomes of header fields with an underscore in their name.
@@ -127,6 +136,17 @@ pub(crate) struct Listener {
     /// Who is told how long a request took, in `server-timing`. Absent: nobody.
     #[schemars(extend("x-explicit" = true))]
     pub(crate) server_timing: Option<ServerTiming>,
+}
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Speaks {
+    /// HTTP/1.1, and HTTP/2 with prior knowledge or, with `tls`, by ALPN.
+    #[default]
+    Http,
+    /// Bytes, which pass the listener's own filters on their way to its upstream and back.
+    Tcp,
 }
 
 /// What becomes of header fields with an underscore in their name.
@@ -189,7 +209,7 @@ pub(crate) struct ClientTimeouts {
     pub(crate) header: Text<Duration>,
     /// For the next request on a connection without any.
     pub(crate) idle: Text<Duration>,
-    /// For the next piece of a body to be sent, or to be taken.
+    /// For the next piece of a body to be sent, or to be taken. On a `tcp` listener: for anything to move in either direction.
     pub(crate) stream_idle: Text<Duration>,
     /// For a whole request to come in. Absent: no limit, for uploads and streams.
     pub(crate) request: Option<Text<Duration>>,
@@ -380,6 +400,10 @@ impl Default for Listener {
     fn default() -> Self {
         Self {
             bind: Text(NOWHERE),
+            protocol: Speaks::default(),
+            upstream: None,
+            filters: Vec::new(),
+            tenant: None,
             trusted_proxies: Vec::new(),
             underscores_in_headers: Underscores::default(),
             encoded_slashes: EncodedSlashes::default(),

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use portcullis_core::admission::Rules;
 use portcullis_core::downstream::Patience;
 use portcullis_core::exchange::Times;
-pub use portcullis_core::filter::{HeadersPause, OnFailure};
+pub use portcullis_core::filter::{HeadersPause, OnFailure, Speaks};
 pub use portcullis_core::forward::Forwarding;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
@@ -80,6 +80,8 @@ pub struct Snapshot {
     pub filters: Vec<Filter>,
     /// Every route.
     pub routes: Vec<Route>,
+    /// One for every `tcp` listener.
+    pub tcp_routes: Vec<TcpRoute>,
     /// Every tenant, by name.
     pub tenants: Vec<Tenant>,
     /// The chain of requests that no tenant owns and no route takes: the gateway's own filters.
@@ -155,6 +157,8 @@ pub struct Listener {
     pub patience: Patience,
     /// What holds for HTTP/2 alone.
     pub http2: Http2,
+    /// What is spoken on it.
+    pub speaks: Speaks,
     /// Who is told how long a request took; `None` is nobody.
     pub server_timing: Option<ServerTiming>,
 }
@@ -166,6 +170,21 @@ pub struct ServerTiming {
     pub header: HeaderName,
     /// Whether trusted proxies are not the only ones who may.
     pub from_anyone: bool,
+}
+
+/// Where the connections of a `tcp` listener go.
+#[derive(Clone, Debug)]
+pub struct TcpRoute {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Whose it is; `None` is the gateway.
+    pub tenant: Option<TenantIndex>,
+    /// Its filters, outermost first.
+    pub filters: Vec<FilterIndex>,
+    /// Where its connections go.
+    pub upstream: UpstreamIndex,
+    /// How long a connection may be silent.
+    pub idle: Duration,
 }
 
 /// What holds for HTTP/2 alone.

@@ -150,6 +150,7 @@ fn current(settings: &Settings, parts: &Parts) -> Result<Current, rustls::Error>
         Protocol::Http1 => vec![HTTP_1_1.to_vec()],
         Protocol::Http2 => vec![H2.to_vec()],
         Protocol::Auto => vec![H2.to_vec(), HTTP_1_1.to_vec()],
+        Protocol::Tcp => Vec::new(),
     };
     Ok(Current { config: Arc::new(config), shows })
 }

@@ -4,6 +4,7 @@
 //! beyond the line are refused. Over HTTP/2, requests that come while a connection is being made wait for that one.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use portcullis_core::upstream::EndpointIndex;
@@ -15,7 +16,7 @@ use super::pool::Connection;
 use super::tries::{Course, Origin, Tries};
 use super::{MAY_BE_STALE, SendError, Upstream};
 use crate::clock::Clock;
-use crate::config::snapshot::Protocol;
+use crate::config::snapshot::{Endpoint, Protocol};
 
 /// A connection on loan. Back to its pool when the response was read to its end, closed otherwise.
 pub(crate) struct Lease {
@@ -27,7 +28,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn begin(upstream: &Rc<Upstream>, endpoint: EndpointIndex) -> Self {
+    pub(super) fn begin(upstream: &Rc<Upstream>, endpoint: EndpointIndex) -> Self {
         upstream.balancer.borrow_mut().started(endpoint);
         Self { upstream: upstream.clone(), endpoint, connection: None, active: None }
     }
@@ -226,20 +227,31 @@ impl Upstream {
                 Ok(connection)
             }
             Err(error) => {
-                tracing::debug!(upstream = %self.spec.name, endpoint = %name, %address, %error, "connect failed");
-                self.counts.connect_failed();
-                self.failed(endpoint, clock);
-                let error = match error {
-                    ConnectError::TimedOut(_) => SendError::ConnectTimeout,
-                    ConnectError::Tls(error) => {
-                        self.tell_of_tls(&name, &error, clock);
-                        SendError::Tls
-                    }
-                    ConnectError::Io(_) | ConnectError::Http(_) => SendError::Connect,
-                };
+                let error = self.not_connected((endpoint, address), &name, error, clock);
                 pilot.flight.failed.set(Some(error));
                 Err(error)
             }
+        }
+    }
+
+    /// Notes that an endpoint could not be connected to, and says what that means for whoever wanted it.
+    pub(super) fn not_connected(
+        &self,
+        (endpoint, address): (EndpointIndex, SocketAddr),
+        name: &Endpoint,
+        error: ConnectError,
+        clock: &Clock,
+    ) -> SendError {
+        tracing::debug!(upstream = %self.spec.name, endpoint = %name, %address, %error, "connect failed");
+        self.counts.connect_failed();
+        self.failed(endpoint, clock);
+        match error {
+            ConnectError::TimedOut(_) => SendError::ConnectTimeout,
+            ConnectError::Tls(error) => {
+                self.tell_of_tls(name, &error, clock);
+                SendError::Tls
+            }
+            ConnectError::Io(_) | ConnectError::Http(_) => SendError::Connect,
         }
     }
 

@@ -13,7 +13,7 @@ use portcullis_core::upgrade::Tunnels;
 use super::definitions::UPSTREAM;
 use super::filters::{self, Placed};
 use super::{Check, Hosts, Section, unreadable};
-use crate::config::snapshot::{Route, RouteIndex, TenantIndex, Timeouts, UpstreamIndex};
+use crate::config::snapshot::{Protocol, Route, RouteIndex, TenantIndex, Timeouts, UpstreamIndex};
 use crate::config::tree::Node;
 use crate::config::written::Text;
 use crate::config::{defaults, file};
@@ -90,6 +90,13 @@ impl Check<'_> {
     ) -> Route {
         let use_ = format!("route `{}` sends to", name(node));
         let upstream = node.get("upstream").and_then(|name| self.resolve(&UPSTREAM, scope, name, &use_));
+        if let (Some(Protocol::Tcp), Some(place)) =
+            (upstream.and_then(|index| self.protocol_of(index)), node.get("upstream"))
+        {
+            let problem =
+                Diagnostic::error(format!("route `{}` sends requests to an upstream that speaks `tcp`", name(node)));
+            self.report(problem.at(&place.span, "only a listener with `protocol: tcp` can send to it"));
+        }
         let own = self.filters(&route.filters, node.get("filters"), section, scope);
         let mut chain = self.unskipped(outer, route, node);
         chain.extend(filters::indices(&own));

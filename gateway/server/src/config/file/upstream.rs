@@ -119,6 +119,8 @@ pub enum Protocol {
     Http2,
     /// HTTP/2 where the upstream offers it by ALPN, else HTTP/1.1. Only with `tls`.
     Auto,
+    /// Whatever the clients of a `tcp` listener speak. No route can send to it, and no plugin call it.
+    Tcp,
 }
 
 /// How long to wait for an upstream.

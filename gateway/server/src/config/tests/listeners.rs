@@ -6,7 +6,7 @@ use expect_test::expect;
 use portcullis_core::downstream::Patience;
 use portcullis_core::forward::Forwarding;
 
-use super::super::snapshot::ProxyProtocol;
+use super::super::snapshot::{ProxyProtocol, Speaks};
 use super::{check, read};
 
 const REST: &str = "upstreams: { origin: { endpoints: [\"127.0.0.1:9001\"] } }\n";
@@ -102,6 +102,82 @@ listeners:
               ┌ gateway.yaml:7:101
             7 │   c: { bind: "127.0.0.1:0", forwarding: x-forwarded, http2: { max_streams: 5000 }, max_connections: -1 }
               │                                                                                                     ^^ this is -1
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_tcp_listener_has_its_own_filters_and_upstream() {
+    let snapshot = read(
+        r#"
+version: 1
+listeners:
+  bytes: { bind: "127.0.0.1:0", protocol: tcp, tenant: acme, upstream: db, timeouts: { stream_idle: 7s, request: 9s } }
+upstreams: { db: { endpoints: ["127.0.0.1:1"], protocol: tcp } }
+tenants: { acme: { hosts: [acme.test], upstreams: { db: { endpoints: ["127.0.0.1:2"], protocol: tcp } } } }
+"#,
+    );
+    let route = &snapshot.tcp_routes[0];
+    assert_eq!((&*route.listener, route.idle, route.tenant.is_some()), ("bytes", Duration::from_secs(7), true));
+    assert_eq!(snapshot.upstream(route.upstream).endpoints[0].port, 2, "the tenant's own comes first");
+    assert_eq!(snapshot.listeners[0].speaks, Speaks::Tcp);
+    assert_eq!(snapshot.listeners[0].patience.request, None, "bytes have no requests that could take too long");
+}
+
+#[test]
+fn what_one_kind_of_listener_cannot_be_told_is_said() {
+    check(
+        r#"
+version: 1
+listeners:
+  a: { bind: "127.0.0.1:0", protocol: tcp }
+  b: { bind: "127.0.0.1:0", protocol: tcp, upstream: web, forwarding: both }
+  c: { bind: "127.0.0.1:0", upstream: db }
+  d: { bind: "127.0.0.1:0", protocol: tcp, upstream: bd, tenant: nobody }
+  e: { bind: "127.0.0.1:0", protocol: tcp, upstream: bd }
+upstreams: { db: { endpoints: ["127.0.0.1:1"], protocol: tcp }, web: { endpoints: ["127.0.0.1:2"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: db }]
+"#,
+        &expect![[r#"
+            error: listener `a` speaks `tcp` and sends nowhere
+              ┌ gateway.yaml:4:3
+            4 │   a: { bind: "127.0.0.1:0", protocol: tcp }
+              │   ^
+              = help: name an upstream with `protocol: tcp` under `upstream`
+
+            error: listener `b` speaks `tcp` and its upstream does not
+              ┌ gateway.yaml:5:54
+            5 │   b: { bind: "127.0.0.1:0", protocol: tcp, upstream: web, forwarding: both }
+              │                                                      ^^^
+              = help: give the upstream `protocol: tcp`
+
+            error: `forwarding` means nothing for listener `b`
+              ┌ gateway.yaml:5:59
+            5 │   b: { bind: "127.0.0.1:0", protocol: tcp, upstream: web, forwarding: both }
+              │                                                           ^^^^^^^^^^ only for a listener with `protocol: http`
+
+            error: `upstream` means nothing for listener `c`
+              ┌ gateway.yaml:6:29
+            6 │   c: { bind: "127.0.0.1:0", upstream: db }
+              │                             ^^^^^^^^ only for a listener with `protocol: tcp`
+
+            error: listener `d` belongs to tenant `nobody`, which does not exist
+              ┌ gateway.yaml:7:66
+            7 │   d: { bind: "127.0.0.1:0", protocol: tcp, upstream: bd, tenant: nobody }
+              │                                                                  ^^^^^^ no tenant has this name
+              = help: tenants are defined under `tenants:`
+
+            error: listener `e` sends to upstream `bd`, which does not exist
+              ┌ gateway.yaml:8:54
+            8 │   e: { bind: "127.0.0.1:0", protocol: tcp, upstream: bd }
+              │                                                      ^^ no upstream has this name
+              = help: `db` is close, defined at gateway.yaml:9:14
+
+            error: route `all` sends requests to an upstream that speaks `tcp`
+               ┌ gateway.yaml:10:56
+            10 │ routes: [{ name: all, match: { path: "/*" }, upstream: db }]
+               │                                                        ^^ only a listener with `protocol: tcp` can send to it
 
         "#]],
     );
