@@ -14,6 +14,7 @@ mod guest;
 mod headers;
 mod hostile;
 mod life;
+mod lists;
 mod loading;
 mod replies;
 mod services;

@@ -5,6 +5,7 @@
 //! of compiled modules, so they can run at the same time and in any order.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code: what cannot go on panics")]
 
+pub mod abi;
 pub mod background;
 pub mod client;
 pub mod frames;

@@ -225,17 +225,18 @@ pub fn schema(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{:#}", config::schema())
 }
 
-/// `portcullis abi`: what guests may import, as the README shows it.
+/// `portcullis abi`: what guests may import, and what of theirs is called, as the README shows it.
 #[must_use]
 pub fn abi() -> String {
     let list = |names: &mut dyn Iterator<Item = &'static str>| {
         names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
     };
     format!(
-        "Imports from `env`: {}.\n\nFrom WASI: {}.\n\nForeign functions: {}.\n",
+        "Imports from `env`: {}.\n\nFrom WASI: {}.\n\nForeign functions: {}.\n\nCallbacks: {}.\n",
         list(&mut portcullis_vm::hostcalls()),
         list(&mut portcullis_vm::wasi_functions()),
-        list(&mut portcullis_vm::foreign_functions())
+        list(&mut portcullis_vm::foreign_functions()),
+        list(&mut portcullis_vm::callbacks())
     )
 }
 
