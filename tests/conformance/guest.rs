@@ -43,11 +43,6 @@ const PRELUDE: &str = r#"
     (memory (export "memory") 4)
     (global $heap (mut i32) (i32.const 65536))
     (func (export "proxy_abi_version_0_2_1"))
-    (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
-        (if (i32.gt_u (i32.add (global.get $heap) (local.get $size)) (i32.const 250000))
-            (then (global.set $heap (i32.const 65536))))
-        (global.get $heap)
-        (global.set $heap (i32.add (global.get $heap) (local.get $size))))
     (func $add (param i32 i32 i32 i32 i32)
         (drop (call $add_value (local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4))))
     (func $set (param i32 i32 i32 i32 i32)
@@ -71,9 +66,23 @@ const PRELUDE: &str = r#"
         (call $set (local.get $map) 'x-trail' (i32.load (i32.const 16)) (i32.load (i32.const 20))))
 "#;
 
+/// Memory that comes round when it is used up.
+const ALLOCATOR: &str = r#"
+    (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
+        (if (i32.gt_u (i32.add (global.get $heap) (local.get $size)) (i32.const 250000))
+            (then (global.set $heap (i32.const 65536))))
+        (global.get $heap)
+        (global.set $heap (i32.add (global.get $heap) (local.get $size))))
+"#;
+
 /// A whole guest around these functions.
 pub(crate) fn guest(functions: &str) -> Guest {
-    Guest::of_text(&with_strings(&format!("(module {PRELUDE} {functions})")))
+    guest_with(ALLOCATOR, functions)
+}
+
+/// The same, with an allocator of its own.
+pub(crate) fn guest_with(allocator: &str, functions: &str) -> Guest {
+    Guest::of_text(&with_strings(&format!("(module {PRELUDE} {allocator} {functions})")))
 }
 
 /// Puts the strings between single quotes into memory, from 1024 on; equal ones once.

@@ -2,15 +2,20 @@
 //!
 //! Both tenants' plugins run on the same worker, so that nothing but containment stands between them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use portcullis_tests::abi::{Function, Parameter, document};
 use portcullis_tests::client::request;
 use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::guests::Guest;
 use portcullis_tests::origin::Origin;
+use portcullis_tests::process::Start;
+use portcullis_tests::raw::RawOrigin;
 
-use crate::guest::{guest, pairs};
+use crate::guest::{guest, guest_with, pairs};
 
 const CONFIG: &str = r#"
 upstreams: { origin: { endpoints: ["{origin}"] } }
@@ -40,7 +45,11 @@ struct Pair {
 
 impl Pair {
     fn of(hostile: &str) -> Self {
-        let (origin, hostile, kind) = (Origin::plain(), guest(hostile), guest(KIND));
+        Self::with(guest(hostile))
+    }
+
+    fn with(hostile: Guest) -> Self {
+        let (origin, kind) = (Origin::plain(), guest(KIND));
         let path = hostile.path().display().to_string();
         let gateway = Gateway::start(CONFIG, &[("origin", &origin), ("hostile", &path), ("kind", &kind)]);
         Self { gateway, origin, _guests: [hostile, kind] }
@@ -225,5 +234,199 @@ fn a_guest_that_pauses_for_ever_is_nobody_elses_pause() {
     waiting.send(request("GET", "/", &[("host", "bad.test")], ""));
     for _ in 0..5 {
         pair.good("a pause");
+    }
+}
+
+/// A call of this function with arguments it can live with, but for one.
+fn call_with(function: &Function, bad: usize, value: i32) -> String {
+    let arguments = function.parameters.iter().enumerate().map(|(index, parameter)| match parameter {
+        _ if index == bad => format!(" (i32.const {value})"),
+        Parameter::Address => " (i32.const 1024)".to_owned(),
+        Parameter::Length => " (i32.const 4)".to_owned(),
+        // A place of its own each.
+        Parameter::Out => format!(" (i32.const {})", 2048 + 64 * index),
+        Parameter::Number => " (i32.const 1)".to_owned(),
+        Parameter::Long => " (i64.const 1)".to_owned(),
+    });
+    let call = format!("(call ${}{})", function.name, arguments.collect::<String>());
+    if function.returns { format!("(drop {call})") } else { call }
+}
+
+/// Row 5. What each call answers is `portcullis-vm`'s `abi::a_pointer_outside_memory`'s business.
+#[test]
+fn addresses_and_lengths_outside_memory_are_their_callers_affair() {
+    let functions: Vec<Function> = document().into_iter().filter(Function::is_imported).collect();
+    let imports: String = functions.iter().map(Function::import).collect();
+    // Memory is one page: its last byte, beyond it, sums that wrap round, and the largest there are.
+    for value in [0xffff, 0x1_0000, 0x7fff_ffff, -16, -1] {
+        let is_place = |parameter: &Parameter| match parameter {
+            Parameter::Address | Parameter::Length | Parameter::Out => true,
+            Parameter::Number | Parameter::Long => false,
+        };
+        let calls: String = functions
+            .iter()
+            .flat_map(|function| {
+                let places = function.parameters.iter().enumerate().filter(|(_, parameter)| is_place(parameter));
+                places.map(|(index, _)| call_with(function, index, value))
+            })
+            .collect();
+        let pair = Pair::with(Guest::of_text(&format!(
+            r#"(module {imports} (memory (export "memory") 1)
+            (func (export "proxy_abi_version_0_2_1"))
+            (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 4096))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {calls} (i32.const 0)))"#
+        )));
+        for _ in 0..3 {
+            let _whatever = pair.bad();
+            pair.good(&format!("pointers of {value}"));
+        }
+        assert_eq!(pair.counted("portcullis_filter_traps_total", &["hostile"]), 0.0, "{value}");
+        assert!(pair.counted("portcullis_filter_calls_total", &["hostile"]) >= 3.0, "{value}");
+    }
+}
+
+/// Row 6.
+#[test]
+fn an_allocator_that_lies_hurts_only_its_own() {
+    const ASKS: &str = r#"
+        (drop (call $get_value (i32.const 0) ':path' out))
+        (drop (call $get_pairs (i32.const 0) out))
+        (drop (call $get_buffer (i32.const 7) (i32.const 0) (i32.const 100) out))
+        (drop (call $get_property 'plugin_name' out))
+        (drop (call $set_shared 'key' 'value' (i32.const 0)))
+        (drop (call $get_shared 'key' out (i32.const 24)))"#;
+    for (what, body, cause) in [
+        ("nothing", "(i32.const 0)", None),
+        ("beyond memory", "(i32.const 0x7fffffff)", None),
+        ("the last byte", "(i32.const 0x3ffff)", None),
+        ("wrapping round", "(i32.const -1)", None),
+        ("where the answer's address goes", "(i32.const 16)", None),
+        ("an odd address", "(i32.const 4097)", None),
+        ("always the same", "(i32.const 4096)", None),
+        ("growing", "(drop (memory.grow (i32.const 1))) (i32.const 0x40000)", None),
+        (
+            "calling back",
+            "(drop (call $get_property 'plugin_name' (i32.const 32) (i32.const 36))) (i32.const 4096)",
+            None,
+        ),
+        ("replying", "(drop (call $reply (i32.const 200) '' 'x' '' (i32.const -1))) (i32.const 4096)", None),
+        ("timers", "(drop (call $tick (i32.const 1))) (drop (call $done)) (i32.const 4096)", None),
+        ("recursion", "(call $allocate (local.get 0))", Some("stack")),
+        ("a loop", "(loop $l (br $l)) (i32.const 4096)", Some("deadline")),
+        ("a trap", "unreachable", Some("panic")),
+    ] {
+        let allocator =
+            format!(r#"(func $allocate (export "proxy_on_memory_allocate") (param i32) (result i32) {body})"#);
+        let pair = Pair::with(guest_with(
+            &allocator,
+            &format!(
+                r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {ASKS} (i32.const 0))
+                (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) {ASKS} (i32.const 0))"#
+            ),
+        ));
+        for _ in 0..3 {
+            let status = pair.bad();
+            assert!(if cause.is_some() { status == 503 } else { status == 200 }, "{what}: {status}");
+            pair.good(what);
+        }
+        let traps = |with: &[&str]| pair.counted("portcullis_filter_traps_total", &[&["hostile"], with].concat());
+        match cause {
+            Some(cause) => assert!(traps(&[cause]) >= 1.0, "{what}"),
+            None => assert_eq!(traps(&[]), 0.0, "{what}"),
+        }
+    }
+}
+
+/// What does not end a VM must not grow it, nor the gateway, either.
+#[test]
+fn ten_thousand_hostile_requests_leave_nothing_behind() {
+    let head = pairs(&[(":method", "GET"), (":path", "/flood"), (":authority", "a")]);
+    let harm = format!(
+        "(drop (call $call 'origin' '{head}' '' '' (i32.const 5000) (i32.const 32)))
+        (drop (call $call 'nobody' '{head}' '' '' (i32.const 5000) (i32.const -4)))
+        (drop (call $set_pairs (i32.const 0) '\\ff\\ff\\ff\\ff'))
+        (drop (call $set_shared (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 60000) (i32.const 0)))
+        (drop (call $enqueue (i32.const 1) (i32.const 0) (i32.const 60000)))
+        (drop (call $set_property 'a' (i32.const 0) (i32.const 60000)))
+        (drop (call $get_pairs (i32.const 0) (i32.const 16) (i32.const -1)))
+        (drop (call $add_value (i32.const 0) 'x-flood' (i32.const 65536) (i32.const 2000)))
+        (drop (call $become (i32.const 99))) (drop (call $done))"
+    );
+    let hostile = guest(&format!(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $register 'q' (i32.const 32))) (i32.const 1))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {harm} (i32.const 0))"#
+    ));
+    let (origin, kind) = (RawOrigin::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), guest(KIND));
+    let path = hostile.path().display().to_string();
+    let places: [(&str, &dyn std::fmt::Display); 3] = [("origin", &origin), ("hostile", &path), ("kind", &kind)];
+    let process = Start::new(env!("CARGO_BIN_EXE_gateway"), CONFIG, &places).start();
+    let ask = |times: usize| {
+        let mut client = process.client();
+        for _ in 0..times {
+            client.send(request("POST", "/", &[("host", "bad.test")], "body"));
+            assert!(client.0.message().is_ok());
+        }
+    };
+    ask(1000);
+    let before = process.resident_kib();
+    ask(10_000);
+    let grown = process.resident_kib().saturating_sub(before);
+    assert!(grown < 32 << 10, "ten thousand requests left {grown} KiB behind");
+    assert_eq!(process.client().ask("GET", "/good", &[("host", "good.test")], "").status(), 200);
+}
+
+/// How long 99 of 100 of the good tenant's requests took at most, of so many; the bad tenant asks all the while, if it shall.
+fn p99(pair: &Pair, bad_asks: bool) -> Duration {
+    const REQUESTS: usize = 200;
+    let over = AtomicBool::new(!bad_asks);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                pair.bad();
+            }
+        });
+        let mut client = pair.gateway.client();
+        let mut times: Vec<Duration> = (0..REQUESTS)
+            .map(|_| {
+                let began = Instant::now();
+                client.send(request("GET", "/good", &[("host", "good.test")], ""));
+                assert_eq!(client.0.message().unwrap().status(), 200);
+                began.elapsed()
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        asking.join().unwrap();
+        times.sort_unstable();
+        times[REQUESTS * 99 / 100]
+    })
+}
+
+/// The processor rows of the threat model, as far as a test can say on a machine that does other things too: baseline and hostile
+/// rounds take turns, and the middle ones are compared. What is measured is printed.
+#[test]
+fn whoever_burns_the_processor_hardly_slows_its_neighbour() {
+    const ROUNDS: usize = 5;
+    /// A callback's budget, and what a busy machine adds to it.
+    const SLACK: Duration = Duration::from_millis(60);
+    for (what, harm) in [
+        ("an endless loop", "(loop $l (br $l))"),
+        ("hostcalls without end", "(loop $l (drop (call $get_pairs (i32.const 0) out)) (br $l))"),
+        (
+            "memory without end",
+            "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)",
+        ),
+        ("recursion without end", "(drop (call $deep (i32.const 0)))"),
+    ] {
+        let pair = Pair::of(&format!(
+            r#"{DEEP}(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {harm} (i32.const 0))"#
+        ));
+        let (mut alone, mut beside): (Vec<_>, Vec<_>) =
+            (0..ROUNDS).map(|_| (p99(&pair, false), p99(&pair, true))).unzip();
+        alone.sort_unstable();
+        beside.sort_unstable();
+        let (alone, beside) = (alone[ROUNDS / 2], beside[ROUNDS / 2]);
+        println!("{what}: the neighbour's p99 is {alone:?} alone and {beside:?} beside it");
+        assert!(beside < alone * 2 + SLACK, "{what}: {alone:?} alone, {beside:?} beside it");
     }
 }
