@@ -8,6 +8,8 @@ mod configuration;
 mod frames;
 #[path = "fuzz/src/heads.rs"]
 mod heads;
+#[path = "fuzz/src/modules.rs"]
+mod modules;
 #[path = "fuzz/src/pairs.rs"]
 mod pairs;
 #[path = "fuzz/src/paths.rs"]
@@ -17,6 +19,7 @@ mod proxied;
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// A target with the name of its seeds.
 type Target = (&'static str, fn(&[u8]));
@@ -62,6 +65,10 @@ impl Dice {
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 % end.max(1) as u64).unwrap()
     }
+
+    fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
 }
 
 /// Lines of what operators write, put together anew. A changed byte seldom gets as far as what names mean; these do. libFuzzer
@@ -97,4 +104,23 @@ fn configurations_made_of_pieces_of_others_hold() {
         }
         configuration::configuration((lines.join("\n") + "\n").as_bytes());
     }
+}
+
+/// Row 15 of the threat model: what `fuzz/src/modules.rs` says holds for so many random modules, or as many as there is time for.
+#[test]
+fn modules_made_up_at_random_hurt_only_themselves() {
+    const ENOUGH: usize = 200;
+    const TIME: Duration = Duration::from_secs(10);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (began, mut tried, mut loaded) = (Instant::now(), 0, 0);
+    while tried < ENOUGH && (began.elapsed() < TIME || tried == 0) {
+        let bytes: Vec<u8> = (0..4096).map(|_| dice.byte()).collect();
+        println!("{tried}: {:02x?}…", bytes.get(..8).unwrap());
+        tried += 1;
+        loaded += usize::from(modules::runs(&bytes));
+        // The target itself, as the fuzzer has it, on what is cut short.
+        modules::modules(bytes.get(..300).unwrap());
+    }
+    println!("{loaded} of {tried} were run");
+    assert!(loaded * 2 > tried, "most are no modules that could be run");
 }

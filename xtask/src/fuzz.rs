@@ -18,8 +18,8 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 const SECONDS: u32 = 60;
 /// The targets that are built in seconds.
 const LIGHT: [&str; 5] = ["heads", "paths", "pairs", "proxied", "frames"];
-/// The one that comes with the whole server, whose build takes minutes.
-const HEAVY: &str = "configuration";
+/// Those that come with the whole server or the engine, whose build takes minutes. Each is a feature of its own.
+const HEAVY: [&str; 2] = ["configuration", "modules"];
 
 /// Runs every target, or with `--light` those that build quickly.
 ///
@@ -27,7 +27,7 @@ const HEAVY: &str = "configuration";
 ///
 /// When a target fails, or cannot be built.
 pub(crate) fn run_fuzz(args: &[String]) -> Result<()> {
-    let (mut seconds, mut targets) = (SECONDS, [&LIGHT[..], &[HEAVY]].concat());
+    let (mut seconds, mut targets) = (SECONDS, [&LIGHT[..], &HEAVY].concat());
     for arg in args {
         match (arg.as_str(), arg.parse()) {
             ("--light", _) => targets = LIGHT.to_vec(),
@@ -56,8 +56,9 @@ fn build(targets: &[&str]) -> Result<PathBuf> {
     cargo.current_dir(root().join("tests/fuzz")).env("CARGO_TARGET_DIR", &directory).env("RUSTFLAGS", INSTRUMENTED);
     // With a target given, build scripts and macros are left without instruments.
     cargo.args(["build", "--release", "--target", &host]);
-    let features = if targets.contains(&HEAVY) { "libfuzzer,configuration" } else { "libfuzzer" };
-    cargo.args(["--features", features]).args(targets.iter().flat_map(|target| ["--bin", *target]));
+    let heavy = HEAVY.into_iter().filter(|heavy| targets.contains(heavy));
+    let features: Vec<&str> = std::iter::once("libfuzzer").chain(heavy).collect();
+    cargo.args(["--features", &features.join(",")]).args(targets.iter().flat_map(|target| ["--bin", *target]));
     run(&mut cargo)?;
     Ok(directory.join(host).join("release"))
 }

@@ -10,6 +10,8 @@
 mod configuration;
 mod frames;
 mod heads;
+#[cfg(feature = "modules")]
+mod modules;
 mod pairs;
 mod paths;
 mod proxied;
@@ -18,6 +20,8 @@ mod proxied;
 pub use configuration::configuration;
 pub use frames::frames;
 pub use heads::heads;
+#[cfg(feature = "modules")]
+pub use modules::modules;
 pub use pairs::pairs;
 pub use paths::paths;
 pub use proxied::proxied;
