@@ -6,12 +6,18 @@ use crate::filter::{Bodies, Filter};
 use crate::schema::{Piece, Schema};
 
 /// The section's name.
+///
+/// ```
+/// assert_eq!(portcullis_sdk::manifest::SECTION, "portcullis");
+/// ```
 pub const SECTION: &str = "portcullis";
 
-/// The manifest of a filter, as JSON text in pieces: what it says of its package follows [`HEAD`], and then [`Tail`].
+/// The manifest of a filter, as JSON text in pieces: what it says of its package follows, and then what the filter itself says.
+#[doc(hidden)]
 pub const HEAD: &str = r#"{"manifest":1,"name":"#;
 
 /// What the filter itself says.
+#[doc(hidden)]
 pub struct Tail<F>(std::marker::PhantomData<F>);
 
 impl<F: Filter> Tail<F> {

@@ -1,7 +1,7 @@
 //! JSON Schemas of settings, made while the filter is compiled: they stand in the module, and nothing of them in its code.
 //!
 //! A schema is a rope of text, since a constant of a generic type may refer to those of its parameters, but not be as long
-//! as they are. [`render`] makes one array of it where every type is known.
+//! as they are. `render` makes one array of it where every type is known.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -29,7 +29,8 @@ pub enum Piece {
     All(&'static [Piece]),
 }
 
-/// A field of an object.
+/// A field of an object, for the derive.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Required {
     /// Its name.
@@ -123,6 +124,7 @@ pub fn text<T: Schema + ?Sized>() -> String {
 }
 
 /// Pieces as text, at run time.
+#[doc(hidden)]
 #[must_use]
 pub fn shown(pieces: &[Piece]) -> String {
     let mut out = vec![0; len(pieces)];
@@ -131,6 +133,7 @@ pub fn shown(pieces: &[Piece]) -> String {
 }
 
 /// How many bytes pieces are.
+#[doc(hidden)]
 #[must_use]
 #[allow(clippy::indexing_slicing, reason = "constants are evaluated by the compiler, which checks")]
 pub const fn len(pieces: &[Piece]) -> usize {
@@ -155,7 +158,8 @@ pub const fn len(pieces: &[Piece]) -> usize {
     total
 }
 
-/// Pieces as the bytes of a static; `N` is [`len`]'s answer.
+/// Pieces as the bytes of a static; `N` is `len`'s answer.
+#[doc(hidden)]
 #[must_use]
 pub const fn render<const N: usize>(pieces: &[Piece]) -> [u8; N] {
     let mut out = [0; N];
