@@ -103,7 +103,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Plugin { command } => {
             drop(out);
-            workshop::run(command)
+            Ok(workshop::run(command))
         }
         Command::Demo => {
             drop(out);

@@ -60,11 +60,15 @@ pub(crate) enum PluginCommand {
     Bench(bench::Options),
 }
 
-/// Does it.
-///
-/// # Errors
-/// When it cannot be done, with what would help.
-pub(crate) fn run(command: PluginCommand) -> anyhow::Result<ExitCode> {
+/// Does it; what cannot be done is said in one sentence on standard error, with what would help.
+pub(crate) fn run(command: PluginCommand) -> ExitCode {
+    act(command).unwrap_or_else(|why| {
+        eprintln!("error: {why:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn act(command: PluginCommand) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     match command {
         PluginCommand::New { directory, sdk } => {
