@@ -2,8 +2,6 @@
 //!
 //! Both tenants' plugins run on the same worker, so that nothing but containment stands between them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis_tests::abi::{Function, Parameter, document};
@@ -374,59 +372,4 @@ fn ten_thousand_hostile_requests_leave_nothing_behind() {
     let grown = process.resident_kib().saturating_sub(before);
     assert!(grown < 32 << 10, "ten thousand requests left {grown} KiB behind");
     assert_eq!(process.client().ask("GET", "/good", &[("host", "good.test")], "").status(), 200);
-}
-
-/// How long 99 of 100 of the good tenant's requests took at most, of so many; the bad tenant asks all the while, if it shall.
-fn p99(pair: &Pair, bad_asks: bool) -> Duration {
-    const REQUESTS: usize = 200;
-    let over = AtomicBool::new(!bad_asks);
-    thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                pair.bad();
-            }
-        });
-        let mut client = pair.gateway.client();
-        let mut times: Vec<Duration> = (0..REQUESTS)
-            .map(|_| {
-                let began = Instant::now();
-                client.send(request("GET", "/good", &[("host", "good.test")], ""));
-                assert_eq!(client.0.message().unwrap().status(), 200);
-                began.elapsed()
-            })
-            .collect();
-        over.store(true, Ordering::Relaxed);
-        asking.join().unwrap();
-        times.sort_unstable();
-        times[REQUESTS * 99 / 100]
-    })
-}
-
-/// The processor rows of the threat model, as far as a test can say on a machine that does other things too: baseline and hostile
-/// rounds take turns, and the middle ones are compared. What is measured is printed.
-#[test]
-fn whoever_burns_the_processor_hardly_slows_its_neighbour() {
-    const ROUNDS: usize = 5;
-    /// A callback's budget, and what a busy machine adds to it.
-    const SLACK: Duration = Duration::from_millis(60);
-    for (what, harm) in [
-        ("an endless loop", "(loop $l (br $l))"),
-        ("hostcalls without end", "(loop $l (drop (call $get_pairs (i32.const 0) out)) (br $l))"),
-        (
-            "memory without end",
-            "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)",
-        ),
-        ("recursion without end", "(drop (call $deep (i32.const 0)))"),
-    ] {
-        let pair = Pair::of(&format!(
-            r#"{DEEP}(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {harm} (i32.const 0))"#
-        ));
-        let (mut alone, mut beside): (Vec<_>, Vec<_>) =
-            (0..ROUNDS).map(|_| (p99(&pair, false), p99(&pair, true))).unzip();
-        alone.sort_unstable();
-        beside.sort_unstable();
-        let (alone, beside) = (alone[ROUNDS / 2], beside[ROUNDS / 2]);
-        println!("{what}: the neighbour's p99 is {alone:?} alone and {beside:?} beside it");
-        assert!(beside < alone * 2 + SLACK, "{what}: {alone:?} alone, {beside:?} beside it");
-    }
 }
