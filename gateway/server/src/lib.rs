@@ -32,4 +32,4 @@ mod tunnel;
 mod upstream;
 mod websocket;
 mod worker;
-mod workshop;
+pub mod workshop;

@@ -4,7 +4,7 @@ mod bench;
 mod build;
 mod cases;
 mod create;
-mod envoy;
+pub mod envoy;
 mod inspect;
 mod run;
 mod settings;

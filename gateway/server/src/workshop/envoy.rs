@@ -2,13 +2,15 @@
 //!
 //! What goes over the wire is compared as on Portcullis. The words of Envoy's access log are its own, so `details` are not looked at.
 
+pub mod configuration;
+mod process;
+
 use std::convert::Infallible;
-use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -22,11 +24,12 @@ use portcullis_simulation::{Line, Outcome, Seen};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
+use self::configuration::{Protocol, Wasm, cluster, listener, route};
+pub use self::process::Process;
 use super::cases::{Answer, Case, Suite};
 
-/// How long Envoy may take to start, or a case to be answered.
-const PATIENCE: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(20);
+/// How long a case may take, with the start of its Envoy.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A module on Envoy.
 pub(super) struct Envoy {
@@ -53,7 +56,7 @@ impl Envoy {
     /// What becomes of a case's request.
     pub(super) fn outcome(&self, suite: &Suite, case: &Case) -> anyhow::Result<Outcome> {
         let runtime = crate::supervisor::runtime()?;
-        runtime.block_on(async { tokio::time::timeout(PATIENCE * 2, self.try_case(suite, case)).await })?
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, self.try_case(suite, case)).await })?
     }
 
     async fn try_case(&self, suite: &Suite, case: &Case) -> anyhow::Result<Outcome> {
@@ -64,63 +67,31 @@ impl Envoy {
         for (name, answer) in answers {
             upstreams.push((name, stub(Some(answer), None).await?));
         }
-        // Somebody may take it before Envoy does, which then says so.
-        let listen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
         let config = case.config.as_ref().unwrap_or(&suite.config);
-        let mut process = Process::start(&self.program, &self.configuration(listen, &upstreams, config))?;
-        let stream = process.connect(listen).await?;
+        let mut process = Process::start(&self.program, &self.resources(&upstreams, config), &["--log-level", "info"])?;
+        let listeners = process.listeners().await?;
+        let (_, address) = listeners.first().context("Envoy has no listener")?;
+        let stream = TcpStream::connect(address).await?;
         let reply = ask(stream, case).await.with_context(|| process.log())?;
         let log = process.log().lines().map(line).collect();
         let upstream = seen.get().cloned();
         Ok(Outcome { reply, upstream, log, ..Outcome::default() })
     }
 
-    fn configuration(&self, listen: SocketAddr, upstreams: &[(String, SocketAddr)], config: &Value) -> Value {
-        let config = if config.is_null() { String::new() } else { config.to_string() };
-        let held = json!({
-            "@type": "type.googleapis.com/google.protobuf.StringValue",
-            "value": String::from_utf8_lossy(HOLDS_HEADERS),
-        });
-        let wasm = json!({
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": "plugin",
-                "configuration": { "@type": "type.googleapis.com/google.protobuf.StringValue", "value": config },
-                "vm_config": {
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": { "local": { "filename": self.module } },
-                    "configuration": self.holds_headers.then_some(held),
-                },
-                "allow_on_headers_stop_iteration": self.holds_headers,
-            },
-        });
-        let router = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" });
-        let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "origin" } });
-        let manager = json!({
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "cases",
-            "server_header_transformation": "PASS_THROUGH",
-            "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
-            "http_filters": [
-                { "name": "plugin", "typed_config": wasm },
-                { "name": "envoy.filters.http.router", "typed_config": router },
-            ],
-        });
-        let address =
-            |at: &SocketAddr| json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
-        let cluster = |(name, at): &(String, SocketAddr)| {
-            let endpoint = json!({ "endpoint": { "address": address(at) } });
-            json!({
-                "name": name,
-                "type": "STATIC",
-                "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
-            })
+    fn resources(&self, upstreams: &[(String, SocketAddr)], config: &Value) -> Value {
+        let configuration = if config.is_null() { String::new() } else { config.to_string() };
+        let wasm = Wasm {
+            name: "plugin",
+            module: &self.module,
+            configuration: &configuration,
+            vm_id: "",
+            vm_configuration: std::str::from_utf8(if self.holds_headers { HOLDS_HEADERS } else { b"" })
+                .unwrap_or_default(),
+            holds_headers: self.holds_headers,
         };
-        let filters = json!([{ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager }]);
-        let listener =
-            json!({ "name": "cases", "address": address(&listen), "filter_chains": [{ "filters": filters }] });
-        let clusters: Vec<Value> = upstreams.iter().map(cluster).collect();
-        json!({ "static_resources": { "listeners": [listener], "clusters": clusters } })
+        let clusters: Vec<Value> = upstreams.iter().map(|(name, at)| cluster(name, &[*at], Protocol::Http1)).collect();
+        let listener = listener("cases", vec![wasm.filter()], &[route("all", "/", "origin")]);
+        json!({ "listeners": [listener], "clusters": clusters })
     }
 }
 
@@ -180,56 +151,4 @@ async fn ask(stream: TcpStream, case: &Case) -> anyhow::Result<Seen> {
 /// A line of Envoy's log, guests' lines among them.
 fn line(text: &str) -> Line {
     Line { filter: "envoy".to_owned(), level: "info", text: text.to_owned() }
-}
-
-/// A running Envoy; killed when dropped, with its files.
-struct Process {
-    child: Child,
-    folder: PathBuf,
-}
-
-impl Process {
-    fn start(program: &Path, configuration: &Value) -> anyhow::Result<Self> {
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let folder = std::env::temp_dir().join(format!("portcullis-cases-{}-{}", std::process::id(), time.as_nanos()));
-        fs::create_dir(&folder)?;
-        fs::write(folder.join("envoy.json"), configuration.to_string())?;
-        let log = File::create(folder.join("log"))?;
-        let mut command = Command::new(program);
-        command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "-c"]);
-        command.arg(folder.join("envoy.json")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { child, folder })
-    }
-
-    /// Waits until it listens.
-    async fn connect(&mut self, address: SocketAddr) -> anyhow::Result<TcpStream> {
-        let mut left = PATIENCE;
-        loop {
-            if let Ok(stream) = TcpStream::connect(address).await {
-                return Ok(stream);
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("Envoy ended with {status}: {}", self.log());
-            }
-            left = left.saturating_sub(POLL);
-            if left.is_zero() {
-                bail!("Envoy does not listen: {}", self.log());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // What cannot be ended or removed is left to the system.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-        let _removed = fs::remove_dir_all(&self.folder);
-    }
 }
