@@ -270,8 +270,11 @@ impl Host<'_> {
     /// Replaces a range of a body. A body can be changed while its filter sees or holds it.
     ///
     /// # Errors
-    /// `BadArgument` when the buffer cannot be changed, or not now.
+    /// `BadArgument` when the buffer cannot be changed, or not now; `NotFound` for a callout's answer when there is none.
     pub fn set_buffer(&mut self, buffer: BufferType, start: usize, size: usize, data: Bytes) -> Result<(), Status> {
+        if buffer == BufferType::HttpCallResponseBody && self.contexts.callout.is_none() {
+            return Err(Status::NotFound);
+        }
         let (speaks, direction) = passing(buffer).ok_or(Status::BadArgument)?;
         let limit = self.exchanges.limits.held_bytes;
         let (exchange, filter) = self.exchange_mut().ok_or(Status::BadArgument)?;

@@ -12,6 +12,7 @@ use crate::context::Root;
 use crate::event::Direction;
 use crate::exchange::{Exchange, Stand};
 use crate::headers::Headers;
+use crate::reply::{Details, Failure};
 use crate::time::Time;
 use crate::tls::{Certificate, Tls, url_encoded_pem};
 
@@ -32,6 +33,8 @@ pub fn get(exchange: Option<&Exchange>, root: Option<&Root>, now: Time, path: &[
     let found = match first {
         b"plugin_name" | b"plugin_root_id" => text(root.map(|root| root.name.as_bytes())),
         b"plugin_vm_id" => text(root.map(|_| &b""[..])),
+        // A gateway has no name in a mesh, which is how Envoy tells of an Envoy without one.
+        b"xds" if second == Some(b"node") && matches!(rest, Some(b"id" | b"cluster")) => Ok(Vec::new()),
         _ => match exchange {
             None => Err(Status::NotFound),
             Some(exchange) => attribute(exchange, now, first, second, rest),
@@ -85,6 +88,9 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
         (b"connection", Some(name)) => connection(exchange, name),
         (b"connection_id", None) => connection(exchange, b"id"),
         (b"upstream", Some(b"request_attempt_count")) => int(u64::from(exchange.attempts())),
+        (b"upstream", Some(b"locality" | b"transport_failure_reason")) if exchange.upstream_address().is_some() => {
+            Ok(Vec::new())
+        }
         (b"upstream", Some(name)) => address(exchange.upstream_address(), name),
         (b"xds", Some(b"cluster_name")) | (b"cluster_name", None) => {
             named(exchange.facts().map(|facts| &facts.place.upstream[..]))
@@ -93,6 +99,20 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
             named(exchange.facts().map(|facts| &facts.place.route[..]))
         }
         (b"xds", Some(b"virtual_host_name")) => named(exchange.facts().map(|facts| &facts.place.tenant[..])),
+        // Messages without content, as of what was configured without metadata; an endpoint has not even that.
+        (
+            b"xds",
+            Some(
+                b"cluster_metadata"
+                | b"route_metadata"
+                | b"virtual_host_metadata"
+                | b"listener_metadata"
+                | b"filter_chain_name",
+            ),
+        ) if rest.is_none() => Ok(Vec::new()),
+        (b"xds", Some(b"upstream_host_metadata")) if exchange.upstream_address().is_some() => {
+            Err(Status::SerializationFailure)
+        }
         // 1 is "inbound" in Envoy's enum.
         (b"xds", Some(b"listener_direction")) | (b"listener_direction", None) => int(1),
         _ => Err(Status::NotFound),
@@ -141,12 +161,13 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
             text(Some(exchange.details().map_or("via_upstream", |details| details.as_str()).as_bytes()))
         }
         b"headers" => map(headers, rest),
+        b"trailers" if rest.is_none() && exchange.response.trailers.is_none() => Ok(vec![0; 4]),
         b"trailers" => map(exchange.response.trailers.as_ref(), rest),
-        b"flags" if ending => int(0),
+        b"flags" => int(flags(exchange.details())),
         b"headers_bytes" if ending => int(header_bytes),
-        b"size" if ending => int(sent),
+        b"size" => int(sent),
         b"total_size" if ending => int(sent + header_bytes),
-        b"grpc_status" if ending => match grpc_status(exchange) {
+        b"grpc_status" if ending || headers.is_some() => match grpc_status(exchange) {
             Some(status) => int(std::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(2)),
             None => int(2),
         },
@@ -155,6 +176,40 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
             None => Err(Status::NotFound),
         },
         _ => Err(Status::NotFound),
+    }
+}
+
+/// Envoy's bits for what went wrong (`CoreResponseFlag` there); filters that reply set none.
+fn flags(details: Option<&Details>) -> u64 {
+    let Some(Details::Gateway(failure)) = details else { return 0 };
+    match failure {
+        Failure::NoRoute => 1 << 8,
+        Failure::UpstreamTimeout | Failure::UpstreamTryTimeout => 1 << 2,
+        Failure::UpstreamConnect | Failure::UpstreamConnectTimeout | Failure::UpstreamTls => 1 << 5,
+        Failure::UpstreamReset => 1 << 6,
+        Failure::UpstreamOverloaded => 1 << 7,
+        Failure::ClientGone => 1 << 14,
+        Failure::Idle | Failure::ClientSlow => 1 << 16,
+        Failure::RequestTimeout => 1 << 22,
+        Failure::UpstreamProtocol => 1 << 23,
+        Failure::BadRequest
+        | Failure::BadFraming
+        | Failure::BadHost
+        | Failure::BadPath
+        | Failure::BadField
+        | Failure::UriTooLong
+        | Failure::HeadTooLarge
+        | Failure::NotImplemented
+        | Failure::VersionNotSupported
+        | Failure::Misdirected => 1 << 18,
+        Failure::UpgradeRefused
+        | Failure::UpgradeFailed
+        | Failure::RequestTooLarge
+        | Failure::ResponseTooLarge
+        | Failure::FilterFailed
+        | Failure::FilterTimeout
+        | Failure::FilterClosed
+        | Failure::LengthMismatch => 0,
     }
 }
 

@@ -174,9 +174,14 @@ impl Defined {
         if id % 4 == u32::from(kind) { Ok(&metric.cells) } else { Err(Status::NotFound) }
     }
 
+    /// The cells behind an id for what a histogram has not: as on Envoy, an id of that kind need not exist to be refused.
+    fn countable(&self, id: u32) -> Result<&Cells, Status> {
+        if id % 4 >= u32::from(MetricType::Histogram) { Err(Status::BadArgument) } else { self.cells(id) }
+    }
+
     /// Adds to a counter or a gauge. A gauge does not go below zero, where Envoy's wraps around.
     pub(crate) fn increment(&self, id: u32, delta: i64) -> Result<(), Status> {
-        match (self.cells(id)?, delta) {
+        match (self.countable(id)?, delta) {
             (Cells::Counter(value), 1..) => _ = value.fetch_add(delta.unsigned_abs(), Ordering::Relaxed),
             (Cells::Gauge(value), _) => {
                 let add = |value: u64| Some(value.saturating_add_signed(delta));
@@ -200,7 +205,7 @@ impl Defined {
 
     /// What a counter or a gauge stands at.
     pub(crate) fn get(&self, id: u32) -> Result<u64, Status> {
-        match self.cells(id)? {
+        match self.countable(id)? {
             Cells::Counter(value) | Cells::Gauge(value) => Ok(value.load(Ordering::Relaxed)),
             Cells::Histogram(_) => Err(Status::BadArgument),
         }

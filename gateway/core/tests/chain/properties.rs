@@ -96,38 +96,38 @@ fn response_attributes() {
             a.request_headers 3 end     response.code: NotFound,
                                         response.code_details: NotFound,
                                         response.headers.x: NotFound,
-                                        response.flags: NotFound,
-                                        response.size: NotFound,
+                                        response.flags=0,
+                                        response.size=0,
                                         response.total_size: NotFound,
                                         response.headers_bytes: NotFound,
                                         response.grpc_status: NotFound,
                                         response.backend_latency: NotFound,
-                                        response.trailers: NotFound
+                                        response.trailers=[0, 0, 0, 0]
                 upstream: GET / end
             > wait 2s
             > < 200 x=1
             a.response_headers 2        response.code=200,
                                         response.code_details="via_upstream",
                                         response.headers.x="1",
-                                        response.flags: NotFound,
-                                        response.size: NotFound,
+                                        response.flags=0,
+                                        response.size=0,
                                         response.total_size: NotFound,
                                         response.headers_bytes: NotFound,
-                                        response.grpc_status: NotFound,
+                                        response.grpc_status=2,
                                         response.backend_latency: NotFound,
-                                        response.trailers: NotFound
+                                        response.trailers=[0, 0, 0, 0]
                 client: 200 x=1
             > < body abc
             a.response_body 3           response.code=200,
                                         response.code_details="via_upstream",
                                         response.headers.x="1",
-                                        response.flags: NotFound,
-                                        response.size: NotFound,
+                                        response.flags=0,
+                                        response.size=0,
                                         response.total_size: NotFound,
                                         response.headers_bytes: NotFound,
-                                        response.grpc_status: NotFound,
+                                        response.grpc_status=2,
                                         response.backend_latency: NotFound,
-                                        response.trailers: NotFound
+                                        response.trailers=[0, 0, 0, 0]
                 client: body "abc"
             > < trailers t=1
             a.response_trailers 1       continue
