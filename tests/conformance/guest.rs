@@ -4,10 +4,9 @@
 //! may put an address and a length. What [`PRELUDE`] offers: `$add` and `$set` put a field with these words into map `$map`; `$note` appends
 //! a letter to a trail in the shared data, which `$tell` puts into the response as `x-trail`.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use portcullis_tests::guests::Guest;
+use portcullis_tests::guests::{Guest, with_strings};
 
 const PRELUDE: &str = r#"
     (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
@@ -83,30 +82,6 @@ pub(crate) fn guest(functions: &str) -> Guest {
 /// The same, with an allocator of its own.
 pub(crate) fn guest_with(allocator: &str, functions: &str) -> Guest {
     Guest::of_text(&with_strings(&format!("(module {PRELUDE} {allocator} {functions})")))
-}
-
-/// Puts the strings between single quotes into memory, from 1024 on; equal ones once.
-fn with_strings(text: &str) -> String {
-    let text = text.replace(" out", " (i32.const 16) (i32.const 20)");
-    let (mut out, mut data, mut at) = (String::new(), String::new(), 1024);
-    let mut places = HashMap::new();
-    for (index, piece) in text.split('\'').enumerate() {
-        if index % 2 == 0 {
-            out.push_str(piece);
-            continue;
-        }
-        let len = piece.len() - 2 * piece.matches('\\').count();
-        let place = *places.entry(piece).or_insert_with(|| {
-            write!(data, "(data (i32.const {at}) \"{piece}\")").unwrap();
-            at += len;
-            at - len
-        });
-        write!(out, "(i32.const {place}) (i32.const {len})").unwrap();
-    }
-    assert!(at < 8192, "strings run into the trail");
-    let end = out.rfind(')').unwrap();
-    out.insert_str(end, &data);
-    out
 }
 
 /// Fields as the ABI writes them (reference §4.1), as a string in text format.

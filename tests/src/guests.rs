@@ -1,8 +1,9 @@
 //! Guests: the plugins of this repository as `cargo xtask plugins` left them, small ones in text format, and crates built as a
 //! stranger would build them.
 
+use std::collections::HashMap;
 use std::env;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,6 +70,37 @@ pub fn built(manifest: &Path, name: &str) -> Option<PathBuf> {
     assert!(absent.iter().any(|reason| said.contains(reason)), "{said}");
     eprintln!("SKIPPED: the guest `{name}` cannot be built here: {said}");
     None
+}
+
+/// A guest in text format with the strings between single quotes put into memory, from 1024 on; equal ones once.
+///
+/// `'abc'` stands for the address and the length of that string, `out` for two addresses where a hostcall may put an address and
+/// a length.
+///
+/// # Panics
+/// When there is no room for them below 8192.
+#[must_use]
+pub fn with_strings(text: &str) -> String {
+    let text = text.replace(" out", " (i32.const 16) (i32.const 20)");
+    let (mut out, mut data, mut at) = (String::new(), String::new(), 1024);
+    let mut places = HashMap::new();
+    for (index, piece) in text.split('\'').enumerate() {
+        if index % 2 == 0 {
+            out.push_str(piece);
+            continue;
+        }
+        let len = piece.len() - 2 * piece.matches('\\').count();
+        let place = *places.entry(piece).or_insert_with(|| {
+            write!(data, "(data (i32.const {at}) \"{piece}\")").unwrap();
+            at += len;
+            at - len
+        });
+        write!(out, "(i32.const {place}) (i32.const {len})").unwrap();
+    }
+    assert!(at < 8192, "there are too many strings");
+    let end = out.rfind(')').unwrap();
+    out.insert_str(end, &data);
+    out
 }
 
 /// A guest in a file of its own, for as long as this lives. Shown, it is its entry in a configuration.
