@@ -2,6 +2,8 @@
 //!
 //! Both tenants' plugins run on the same worker, so that nothing but containment stands between them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis_tests::abi::{Function, Parameter, document};
@@ -372,4 +374,57 @@ fn ten_thousand_hostile_requests_leave_nothing_behind() {
     let grown = process.resident_kib().saturating_sub(before);
     assert!(grown < 32 << 10, "ten thousand requests left {grown} KiB behind");
     assert_eq!(process.client().ask("GET", "/good", &[("host", "good.test")], "").status(), 200);
+}
+
+/// How long 99 of 100 of the good tenant's requests took at most, of so many, and all together; the bad tenant asks all the while,
+/// if it shall.
+fn p99(pair: &Pair, bad_asks: bool) -> (Duration, Duration) {
+    const REQUESTS: usize = 400;
+    let (over, began) = (AtomicBool::new(!bad_asks), Instant::now());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                pair.bad();
+            }
+        });
+        let mut client = pair.gateway.client();
+        let mut times: Vec<Duration> = (0..REQUESTS)
+            .map(|_| {
+                let began = Instant::now();
+                client.send(request("GET", "/good", &[("host", "good.test")], ""));
+                assert_eq!(client.0.message().unwrap().status(), 200);
+                began.elapsed()
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        times.sort_unstable();
+        (times[REQUESTS * 99 / 100], began.elapsed())
+    })
+}
+
+/// The processor rows of the threat model. How much the neighbour's slowest requests move is printed: on a machine that does other
+/// things too it is no ground to fail on. The share of the worker's time that the guest can burn is.
+#[test]
+fn whoever_burns_the_processor_gets_little_of_it() {
+    const BUDGET: Duration = Duration::from_millis(20);
+    for (what, harm) in [
+        ("an endless loop", "(loop $l (br $l))"),
+        ("hostcalls without end", "(loop $l (drop (call $get_pairs (i32.const 0) out)) (br $l))"),
+        (
+            "memory without end",
+            "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)",
+        ),
+        ("recursion without end", "(drop (call $deep (i32.const 0)))"),
+    ] {
+        let pair = Pair::of(&format!(
+            r#"{DEEP}(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {harm} (i32.const 0))"#
+        ));
+        let (alone, _) = p99(&pair, false);
+        let (beside, elapsed) = p99(&pair, true);
+        let traps = pair.counted("portcullis_filter_traps_total", &["hostile"]);
+        println!("{what}: {traps} traps in {elapsed:?}; the neighbour's p99 is {alone:?} alone, {beside:?} beside it");
+        // The first two come at once; from then on it rests, for longer each time.
+        let burnt = BUDGET.mul_f64(traps);
+        assert!(traps >= 1.0 && burnt <= BUDGET * 3 + elapsed / 10, "{what}: {traps} traps in {elapsed:?}");
+    }
 }
