@@ -1,4 +1,5 @@
-//! Guests in the languages that Proxy-Wasm has SDKs for, built with the compilers that `cargo xtask test` installs.
+//! Guests in the languages that Proxy-Wasm has SDKs for, built with the compilers that `cargo xtask languages` installs, as does
+//! `cargo xtask test`.
 //!
 //! Their sources are in `tests/guests`, a folder each; they all do the same. Where a compiler is missing there is no guest, and
 //! a line that says so: in CI installing it is a step of its own, which fails.
@@ -64,7 +65,7 @@ impl Language {
 
     fn skipped(self, why: &str) -> Option<PathBuf> {
         eprintln!(
-            "SKIPPED: the guest in {self:?} cannot be built here ({why}); `cargo xtask test` installs its compiler"
+            "SKIPPED: the guest in {self:?} cannot be built here ({why}); `cargo xtask languages` installs its compiler"
         );
         None
     }

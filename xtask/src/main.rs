@@ -34,6 +34,7 @@ const COMMANDS: &[Row] = &[
         "Autobahn's WebSocket suite through the gateway; --all for the cases that take minutes",
         autobahn::run_suite,
     ),
+    ("languages", "install what guests in Go, AssemblyScript and C++ are built with", |_| tools::languages::install()),
     ("ci", "install what this machine lacks (Debian, as root), then run the tests as CI does", demo::run_ci),
 ];
 

@@ -1,7 +1,7 @@
 //! Compilers of the languages that guests are written in beside Rust: Go, AssemblyScript and C++.
 //!
 //! `tests/guests` has the guests and `tests/src/languages.rs` builds them; a test whose compiler is missing says so and is
-//! skipped. `cargo xtask test` installs what is missing and fails where it cannot.
+//! skipped. `cargo xtask languages` installs what is missing, as a step of `cargo xtask test` does, which fails where it cannot.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
