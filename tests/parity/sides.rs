@@ -122,7 +122,9 @@ pub(crate) fn envoy(program: &Path, cases: &[Case]) -> Side {
                 let (name, configuration) = (case.plugin(index), configuration(case, index));
                 let vm_id = if case.alone { &*case.name } else { "" };
                 let (holds_headers, module) = (case.holds_headers, modules.path(case));
-                Wasm { name: &name, module: &module, configuration: &configuration, vm_id, holds_headers }.filter()
+                let configuration = &configuration;
+                Wasm { name: &name, module: &module, configuration, vm_id, vm_configuration: "", holds_headers }
+                    .filter()
             };
             let routes = ROUTES.map(|(name, prefix, upstream)| route(name, prefix, upstream));
             listener(&case.name, (0..case.filters.len()).map(filter).collect(), &routes)
