@@ -1,7 +1,7 @@
 //! Guests this repository's build knows nothing of, in each language that Proxy-Wasm has an SDK for, loaded from a file.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use portcullis_tests::eventually;
 use portcullis_tests::guests::{entry, target};
@@ -10,13 +10,11 @@ use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::process::Start;
 use portcullis_vm::{Engine, EngineOptions};
 
-/// Compiles a module into the tests' cache, and says where that is: Go's runtime may take longer on a busy machine than a process
-/// has to become ready.
-fn compiled(module: &Path) -> PathBuf {
+/// Compiles a module into the cache of all tests: Go's runtime may take longer on a busy machine than a process has to become ready.
+fn compile(module: &Path) {
     let cache = target().join("tmp").join("test-modules");
-    let options = EngineOptions { cache: Some(cache.clone()), max_vms: 1, ..EngineOptions::default() };
+    let options = EngineOptions { cache: Some(cache), max_vms: 1, ..EngineOptions::default() };
     Engine::new(options).unwrap().load("guest", &fs::read(module).unwrap()).unwrap();
-    cache
 }
 
 /// Headers, bodies, a callout, shared data, a timer, a metric and the log, as `tests/guests/foreign/src/lib.rs` says.
@@ -26,7 +24,7 @@ fn works(language: Language) {
         "/authorize" => Answer::status(if seen.get("x-token") == Some("good") { 200 } else { 403 }).data("spoken"),
         _ => Answer::ok(format!("got {}", String::from_utf8_lossy(&seen.body))),
     });
-    let cache = compiled(&module);
+    compile(&module);
     let start = Start::new(
         env!("CARGO_BIN_EXE_gateway"),
         r#"
@@ -38,7 +36,7 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#,
         &[("origin", &origin), ("guest", &entry(&module))],
     );
-    let gateway = start.argument(&format!("--cache={}", cache.display())).start();
+    let gateway = start.start();
     let mut client = gateway.client();
     let answer = client.ask("POST", "/some/path", &[("x-token", "good")], "some body");
     let seen = origin.last();

@@ -16,6 +16,12 @@ pub(crate) struct Line {
     pub(crate) text: String,
 }
 
+impl Line {
+    fn is_of(&self, case: &str) -> bool {
+        self.label.split_once('/').is_some_and(|(name, _)| name == case)
+    }
+}
+
 /// Level and message out of a line of a process's log; none for lines that are not a guest's.
 pub(crate) type Reader = fn(&str) -> Option<(String, String)>;
 
@@ -42,8 +48,14 @@ impl Log {
     pub(crate) fn of(&self, case: &str) -> Vec<Line> {
         let mut state = self.state.lock().unwrap();
         state.read(&self.path, self.reader);
-        let own = |line: &&Line| line.label.split_once('/').is_some_and(|(name, _)| name == case);
-        state.lines.iter().filter(own).cloned().collect()
+        state.lines.iter().filter(|line| line.is_of(case)).cloned().collect()
+    }
+
+    /// Forgets the lines so far of a case's filters.
+    pub(crate) fn forget(&self, case: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.read(&self.path, self.reader);
+        state.lines.retain(|line| !line.is_of(case));
     }
 }
 

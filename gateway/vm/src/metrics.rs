@@ -243,7 +243,7 @@ mod tests {
             (histogram, 1, Err(Status::BadArgument), Err(Status::BadArgument)),
             (0, 1, Err(Status::NotFound), Err(Status::NotFound)),
             (counter + 1, 1, Err(Status::NotFound), Err(Status::NotFound)),
-            (u32::MAX, 1, Err(Status::NotFound), Err(Status::NotFound)),
+            (u32::MAX, 1, Err(Status::BadArgument), Err(Status::BadArgument)),
         ] {
             assert_eq!(metrics.increment(id, delta), want, "{id} {delta}");
             assert_eq!(metrics.get(id), value, "{id} {delta}");

@@ -151,7 +151,7 @@ fn metrics_are_numbers_of_the_vm() {
                 (call $n (call $proxy_get_metric (i32.load (i32.const 16)) (i32.const 24)))
                 (call $n (i32.load (i32.const 24)))
                 (call $n (call $proxy_define_metric (i32.const 3) 'g' (i32.const 16)))
-                (call $n (call $proxy_get_metric (i32.const 99) (i32.const 24)))
+                (call $n (call $proxy_get_metric (i32.const 100) (i32.const 24)))
                 (call $end) (i32.const 0))"#,
         )
         .head();
