@@ -76,15 +76,15 @@ impl Compiler {
             }
         };
         let status = child.wait().map_err(broken)?;
+        let said = String::from_utf8_lossy(&reason).trim().to_owned();
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(code),
-            (Some(REFUSED), _) => {
-                Err(LoadError::Invalid { reason: String::from_utf8_lossy(&reason).trim().to_owned() })
-            }
+            (Some(REFUSED), _) => Err(LoadError::Invalid { reason: said }),
             (_, Some(libc::SIGXCPU | libc::SIGKILL)) => Err(LoadError::CompileTime(cpu)),
             // What runs out of memory aborts, or overflows a stack that could not grow.
             (_, Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGBUS)) => Err(LoadError::CompileMemory(memory)),
-            _ => Err(LoadError::Compiler { reason: format!("it ended with {status}") }),
+            _ if said.is_empty() => Err(LoadError::Compiler { reason: format!("it ended with {status}") }),
+            _ => Err(LoadError::Compiler { reason: format!("it ended with {status}: {said}") }),
         }
     }
 }
