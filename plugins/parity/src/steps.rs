@@ -67,7 +67,9 @@ fn answer(root: u32, hostcall: &Hostcall, step: &Step) -> String {
         match word {
             Word::Name(to) => name = Some(to),
             Word::Shown(how) => shown = Some(how.as_str()),
-            other => given.push(other),
+            other @ (Word::Bare(_) | Word::Text(_) | Word::Pairs(_) | Word::Place(..) | Word::Known(_)) => {
+                given.push(other)
+            }
         }
     }
     let mut given = given.into_iter().peekable();
