@@ -188,11 +188,8 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.failure)
-    }
-}
+/// Without a source: what failed is part of the sentence.
+impl std::error::Error for StartError {}
 
 #[cfg(test)]
 mod tests {
