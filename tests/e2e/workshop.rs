@@ -51,6 +51,12 @@ fn a_new_plugin_builds_and_passes_at_once() {
     for absent in ["proxy_on_log", "proxy_on_request_body", "proxy_on_response_trailers"] {
         assert!(!said.contains(absent), "{said}");
     }
+    // Built again it is there again; and one that is no module any more is not the last one.
+    says(&plugin, &["plugin", "build"], true);
+    let manifest = fs::read_to_string(plugin.join("Cargo.toml")).unwrap();
+    fs::write(plugin.join("Cargo.toml"), manifest.replace("[\"cdylib\"]", "[\"rlib\"]")).unwrap();
+    let said = says(&plugin, &["plugin", "build"], false);
+    assert!(said.contains("the crate needs `crate-type = [\"cdylib\"]` under [lib]"), "{said}");
 }
 
 #[test]

@@ -24,9 +24,11 @@ pub(crate) fn build(directory: &Path) -> anyhow::Result<Built> {
     let mut cargo = toolchain.cargo_build()?;
     cargo.current_dir(directory).args(["--release", "--target", TARGET, "--target-dir"]);
     cargo.arg(std::path::absolute(&target)?);
+    let from = target.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
+    // Or a crate that makes none any more would seem to have made the last one again. Cargo puts it back if it is as it should be.
+    let _there_was_none = fs::remove_file(&from);
     let status = cargo.status().context("cargo cannot be run")?;
     ensure!(status.success(), "cargo did not build the crate ({status}); what is wrong with it stands above");
-    let from = target.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
     let wasm = fs::read(&from).with_context(|| {
         format!("cargo left no {}; the crate needs `crate-type = [\"cdylib\"]` under [lib]", from.display())
     })?;
