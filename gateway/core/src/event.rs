@@ -81,6 +81,17 @@ pub enum Event {
     Woken,
 }
 
+impl Event {
+    /// A part came in from this side.
+    #[must_use]
+    pub fn part(direction: Direction, part: Part) -> Self {
+        match direction {
+            Direction::Request => Self::Request(part),
+            Direction::Response => Self::Response(part),
+        }
+    }
+}
+
 /// What must happen.
 #[derive(Debug)]
 pub enum Effect {

@@ -262,7 +262,7 @@ async fn head(worker: &Rc<Worker>, id: ExchangeId, direction: Direction, source:
                 .filter(|_| worker.watches_body(id, direction) && worker.wants(id, direction) == Wants::More);
             let Some(source) = reads else { return Poll::Pending };
             match source.poll_part(cx) {
-                Poll::Ready(Some(Ok(part))) => worker.feed(id, part_event(direction, part)),
+                Poll::Ready(Some(Ok(part))) => worker.feed(id, Event::part(direction, part)),
                 Poll::Ready(Some(Err(error))) if direction == Direction::Response => {
                     worker.feed(id, Event::UpstreamFailed(failure_of(&error)));
                 }
@@ -275,13 +275,6 @@ async fn head(worker: &Rc<Worker>, id: ExchangeId, direction: Direction, source:
         }
     })
     .await
-}
-
-fn part_event(direction: Direction, part: Part) -> Event {
-    match direction {
-        Direction::Request => Event::Request(part),
-        Direction::Response => Event::Response(part),
-    }
 }
 
 /// The head the exchange has ready, if it has: the client's comes first, since it is there only when a reply took over.

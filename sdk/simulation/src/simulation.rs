@@ -236,10 +236,7 @@ impl<G: Guests> Simulation<G> {
         }
         let Some(exchange) = self.exchanges.get(flight.id) else { return false };
         let Some((direction, part)) = flight.next_part(exchange, &self.exchanges.limits, now) else { return false };
-        let event = match direction {
-            Direction::Request => Event::Request(part),
-            Direction::Response => Event::Response(part),
-        };
+        let event = Event::part(direction, part);
         chain::feed(&mut self.exchanges, &mut self.guests, flight.id, event);
         true
     }

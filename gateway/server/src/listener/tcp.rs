@@ -192,13 +192,7 @@ impl Fed {
         let piece = Bytes::copy_from_slice(piece.filled());
         (self.has_begun, self.is_read) = (true, piece.is_empty());
         let part = Part::Body(piece, End::from_bool(self.is_read));
-        worker.feed(
-            id,
-            match self.direction {
-                Direction::Request => Event::Request(part),
-                Direction::Response => Event::Response(part),
-            },
-        );
+        worker.feed(id, Event::part(self.direction, part));
         Poll::Ready(Ok(()))
     }
 
