@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod background;
 pub mod client;
+pub mod docs;
 pub mod frames;
 pub mod gateway;
 pub mod guests;

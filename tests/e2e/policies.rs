@@ -1,0 +1,1 @@
+//! The policies that come with the gateway, doing what their pages in `docs/policies` show: a module for each.
