@@ -4,12 +4,14 @@
 //! `edge` does so for TLS, HTTP/2, idle connections and reloads. `micro` times the core and the host ↔ guest crossing alone, counts
 //! their instructions, which do not change with what else the machine is doing, and prints what an idle VM weighs. None of these
 //! fails on a figure: noise is for people to judge.
-//! `soak` does: memory that grows is no noise.
+//! `policies` measures every plugin that has a `bench.yaml`, and fails when a figure is beyond its `budget.yaml`.
+//! `soak` fails too: memory that grows is no noise.
 
 mod edge;
 mod h2load;
 mod options;
 mod peer;
+mod policies;
 mod process;
 mod proxy;
 mod report;
@@ -25,6 +27,7 @@ use crate::{cargo, root, run as run_command, tools};
 const USAGE: &str = "usage: cargo xtask bench proxy [--rounds N] [--seconds S] [--only PEER,…]
        cargo xtask bench micro [CRITERION ARGUMENTS]
        cargo xtask bench edge [--rounds N] [--seconds S] [--only PEER,…]
+       cargo xtask bench policies [PLUGIN …]
        cargo xtask bench soak [--requests N]";
 
 /// Dispatches to one of the kinds of benchmark.
@@ -33,6 +36,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some((kind, rest)) if kind == "proxy" => proxy::run(&options::Options::parse(rest)?),
         Some((kind, rest)) if kind == "edge" => edge::run(&options::Options::parse(rest)?),
         Some((kind, rest)) if kind == "micro" => micro(rest),
+        Some((kind, rest)) if kind == "policies" => policies::run(rest),
         Some((kind, rest)) if kind == "soak" => soak::run(rest),
         _ => bail!("{USAGE}"),
     }
