@@ -6,7 +6,7 @@
 //! **Invariant:** problems are collected, not returned early; only text that is not YAML hides what comes after it.
 
 mod check;
-mod defaults;
+pub(crate) mod defaults;
 mod file;
 mod gather;
 mod inputs;

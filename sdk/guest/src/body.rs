@@ -47,6 +47,13 @@ impl<'a> Chunk<'a> {
     }
 
     /// Whether none follows.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Chunk;
+    /// fn ended(chunk: Chunk<'_>) -> Option<Vec<u8>> {
+    ///     chunk.is_last().then(|| [chunk.bytes(), b"\n"].concat())
+    /// }
+    /// ```
     #[must_use]
     pub fn is_last(&self) -> bool {
         self.is_last
@@ -76,7 +83,7 @@ pub enum BodyError {
         /// Whose body: `request` or `response`.
         of: &'static str,
     },
-    /// The upstream has answered before the request's body was there.
+    /// The upstream, or the gateway, has answered before the request's body was there.
     AnsweredEarly,
     /// The message has no body to be changed.
     None,
@@ -89,14 +96,19 @@ pub enum BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { limit } => write!(f, "the body is longer than {limit} bytes"),
+            Self::TooLarge { limit } => write!(
+                f,
+                "the body is longer than {limit} bytes; collect with a higher limit, or let it stream by with `map_chunks`"
+            ),
             Self::Undeclared { of } => write!(
                 f,
                 "the filter does not declare that it touches the {of}'s body; add `const BODIES: Bodies = Bodies::{};` to \
                  its `impl Filter`",
                 of.to_ascii_uppercase()
             ),
-            Self::AnsweredEarly => f.write_str("the upstream answered before the body was there"),
+            Self::AnsweredEarly => {
+                f.write_str("the exchange was answered, by the upstream or the gateway, before the body was there")
+            }
             Self::None => f.write_str("the message has no body"),
             Self::Gone => f.write_str("the body has been sent on"),
             Self::LengthSent => {

@@ -273,18 +273,41 @@ pub struct Reply {
 
 impl Reply {
     /// The status.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Upstream;
+    /// async fn is_up(status: &Upstream) -> bool {
+    ///     status.get("/").send().await.is_ok_and(|reply| reply.status() < 500)
+    /// }
+    /// ```
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
     }
 
     /// The headers.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{CalloutError, Upstream};
+    /// async fn version(files: &Upstream) -> Result<Option<String>, CalloutError> {
+    ///     Ok(files.call("HEAD", "/rules").send().await?.headers().text("etag"))
+    /// }
+    /// ```
     #[must_use]
     pub fn headers(&self) -> Headers<'_> {
         Headers::own(&self.fields)
     }
 
     /// The body.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{CalloutError, Request, Upstream};
+    /// async fn mark(request: &mut Request, geo: &Upstream) -> Result<(), CalloutError> {
+    ///     let country = geo.get("/ip").send().await?;
+    ///     request.headers_mut().set("x-country", country.body());
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
@@ -304,6 +327,13 @@ impl Reply {
     }
 
     /// The body itself.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{CalloutError, Response, Upstream};
+    /// async fn page(pages: &Upstream) -> Result<Response, CalloutError> {
+    ///     Ok(Response::new(200).with_body(pages.get("/").send().await?.into_body()))
+    /// }
+    /// ```
     #[must_use]
     pub fn into_body(self) -> Vec<u8> {
         self.body

@@ -27,30 +27,67 @@ impl Ended {
     }
 
     /// The request's headers, as they were sent on.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Ended;
+    /// fn agent(ended: &Ended) -> Option<String> {
+    ///     ended.request_headers().text("user-agent")
+    /// }
+    /// ```
     #[must_use]
     pub fn request_headers(&self) -> Headers<'_> {
         Headers::host(MapType::HttpRequestHeaders)
     }
 
     /// The headers of the response that the client got; none if it got none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Ended;
+    /// fn was_cached(ended: &Ended) -> bool {
+    ///     ended.response_headers().text("x-cache").as_deref() == Some("hit")
+    /// }
+    /// ```
     #[must_use]
     pub fn response_headers(&self) -> Headers<'_> {
         Headers::host(MapType::HttpResponseHeaders)
     }
 
     /// The response's trailers.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Ended;
+    /// fn grpc_status(ended: &Ended) -> Option<String> {
+    ///     ended.response_trailers().text("grpc-status")
+    /// }
+    /// ```
     #[must_use]
     pub fn response_trailers(&self) -> Headers<'_> {
         Headers::host(MapType::HttpResponseTrailers)
     }
 
     /// The status that the client got; 0 if it got none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Ended, metric::Counter};
+    /// fn count(ended: &Ended, failed: &Counter) {
+    ///     if matches!(ended.status(), 0 | 500..) {
+    ///         failed.increment();
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn status(&self) -> u16 {
         self.response_headers().text(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
     /// Where the response came from, in the word of the access log: `via_upstream`, a filter's code, or the gateway's.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Ended;
+    /// fn reached_the_upstream(ended: &Ended) -> bool {
+    ///     ended.details() == "via_upstream"
+    /// }
+    /// ```
     #[must_use]
     pub fn details(&self) -> String {
         property::text(&["response", "code_details"]).unwrap_or_default()

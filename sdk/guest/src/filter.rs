@@ -83,21 +83,51 @@ pub struct Bodies {
 
 impl Bodies {
     /// Neither's.
+    ///
+    /// ```
+    /// use portcullis_sdk::Bodies;
+    /// assert!(!Bodies::NONE.request() && !Bodies::NONE.response());
+    /// ```
     pub const NONE: Self = Self { request: false, response: false };
     /// The request's.
+    ///
+    /// ```
+    /// use portcullis_sdk::Bodies;
+    /// assert!(Bodies::REQUEST.request() && !Bodies::REQUEST.response());
+    /// ```
     pub const REQUEST: Self = Self { request: true, response: false };
     /// The response's.
+    ///
+    /// ```
+    /// use portcullis_sdk::Bodies;
+    /// assert!(Bodies::RESPONSE.response() && !Bodies::RESPONSE.request());
+    /// ```
     pub const RESPONSE: Self = Self { request: false, response: true };
     /// Both.
+    ///
+    /// ```
+    /// use portcullis_sdk::Bodies;
+    /// assert!(Bodies::BOTH.request() && Bodies::BOTH.response());
+    /// ```
     pub const BOTH: Self = Self { request: true, response: true };
 
     /// Whether the request's is among them.
+    ///
+    /// ```
+    /// use portcullis_sdk::Bodies;
+    /// assert!(Bodies::BOTH.request());
+    /// ```
     #[must_use]
     pub const fn request(self) -> bool {
         self.request
     }
 
     /// Whether the response's is among them.
+    ///
+    /// ```
+    /// use portcullis_sdk::Bodies;
+    /// assert!(!Bodies::REQUEST.response());
+    /// ```
     #[must_use]
     pub const fn response(self) -> bool {
         self.response

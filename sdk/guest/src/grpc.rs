@@ -159,6 +159,11 @@ impl GrpcCall {
     }
 
     /// With an answer of at most so many bytes; 1 MiB otherwise, which is also the most that Portcullis passes on.
+    ///
+    /// ```
+    /// use portcullis_sdk::Upstream;
+    /// let call = Upstream::from("authz").grpc("acme.Check", "Allowed", &vec![1]).limit(1024);
+    /// ```
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
         self

@@ -32,6 +32,11 @@ pub struct NotText;
 
 impl HeaderValue {
     /// As it came.
+    ///
+    /// ```
+    /// use portcullis_sdk::HeaderValue;
+    /// assert_eq!(HeaderValue::from(vec![0xff]).as_bytes(), [0xff]);
+    /// ```
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -41,12 +46,23 @@ impl HeaderValue {
     ///
     /// # Errors
     /// When there is any other byte in it.
+    ///
+    /// ```
+    /// use portcullis_sdk::HeaderValue;
+    /// assert_eq!(HeaderValue::from("gzip").to_str(), Ok("gzip"));
+    /// assert!(HeaderValue::from("gr\u{fc}n").to_str().is_err());
+    /// ```
     pub fn to_str(&self) -> Result<&str, NotText> {
         let is_text = self.0.iter().all(|byte| matches!(byte, b'\t' | 0x20..0x7f));
         std::str::from_utf8(&self.0).ok().filter(|_| is_text).ok_or(NotText)
     }
 
     /// The bytes themselves.
+    ///
+    /// ```
+    /// use portcullis_sdk::HeaderValue;
+    /// assert_eq!(HeaderValue::from("gzip").into_bytes(), b"gzip");
+    /// ```
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
@@ -327,6 +343,13 @@ impl<'a> HeadersMut<'a> {
     ///
     /// # Errors
     /// When the host does not make the change.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Request, Response};
+    /// fn mark(request: &mut Request) -> Result<(), Response> {
+    ///     request.headers_mut().try_set("x-checked", "yes").map_err(|_| Response::problem(500, "not_marked"))
+    /// }
+    /// ```
     pub fn try_set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Unchanged> {
         let value = value.as_ref();
         match &mut self.0 {
@@ -340,6 +363,16 @@ impl<'a> HeadersMut<'a> {
     }
 
     /// The first value of this name.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn cache_for_a_minute(response: &mut Response) {
+    ///     let mut headers = response.headers_mut();
+    ///     if headers.get("cache-control").is_none() {
+    ///         headers.set("cache-control", "max-age=60");
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn get(&self, name: &str) -> Option<HeaderValue> {
         match &self.0 {

@@ -91,18 +91,39 @@ impl Host {
     }
 
     /// A metric that only grows.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Host;
+    /// fn count(host: &Host) {
+    ///     host.counter("geo_refused").increment();
+    /// }
+    /// ```
     #[must_use]
     pub fn counter(&self, name: &str) -> Counter {
         Counter::new(name)
     }
 
     /// A metric that goes up and down.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Host;
+    /// fn tell(host: &Host, keys: usize) {
+    ///     host.gauge("auth_keys").set(keys as u64);
+    /// }
+    /// ```
     #[must_use]
     pub fn gauge(&self, name: &str) -> Gauge {
         Gauge::new(name)
     }
 
     /// A metric that is a distribution.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Host;
+    /// fn tell(host: &Host, body: &[u8]) {
+    ///     host.histogram("body_bytes").record(body.len() as u64);
+    /// }
+    /// ```
     #[must_use]
     pub fn histogram(&self, name: &str) -> Histogram {
         Histogram::new(name)

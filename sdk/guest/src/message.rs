@@ -36,30 +36,65 @@ impl Request {
     }
 
     /// Its headers, with `:method`, `:path`, `:authority` and `:scheme` among them.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn wants_json(request: &Request) -> bool {
+    ///     request.headers().text("accept").is_some_and(|accept| accept.contains("json"))
+    /// }
+    /// ```
     #[must_use]
     pub fn headers(&self) -> Headers<'_> {
         Headers::host(MapType::HttpRequestHeaders)
     }
 
     /// Its headers, to be changed.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn forget_the_client(request: &mut Request) {
+    ///     request.headers_mut().remove("user-agent");
+    /// }
+    /// ```
     #[must_use]
     pub fn headers_mut(&mut self) -> HeadersMut<'_> {
         HeadersMut::host(MapType::HttpRequestHeaders)
     }
 
     /// The method; empty if it is no text.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn only_reads(request: &Request) -> bool {
+    ///     matches!(request.method().as_str(), "GET" | "HEAD" | "OPTIONS")
+    /// }
+    /// ```
     #[must_use]
     pub fn method(&self) -> String {
         self.headers().text(":method").unwrap_or_default()
     }
 
     /// The path with its query; empty if it is no text.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn has_query(request: &Request) -> bool {
+    ///     request.target().contains('?')
+    /// }
+    /// ```
     #[must_use]
     pub fn target(&self) -> String {
         self.headers().text(":path").unwrap_or_default()
     }
 
     /// The path without its query.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn is_api(request: &Request) -> bool {
+    ///     request.path().starts_with("/api/")
+    /// }
+    /// ```
     #[must_use]
     pub fn path(&self) -> String {
         let mut target = self.target();
@@ -83,6 +118,13 @@ impl Request {
     }
 
     /// The host that the client asks for, with its port if it named one.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn is_internal(request: &Request) -> bool {
+    ///     request.authority().ends_with(".internal")
+    /// }
+    /// ```
     #[must_use]
     pub fn authority(&self) -> String {
         self.headers().text(":authority").unwrap_or_default()
@@ -128,6 +170,13 @@ impl Request {
     }
 
     /// Whether a body or trailers follow its head.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Request, Response};
+    /// fn refusal(request: &Request) -> Option<Response> {
+    ///     (!request.has_body()).then(|| Response::problem(400, "body_missing"))
+    /// }
+    /// ```
     #[must_use]
     pub fn has_body(&self) -> bool {
         let seen = self.exchange.request.seen.get();
@@ -135,18 +184,40 @@ impl Request {
     }
 
     /// Its body, to be read. The filter declares that in [`Filter::BODIES`](crate::Filter::BODIES).
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Request};
+    /// async fn length(request: &Request) -> Result<usize, BodyError> {
+    ///     Ok(request.body().collect(64 * 1024).await?.len())
+    /// }
+    /// ```
     #[must_use]
     pub fn body(&self) -> Body<'_> {
         Body::held(&self.exchange, Way::Request)
     }
 
     /// Its body, to be changed.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Request};
+    /// async fn trim(request: &mut Request) -> Result<(), BodyError> {
+    ///     let text = request.body_mut().collect(64 * 1024).await?;
+    ///     request.body_mut().set(text.trim_ascii())
+    /// }
+    /// ```
     #[must_use]
     pub fn body_mut(&mut self) -> BodyMut<'_> {
         BodyMut::held(&self.exchange, Way::Request)
     }
 
     /// Changes the trailers when they come; not called if there are none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn sign(request: &mut Request) {
+    ///     request.on_trailers(|trailers| trailers.set("x-checked", "yes"));
+    /// }
+    /// ```
     pub fn on_trailers(&mut self, change: impl FnOnce(&mut TrailersMut) + 'static) {
         self.exchange.request.on_trailers.replace(Some(Box::new(change)));
     }
@@ -257,6 +328,12 @@ enum Of {
 
 impl Response {
     /// An empty one of the filter's own.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// assert_eq!(Response::new(204).status(), 204);
+    /// ```
     pub fn new(status: u16) -> Self {
         Self::local(Local { status, fields: Vec::new(), body: Content::Bytes(Vec::new()), code: "filter_reply" })
     }
@@ -290,12 +367,25 @@ impl Response {
     }
 
     /// The same with one more header.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let moved = Response::new(308).header("location", "/v2");
+    /// assert_eq!(moved.headers().text("location").as_deref(), Some("/v2"));
+    /// ```
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers_mut().append(name, value);
         self
     }
 
     /// The same refusal with one sentence for people; never internals.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let refusal = Response::problem(403, "plan_too_small").title("Your plan has no reports");
+    /// ```
     pub fn title(mut self, title: impl Into<String>) -> Self {
         if let Of::Filter(local) = &mut self.of
             && let Content::Problem { title: own } = &mut local.body
@@ -306,6 +396,13 @@ impl Response {
     }
 
     /// A reply of the filter's own with this body. The upstream's is changed through [`Self::body_mut`].
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let page = Response::new(200).header("content-type", "text/plain").with_body("hello");
+    /// assert!(page.has_body());
+    /// ```
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         if let Of::Filter(local) = &mut self.of {
             local.body = Content::Bytes(body.into());
@@ -314,6 +411,12 @@ impl Response {
     }
 
     /// Whether the filter made it itself.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// assert!(Response::new(204).is_local());
+    /// ```
     #[must_use]
     pub fn is_local(&self) -> bool {
         matches!(self.of, Of::Filter(_))
@@ -335,6 +438,13 @@ impl Response {
     }
 
     /// The status; 0 where the host has none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn is_worth_keeping(response: &Response) -> bool {
+    ///     response.status() == 200
+    /// }
+    /// ```
     #[must_use]
     pub fn status(&self) -> u16 {
         match &self.of {
@@ -361,6 +471,13 @@ impl Response {
     }
 
     /// Its headers.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn is_json(response: &Response) -> bool {
+    ///     response.headers().text("content-type").is_some_and(|kind| kind.starts_with("application/json"))
+    /// }
+    /// ```
     #[must_use]
     pub fn headers(&self) -> Headers<'_> {
         match &self.of {
@@ -370,6 +487,13 @@ impl Response {
     }
 
     /// Its headers, to be changed.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn forget_the_server(response: &mut Response) {
+    ///     response.headers_mut().remove("server");
+    /// }
+    /// ```
     #[must_use]
     pub fn headers_mut(&mut self) -> HeadersMut<'_> {
         match &mut self.of {
@@ -379,6 +503,12 @@ impl Response {
     }
 
     /// Whether a body or trailers follow its head.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// assert!(!Response::new(204).has_body());
+    /// ```
     #[must_use]
     pub fn has_body(&self) -> bool {
         match &self.of {
@@ -391,6 +521,14 @@ impl Response {
     }
 
     /// Its body, to be read. The filter declares that in [`Filter::BODIES`](crate::Filter::BODIES).
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Response};
+    /// async fn mentions_secrets(response: &Response) -> Result<bool, BodyError> {
+    ///     let body = response.body().collect(64 * 1024).await?;
+    ///     Ok(body.windows(6).any(|word| word == b"secret"))
+    /// }
+    /// ```
     #[must_use]
     pub fn body(&self) -> Body<'_> {
         match &self.of {
@@ -400,6 +538,13 @@ impl Response {
     }
 
     /// Its body, to be changed.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Response};
+    /// fn shout(response: &mut Response) -> Result<(), BodyError> {
+    ///     response.body_mut().map_chunks(|chunk| Some(chunk.bytes().to_ascii_uppercase()))
+    /// }
+    /// ```
     #[must_use]
     pub fn body_mut(&mut self) -> BodyMut<'_> {
         match &mut self.of {
@@ -417,6 +562,13 @@ impl Response {
     }
 
     /// Changes the trailers when they come; not called if there are none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn hide(response: &mut Response) {
+    ///     response.on_trailers(|trailers| trailers.remove("x-internal"));
+    /// }
+    /// ```
     pub fn on_trailers(&mut self, change: impl FnOnce(&mut TrailersMut) + 'static) {
         if let Of::Upstream(exchange) = &self.of {
             exchange.response.on_trailers.replace(Some(Box::new(change)));

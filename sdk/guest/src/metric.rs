@@ -21,6 +21,13 @@ impl Counter {
     }
 
     /// One more.
+    ///
+    /// ```
+    /// # use portcullis_sdk::metric::Counter;
+    /// fn refused(count: &Counter) {
+    ///     count.increment();
+    /// }
+    /// ```
     pub fn increment(&self) {
         self.add(1);
     }
@@ -41,6 +48,13 @@ impl Counter {
     }
 
     /// What it stands at, over all workers.
+    ///
+    /// ```
+    /// # use portcullis_sdk::metric::Counter;
+    /// fn is_first(seen: &Counter) -> bool {
+    ///     seen.get() == 0
+    /// }
+    /// ```
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.and_then(|id| sys::metric(id).ok()).unwrap_or(0)
@@ -65,6 +79,13 @@ impl Gauge {
     }
 
     /// Sets it.
+    ///
+    /// ```
+    /// # use portcullis_sdk::metric::Gauge;
+    /// fn tell(open: &Gauge, sessions: &[u32]) {
+    ///     open.set(sessions.len() as u64);
+    /// }
+    /// ```
     pub fn set(&self, value: u64) {
         if let Some(id) = self.0 {
             let _gone = sys::record_metric(id, value);
@@ -72,6 +93,13 @@ impl Gauge {
     }
 
     /// What it stands at.
+    ///
+    /// ```
+    /// # use portcullis_sdk::metric::Gauge;
+    /// fn is_idle(open: &Gauge) -> bool {
+    ///     open.get() == 0
+    /// }
+    /// ```
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.and_then(|id| sys::metric(id).ok()).unwrap_or(0)
@@ -95,6 +123,13 @@ impl Histogram {
     }
 
     /// Records one value.
+    ///
+    /// ```
+    /// # use portcullis_sdk::metric::Histogram;
+    /// fn tell(sizes: &Histogram, body: &[u8]) {
+    ///     sizes.record(body.len() as u64);
+    /// }
+    /// ```
     pub fn record(&self, value: u64) {
         if let Some(id) = self.0 {
             let _gone = sys::record_metric(id, value);

@@ -148,6 +148,11 @@ impl std::error::Error for NotStored {}
 
 impl<T: Shared> Cell<T> {
     /// The value under this key.
+    ///
+    /// ```
+    /// use portcullis_sdk::shared::Cell;
+    /// let seen: Cell<u64> = Cell::new("seen");
+    /// ```
     pub fn new(key: impl Into<Vec<u8>>) -> Self {
         Self { key: key.into(), value: PhantomData }
     }
@@ -170,6 +175,13 @@ impl<T: Shared> Cell<T> {
     ///
     /// # Errors
     /// When the host does not take it.
+    ///
+    /// ```
+    /// # use portcullis_sdk::shared::{Cell, NotStored};
+    /// fn close(why: &str) -> Result<(), NotStored> {
+    ///     Cell::new("maintenance").set(&why.to_owned())
+    /// }
+    /// ```
     pub fn set(&self, value: &T) -> Result<(), NotStored> {
         sys::set_shared_data(&self.key, &value.to_bytes(), 0).map_err(|_| NotStored::Refused)
     }

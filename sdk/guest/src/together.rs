@@ -131,6 +131,13 @@ impl Notify {
     }
 
     /// Waits for the next [`Self::notify_all`].
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Notify, ms, timeout};
+    /// async fn fetched_in_time(fetched: &Notify) -> bool {
+    ///     timeout(ms(100), fetched.notified()).await.is_ok()
+    /// }
+    /// ```
     pub async fn notified(&self) {
         let round = self.round.get();
         std::future::poll_fn(|cx| {

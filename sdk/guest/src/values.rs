@@ -83,6 +83,10 @@ macro_rules! texts {
 
         impl $name {
             /// As text.
+            ///
+            /// ```
+            /// let text = |upstream: &portcullis_sdk::HeaderName| upstream.as_str().to_owned();
+            /// ```
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

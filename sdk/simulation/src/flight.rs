@@ -26,13 +26,24 @@ pub(crate) struct Flight {
     pub(crate) asked: bool,
 }
 
+/// A gateway reads no more at once.
+const READ: usize = 64 << 10;
+
 /// A message as parts, in order.
 fn parts(head: Part, chunks: &[Bytes], trailers: &[(String, Vec<u8>)]) -> VecDeque<Part> {
     let mut parts = VecDeque::from([head]);
-    let last = chunks.len().checked_sub(1).filter(|_| trailers.is_empty());
-    parts.extend(
-        chunks.iter().enumerate().map(|(at, chunk)| Part::Body(chunk.clone(), End::from_bool(Some(at) == last))),
-    );
+    for chunk in chunks {
+        let mut rest = chunk.clone();
+        while rest.len() > READ {
+            parts.push_back(Part::Body(rest.split_to(READ), End::No));
+        }
+        parts.push_back(Part::Body(rest, End::No));
+    }
+    if trailers.is_empty()
+        && let Some(Part::Body(_, end)) = parts.back_mut()
+    {
+        *end = End::Yes;
+    }
     if !trailers.is_empty() {
         parts.push_back(Part::Trailers(fields(trailers)));
     }

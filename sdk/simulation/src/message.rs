@@ -28,6 +28,11 @@ pub struct Request {
 
 impl Request {
     /// A request with this method and target.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::new("DELETE", "/orders/1");
+    /// ```
     #[must_use]
     pub fn new(method: &str, target: &str) -> Self {
         Self {
@@ -43,18 +48,33 @@ impl Request {
     }
 
     /// A GET of this target.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::get("/orders?page=2");
+    /// ```
     #[must_use]
     pub fn get(target: &str) -> Self {
         Self::new("GET", target)
     }
 
     /// A POST to this target.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::post("/orders").body("{}");
+    /// ```
     #[must_use]
     pub fn post(target: &str) -> Self {
         Self::new("POST", target)
     }
 
     /// With one more header.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::get("/").header("accept", "application/json").header("accept", "text/plain");
+    /// ```
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
@@ -62,6 +82,11 @@ impl Request {
     }
 
     /// To this host.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::get("/").host("acme.example.com");
+    /// ```
     #[must_use]
     pub fn host(mut self, authority: &str) -> Self {
         authority.clone_into(&mut self.authority);
@@ -69,6 +94,11 @@ impl Request {
     }
 
     /// With this body, in one piece, and its length in the head.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::post("/").body("hello");
+    /// ```
     #[must_use]
     pub fn body(self, body: impl AsRef<[u8]>) -> Self {
         let length = body.as_ref().len().to_string();
@@ -76,6 +106,11 @@ impl Request {
     }
 
     /// With a body in these pieces, whose length the head does not say.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::post("/").chunks(["hel", "lo"]);
+    /// ```
     #[must_use]
     pub fn chunks<C: AsRef<[u8]>>(mut self, chunks: impl IntoIterator<Item = C>) -> Self {
         self.chunks.extend(chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref())));
@@ -83,6 +118,11 @@ impl Request {
     }
 
     /// With one more trailer.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::post("/").body("hello").trailer("x-checksum", "5d41");
+    /// ```
     #[must_use]
     pub fn trailer(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.trailers.push((name.to_owned(), value.as_ref().to_vec()));
@@ -90,6 +130,11 @@ impl Request {
     }
 
     /// From this client.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::get("/").from("[2001:db8::1]:4711".parse().unwrap());
+    /// ```
     #[must_use]
     pub fn from(mut self, client: SocketAddr) -> Self {
         self.client = client;
@@ -97,6 +142,11 @@ impl Request {
     }
 
     /// From a client that hangs up after so long.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Request;
+    /// let request = Request::get("/slow").gone_after(std::time::Duration::from_millis(50));
+    /// ```
     #[must_use]
     pub fn gone_after(mut self, time: Duration) -> Self {
         self.gone_after = Some(time);
@@ -135,6 +185,11 @@ pub struct Reply {
 
 impl Reply {
     /// An answer without a body.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::status(304).header("etag", "\"7\"");
+    /// ```
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self {
@@ -148,18 +203,33 @@ impl Reply {
     }
 
     /// 200 with this body.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::ok("hello");
+    /// ```
     #[must_use]
     pub fn ok(body: impl AsRef<[u8]>) -> Self {
         Self::status(200).body(body)
     }
 
     /// 200 with this document of JSON.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::json(r#"{"up":true}"#);
+    /// ```
     #[must_use]
     pub fn json(body: impl AsRef<[u8]>) -> Self {
         Self::ok(body).header("content-type", "application/json")
     }
 
     /// With one more header.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::ok("hello").header("cache-control", "max-age=60");
+    /// ```
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
@@ -167,6 +237,11 @@ impl Reply {
     }
 
     /// With this body, in one piece, and its length in the head.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::status(404).body("no such order");
+    /// ```
     #[must_use]
     pub fn body(self, body: impl AsRef<[u8]>) -> Self {
         let length = body.as_ref().len().to_string();
@@ -174,6 +249,11 @@ impl Reply {
     }
 
     /// With a body in these pieces.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::status(200).chunks(["data: 1\n\n", "data: 2\n\n"]);
+    /// ```
     #[must_use]
     pub fn chunks<C: AsRef<[u8]>>(mut self, chunks: impl IntoIterator<Item = C>) -> Self {
         self.chunks.extend(chunks.into_iter().map(|chunk| Bytes::copy_from_slice(chunk.as_ref())));
@@ -181,6 +261,11 @@ impl Reply {
     }
 
     /// With one more trailer.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::ok("hello").trailer("x-checksum", "5d41");
+    /// ```
     #[must_use]
     pub fn trailer(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.trailers.push((name.to_owned(), value.as_ref().to_vec()));
@@ -188,6 +273,11 @@ impl Reply {
     }
 
     /// After so long.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::ok("late").after(std::time::Duration::from_millis(200));
+    /// ```
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -206,6 +296,11 @@ impl Reply {
     }
 
     /// The refusal of a gRPC service: this code, with these words. In answer to a piece of a stream, its end.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::grpc_status(7, "not you");
+    /// ```
     #[must_use]
     pub fn grpc_status(code: u32, message: &str) -> Self {
         let reply = Self::status(200).header("content-type", "application/grpc");
@@ -213,6 +308,11 @@ impl Reply {
     }
 
     /// An answer whose connection breaks after its head.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Reply;
+    /// let reply = Reply::broken();
+    /// ```
     #[must_use]
     pub fn broken() -> Self {
         Self { breaks_off: true, ..Self::status(200) }
@@ -224,6 +324,13 @@ impl Reply {
 }
 
 /// A message as it arrived: at an upstream, or at the client.
+///
+/// ```
+/// # use portcullis_simulation::{Reply, Seen};
+/// fn origin(request: &Seen) -> Reply {
+///     Reply::ok(request.target())
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Names in lower case, pseudo-headers first, in order.
@@ -243,6 +350,13 @@ impl Seen {
     }
 
     /// The first header of this name, as text.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Seen;
+    /// fn country(request: &Seen) -> Option<&str> {
+    ///     request.header("x-country")
+    /// }
+    /// ```
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
@@ -250,6 +364,13 @@ impl Seen {
     }
 
     /// Every header of this name, as text.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Seen;
+    /// fn cookies(reply: &Seen) -> usize {
+    ///     reply.all("set-cookie").len()
+    /// }
+    /// ```
     #[must_use]
     pub fn all(&self, name: &str) -> Vec<&str> {
         let named = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -257,6 +378,13 @@ impl Seen {
     }
 
     /// The first trailer of this name, as text.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Seen;
+    /// fn grpc_status(reply: &Seen) -> Option<&str> {
+    ///     reply.trailer("grpc-status")
+    /// }
+    /// ```
     #[must_use]
     pub fn trailer(&self, name: &str) -> Option<&str> {
         let (_, value) = self.trailers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
@@ -264,24 +392,48 @@ impl Seen {
     }
 
     /// The path and query of a request.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Seen;
+    /// fn is_search(request: &Seen) -> bool {
+    ///     request.target().starts_with("/search?")
+    /// }
+    /// ```
     #[must_use]
     pub fn target(&self) -> &str {
         self.header(":path").unwrap_or_default()
     }
 
     /// The method of a request.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Seen;
+    /// fn is_read(request: &Seen) -> bool {
+    ///     request.method() == "GET"
+    /// }
+    /// ```
     #[must_use]
     pub fn method(&self) -> &str {
         self.header(":method").unwrap_or_default()
     }
 
     /// The status of a response; 0 if there was none.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Seen;
+    /// assert_eq!(Seen::default().status(), 0);
+    /// ```
     #[must_use]
     pub fn status(&self) -> u16 {
         self.header(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
     /// The body as text.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Seen;
+    /// assert_eq!(Seen::default().text(), "");
+    /// ```
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -305,6 +457,13 @@ impl fmt::Display for Seen {
 }
 
 /// A line of the log.
+///
+/// ```
+/// # use portcullis_simulation::Outcome;
+/// fn warnings(outcome: &Outcome) -> usize {
+///     outcome.log.iter().filter(|line| line.to_string().starts_with("warn")).count()
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The filter that said it.
@@ -322,6 +481,14 @@ impl fmt::Display for Line {
 }
 
 /// What became of a request.
+///
+/// ```
+/// # use portcullis_simulation::Outcome;
+/// fn check(outcome: &Outcome) {
+///     assert_eq!(outcome.status(), 200, "{:?}", outcome.log);
+///     assert_eq!(outcome.at_upstream().header("x-mark"), Some("request"));
+/// }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// What the client got.
@@ -338,6 +505,11 @@ pub struct Outcome {
 
 impl Outcome {
     /// The status that the client got; 0 if it got none.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Outcome;
+    /// assert_eq!(Outcome::default().status(), 0);
+    /// ```
     #[must_use]
     pub fn status(&self) -> u16 {
         self.reply.status()
@@ -347,6 +519,13 @@ impl Outcome {
     ///
     /// # Panics
     /// When the request never came so far: with what became of it instead.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Outcome;
+    /// fn path(outcome: &Outcome) -> &str {
+    ///     outcome.at_upstream().target()
+    /// }
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn at_upstream(&self) -> &Seen {
@@ -355,6 +534,11 @@ impl Outcome {
     }
 
     /// Whether a line of the log has this text in it.
+    ///
+    /// ```
+    /// # use portcullis_simulation::Outcome;
+    /// assert!(!Outcome::default().logged("refused"));
+    /// ```
     #[must_use]
     pub fn logged(&self, text: &str) -> bool {
         self.log.iter().any(|line| line.text.contains(text))

@@ -48,6 +48,13 @@ pub trait Guests: Filters {
 }
 
 /// A call that a filter made.
+///
+/// ```
+/// # use portcullis_simulation::Call;
+/// fn count(calls: &[Call], upstream: &str) -> usize {
+///     calls.iter().filter(|call| call.upstream == upstream).count()
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The upstream.

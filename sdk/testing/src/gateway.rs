@@ -18,6 +18,12 @@ use crate::services::{Letter, Services};
 use crate::thread::{Spec, Vm};
 
 /// A plugin's entry: what its module's `_initialize` does.
+///
+/// ```
+/// use portcullis_testing::Entry;
+/// extern "C" fn initialize() {}
+/// let entry = Entry::C(initialize);
+/// ```
 #[derive(Clone, Copy)]
 pub enum Entry {
     /// `portcullis_sdk::start::<MyFilter>`.
@@ -57,6 +63,12 @@ impl From<extern "C" fn()> for Entry {
 }
 
 /// A plugin with its configuration.
+///
+/// ```
+/// use portcullis_testing::{Gateway, Plugin};
+/// # fn start() {}
+/// let gateway = Gateway::new().plugin(Plugin::new("geo", start).config(r#"{ "country": "geo" }"#));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plugin {
     name: String,
@@ -69,6 +81,12 @@ pub struct Plugin {
 
 impl Plugin {
     /// A filter of the SDK: `Plugin::new("geo", portcullis_sdk::start::<Geo>)`.
+    ///
+    /// ```
+    /// use portcullis_testing::Plugin;
+    /// # fn start() {}
+    /// let plugin = Plugin::new("geo", start); // `portcullis_sdk::start::<Geo>` in your tests
+    /// ```
     #[must_use]
     pub fn new(name: &str, entry: fn()) -> Self {
         Self::of(name, entry.into())
@@ -98,6 +116,12 @@ impl Plugin {
     }
 
     /// With this configuration, JSON as a rule.
+    ///
+    /// ```
+    /// use portcullis_testing::Plugin;
+    /// # fn start() {}
+    /// let plugin = Plugin::new("mark", start).config(r#"{ "header": "x-mark" }"#);
+    /// ```
     #[must_use]
     pub fn config(mut self, config: impl AsRef<[u8]>) -> Self {
         self.config = Bytes::copy_from_slice(config.as_ref());
@@ -105,6 +129,12 @@ impl Plugin {
     }
 
     /// Exchanges go on without the plugin when it fails.
+    ///
+    /// ```
+    /// use portcullis_testing::Plugin;
+    /// # fn start() {}
+    /// let plugin = Plugin::new("mark", start).fails_open();
+    /// ```
     #[must_use]
     pub fn fails_open(mut self) -> Self {
         self.on_failure = OnFailure::Open;
@@ -112,6 +142,12 @@ impl Plugin {
     }
 
     /// On a host that holds heads while bodies are read, and says so: `allow_on_headers_stop_iteration` on Envoy.
+    ///
+    /// ```
+    /// use portcullis_testing::Plugin;
+    /// # fn start() {}
+    /// let plugin = Plugin::new("mark", start).holds_headers();
+    /// ```
     #[must_use]
     pub fn holds_headers(mut self) -> Self {
         self.headers_pause = HeadersPause::HoldsHeaders;
@@ -143,6 +179,12 @@ fn all_exports() -> Exports {
 }
 
 /// A gateway to be started.
+///
+/// ```
+/// use portcullis_testing::{Gateway, Reply, Request};
+/// let mut gateway = Gateway::new().origin(|_| Reply::status(204)).start();
+/// assert_eq!(gateway.send(Request::get("/")).status(), 204);
+/// ```
 pub struct Gateway {
     plugins: Vec<Plugin>,
     upstreams: Vec<(String, Stub)>,
@@ -159,6 +201,11 @@ impl Default for Gateway {
 
 impl Gateway {
     /// One without plugins, whose upstream answers everything with 200 and `ok`.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Request};
+    /// assert_eq!(Gateway::new().start().send(Request::get("/")).reply.text(), "ok");
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -171,6 +218,12 @@ impl Gateway {
     }
 
     /// With one more plugin, further from the client than those before.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Plugin};
+    /// # fn start() {}
+    /// let gateway = Gateway::new().plugin(Plugin::new("outer", start)).plugin(Plugin::new("inner", start));
+    /// ```
     #[must_use]
     pub fn plugin(mut self, plugin: Plugin) -> Self {
         self.plugins.push(plugin);
@@ -178,6 +231,11 @@ impl Gateway {
     }
 
     /// With an upstream that plugins may call.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Reply};
+    /// let gateway = Gateway::new().upstream("geo", |request| Reply::ok(request.target()));
+    /// ```
     #[must_use]
     pub fn upstream(mut self, name: &str, stub: impl FnMut(&Seen) -> Reply + 'static) -> Self {
         self.upstreams.push((name.to_owned(), Box::new(stub)));
@@ -202,6 +260,12 @@ impl Gateway {
     }
 
     /// With this upstream for the requests themselves.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Reply, Request};
+    /// let mut gateway = Gateway::new().origin(|request| Reply::ok(request.target())).start();
+    /// assert_eq!(gateway.send(Request::get("/a")).reply.text(), "/a");
+    /// ```
     #[must_use]
     pub fn origin(mut self, stub: impl FnMut(&Seen) -> Reply + 'static) -> Self {
         self.origin = Box::new(stub);
@@ -209,6 +273,12 @@ impl Gateway {
     }
 
     /// With an upstream for the requests themselves that answers as soon as it has their head.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Reply, Request};
+    /// let mut gateway = Gateway::new().impatient_origin(|_| Reply::status(413)).start();
+    /// assert_eq!(gateway.send(Request::post("/").body("too much")).status(), 413);
+    /// ```
     #[must_use]
     pub fn impatient_origin(mut self, stub: impl FnMut(&Seen) -> Reply + 'static) -> Self {
         self.when = Origin::AnswersAtHead;
@@ -219,6 +289,11 @@ impl Gateway {
     ///
     /// # Panics
     /// When one does not start, with what it logged.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Request};
+    /// assert_eq!(Gateway::new().start().send(Request::get("/")).status(), 200);
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn start(self) -> Running {
@@ -232,6 +307,11 @@ impl Gateway {
     ///
     /// # Errors
     /// When one does not start, with what it logged.
+    ///
+    /// ```
+    /// use portcullis_testing::Gateway;
+    /// assert!(Gateway::new().try_start().is_ok());
+    /// ```
     pub fn try_start(self) -> Result<Running, StartFailed> {
         let names: Vec<String> = self.upstreams.iter().map(|(name, _)| name.clone()).collect();
         let upstreams = numbered(&names);
@@ -263,6 +343,12 @@ impl fmt::Debug for Gateway {
 }
 
 /// A plugin that does not start.
+///
+/// ```
+/// use portcullis_testing::StartFailed;
+/// let why = StartFailed { plugin: "geo".to_owned(), log: Vec::new() };
+/// assert_eq!(why.to_string(), "the plugin `geo` does not start");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartFailed {
     /// Which one.
@@ -281,6 +367,12 @@ impl fmt::Display for StartFailed {
 impl std::error::Error for StartFailed {}
 
 /// A gateway that runs.
+///
+/// ```
+/// use portcullis_testing::{Gateway, Request, Running};
+/// let mut gateway: Running = Gateway::new().start();
+/// assert_eq!(gateway.send(Request::get("/")).status(), 200);
+/// ```
 #[derive(Debug)]
 pub struct Running {
     simulation: Simulation<Threads>,
@@ -289,38 +381,81 @@ pub struct Running {
 
 impl Running {
     /// Sends a request, and waits for what becomes of it.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Request};
+    /// let outcome = Gateway::new().start().send(Request::get("/a"));
+    /// assert_eq!(outcome.at_upstream().target(), "/a");
+    /// ```
     pub fn send(&mut self, request: Request) -> Outcome {
         self.send_all([request]).pop().unwrap_or_default()
     }
 
     /// Sends requests, all at once. Their outcomes are in the same order; what was logged is with the first.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Request};
+    /// let outcomes = Gateway::new().start().send_all(["/a", "/b"].map(Request::get));
+    /// assert_eq!(outcomes[1].at_upstream().target(), "/b");
+    /// ```
     pub fn send_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<Outcome> {
         let requests: Vec<Request> = requests.into_iter().collect();
         self.simulation.send(&requests)
     }
 
     /// Lets time pass, with everything that it brings about.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use portcullis_testing::Gateway;
+    /// let mut gateway = Gateway::new().start();
+    /// let before = gateway.unix_time();
+    /// gateway.advance(Duration::from_secs(60));
+    /// assert_eq!(gateway.unix_time(), before + 60);
+    /// ```
     pub fn advance(&mut self, time: Duration) {
         self.simulation.advance(time);
     }
 
     /// The calls that plugins made since this was last asked.
+    ///
+    /// ```
+    /// use portcullis_testing::{Gateway, Request};
+    /// let mut gateway = Gateway::new().start();
+    /// gateway.send(Request::get("/"));
+    /// assert!(gateway.calls().is_empty());
+    /// ```
     pub fn calls(&mut self) -> Vec<Call> {
         self.simulation.take_calls()
     }
 
     /// What plugins logged since this was last asked, outcomes included.
+    ///
+    /// ```
+    /// use portcullis_testing::Gateway;
+    /// assert!(Gateway::new().start().log().is_empty());
+    /// ```
     pub fn log(&mut self) -> Vec<Line> {
         self.simulation.guests().take_log()
     }
 
     /// The value of a metric; nothing if nobody has defined it.
+    ///
+    /// ```
+    /// use portcullis_testing::Gateway;
+    /// assert_eq!(Gateway::new().start().metric("geo_refused"), None);
+    /// ```
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<u64> {
         self.services.named(name)
     }
 
     /// The shared data under a key.
+    ///
+    /// ```
+    /// use portcullis_testing::Gateway;
+    /// assert_eq!(Gateway::new().start().shared_data("seen"), None);
+    /// ```
     #[must_use]
     pub fn shared_data(&self, key: &str) -> Option<Vec<u8>> {
         self.services.data(key.as_bytes()).ok().map(|(value, _)| value)
@@ -328,11 +463,23 @@ impl Running {
 
     /// Makes a hostcall do nothing and answer this number instead, so many times: any number, also those that no host should
     /// answer.
+    ///
+    /// ```
+    /// use portcullis_testing::Gateway;
+    /// let mut gateway = Gateway::new().start();
+    /// // The next time a filter wants to store something, the host refuses with `InternalFailure`.
+    /// gateway.fail("proxy_set_shared_data", 10, 1);
+    /// ```
     pub fn fail(&mut self, hostcall: &'static str, status: u32, times: usize) {
         self.services.fail(hostcall, status, times);
     }
 
     /// The wall clock, in seconds since the Unix epoch.
+    ///
+    /// ```
+    /// use portcullis_testing::Gateway;
+    /// assert_eq!(Gateway::new().start().unix_time(), 1_700_000_000);
+    /// ```
     #[must_use]
     pub fn unix_time(&self) -> u64 {
         self.simulation.now().as_nanos() / 1_000_000_000

@@ -19,6 +19,7 @@ use portcullis_simulation::{Guests, Line, Origin, Reply, Simulation, Stub, numbe
 use portcullis_vm::{Engine, Module, RootSpec, Shared, StartError, VmSpec, Vms};
 
 use super::cases::{Case, Suite};
+use crate::config::defaults::PLUGIN_MEMORY;
 
 /// What cases are tried on: a module, ready to be started.
 pub(super) struct Stage {
@@ -70,7 +71,7 @@ impl Stage {
             tenant: None,
             name: "plugin".into(),
             module: self.module.clone(),
-            memory: 64 << 20,
+            memory: PLUGIN_MEMORY,
             cpu: Duration::from_secs(1),
             configuration: Bytes::from_static(if self.holds { HOLDS_HEADERS } else { b"" }),
             roots: vec![RootSpec { name: "plugin".into(), configuration: config }],

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use portcullis_core::limits::Limits;
 use portcullis_module::Outline;
 use portcullis_simulation::Outcome;
 use portcullis_vm::{Engine, EngineOptions};
@@ -72,13 +73,30 @@ fn try_each(
     Ok(failed)
 }
 
-/// With what was logged, which may say why.
+/// With what may say why: how the exchange ended, and what was logged.
 fn explained(mut wrong: Vec<String>, outcome: &Outcome) -> Vec<String> {
     const MOST_LINES: usize = 20;
     if !wrong.is_empty() {
+        let details = outcome.details.as_str();
+        if !details.is_empty() && details != "via_upstream" {
+            wrong.push(format!("  details: {details}{}", remedy(details)));
+        }
         wrong.extend(outcome.log.iter().rev().take(MOST_LINES).rev().map(|line| format!("  log: {line}")));
     }
     wrong
+}
+
+/// What an author can do about an end that the filter has brought about without saying so.
+fn remedy(details: &str) -> String {
+    let side = match details {
+        "request_too_large" => "request",
+        "response_too_large" => "response",
+        _ => return String::new(),
+    };
+    let most = Limits::DEFAULT.held_bytes;
+    format!(
+        ": the filter holds more of the {side}'s body than the {most} bytes a gateway keeps; let it stream by with `map_chunks`"
+    )
 }
 
 /// What becomes of a case's request, in a VM of its own.
@@ -87,4 +105,19 @@ fn outcome(stage: &Stage, suite: &Suite, case: &Case) -> anyhow::Result<Outcome>
         let mut gateway = stage.set(suite, case, std::convert::identity)?;
         Ok(gateway.send(&[case.request.request()]).pop().unwrap_or_default())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_the_filter_holds_and_the_gateway_does_not_is_explained() {
+        let outcome = Outcome { details: "request_too_large".to_owned(), ..Outcome::default() };
+        let lines = explained(vec!["- status: 200".to_owned()], &outcome);
+        let why = "  details: request_too_large: the filter holds more of the request's body than the 1048576 bytes a gateway keeps; \
+                   let it stream by with `map_chunks`";
+        assert_eq!(lines, ["- status: 200", why]);
+        assert_eq!(explained(Vec::new(), &outcome), [""; 0]);
+    }
 }

@@ -34,6 +34,11 @@ impl<Out: Message, In: Message> StreamCall<Out, In> {
     }
 
     /// With one more entry of metadata.
+    ///
+    /// ```
+    /// use portcullis_sdk::{Upstream, grpc::StreamCall};
+    /// let call: StreamCall<Vec<u8>, Vec<u8>> = Upstream::from("talk").grpc_stream("acme.Talk", "Chat").metadata("x-tenant", "acme");
+    /// ```
     pub fn metadata(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.method.metadata.push((name.to_owned(), value.as_ref().to_vec()));
         self
@@ -41,6 +46,11 @@ impl<Out: Message, In: Message> StreamCall<Out, In> {
 
     /// With at most so many bytes of messages that have come and that the filter has not read; 1 MiB otherwise. A stream that
     /// brings more is broken off.
+    ///
+    /// ```
+    /// use portcullis_sdk::{Upstream, grpc::StreamCall};
+    /// let call: StreamCall<Vec<u8>, Vec<u8>> = Upstream::from("talk").grpc_stream("acme.Talk", "Chat").limit(16 * 1024);
+    /// ```
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
         self
@@ -50,6 +60,13 @@ impl<Out: Message, In: Message> StreamCall<Out, In> {
     ///
     /// # Errors
     /// When the gateway knows no such upstream, or does not open the stream.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Upstream, grpc::{GrpcError, Stream}};
+    /// async fn open(talk: &Upstream) -> Result<Stream<Vec<u8>, Vec<u8>>, GrpcError> {
+    ///     talk.grpc_stream("acme.Talk", "Chat").open().await
+    /// }
+    /// ```
     pub async fn open(self) -> Result<Stream<Out, In>, GrpcError> {
         while !may_dispatch() {
             sleep(ms(1)).await;
@@ -89,11 +106,30 @@ impl<Out: Message, In: Message> Stream<Out, In> {
     ///
     /// # Errors
     /// When nothing more can be sent.
+    ///
+    /// ```
+    /// # use portcullis_sdk::grpc::{GrpcError, Stream};
+    /// fn send_all(stream: &mut Stream<Vec<u8>, Vec<u8>>, messages: &[Vec<u8>]) -> Result<(), GrpcError> {
+    ///     messages.iter().try_for_each(|message| stream.send(message))
+    /// }
+    /// ```
     pub fn send(&mut self, message: &Out) -> Result<(), GrpcError> {
         sys::send_grpc(self.pending.token, &message.encode()).map_err(|_: Status| GrpcError::NotSent)
     }
 
     /// Says that nothing more will be sent. The service may go on sending.
+    ///
+    /// ```
+    /// # use portcullis_sdk::grpc::{GrpcError, Stream};
+    /// async fn rest(mut stream: Stream<Vec<u8>, Vec<u8>>) -> Result<Vec<Vec<u8>>, GrpcError> {
+    ///     stream.finish();
+    ///     let mut rest = Vec::new();
+    ///     while let Some(message) = stream.next().await? {
+    ///         rest.push(message);
+    ///     }
+    ///     Ok(rest)
+    /// }
+    /// ```
     pub fn finish(&mut self) {
         sys::close_grpc(self.pending.token);
     }
@@ -102,6 +138,17 @@ impl<Out: Message, In: Message> Stream<Out, In> {
     ///
     /// # Errors
     /// When the stream ends with another status than 0, or the message is none.
+    ///
+    /// ```
+    /// # use portcullis_sdk::grpc::{GrpcError, Stream};
+    /// async fn count(stream: &mut Stream<Vec<u8>, Vec<u8>>) -> Result<u32, GrpcError> {
+    ///     let mut count = 0;
+    ///     while stream.next().await?.is_some() {
+    ///         count += 1;
+    ///     }
+    ///     Ok(count)
+    /// }
+    /// ```
     pub async fn next(&mut self) -> Result<Option<In>, GrpcError> {
         loop {
             match self.pending.next().await {
@@ -115,12 +162,26 @@ impl<Out: Message, In: Message> Stream<Out, In> {
     }
 
     /// The service's metadata: what came before its first message, as soon as that has been received.
+    ///
+    /// ```
+    /// # use portcullis_sdk::grpc::Stream;
+    /// fn region(stream: &Stream<Vec<u8>, Vec<u8>>) -> Option<String> {
+    ///     stream.metadata().text("x-region")
+    /// }
+    /// ```
     #[must_use]
     pub fn metadata(&self) -> Headers<'_> {
         Headers::own(&self.metadata)
     }
 
     /// What came behind its last message, once [`Self::next`] has said that there is none any more.
+    ///
+    /// ```
+    /// # use portcullis_sdk::grpc::Stream;
+    /// fn cost(stream: &Stream<Vec<u8>, Vec<u8>>) -> Option<u32> {
+    ///     stream.trailers().text("x-cost")?.parse().ok()
+    /// }
+    /// ```
     #[must_use]
     pub fn trailers(&self) -> Headers<'_> {
         Headers::own(&self.trailers)
