@@ -7,7 +7,9 @@ use portcullis_tests::client::Client;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
+use portcullis_tests::pki::{Authority, Files, Use};
 use portcullis_tests::process::{Process, Start};
+use portcullis_tests::tls::{Dialer, Session as _};
 use portcullis_tests::{eventually, guests};
 use serde_json::Value;
 
@@ -49,6 +51,37 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
     for path in ["/config", "/metrics"] {
         assert!(!gateway.page(path).text().contains(&secret), "{path}");
     }
+}
+
+#[test]
+fn a_certificate_of_the_operators_opens_the_pages() {
+    let (servers, operators, files) = (Authority::new("servers"), Authority::new("operators"), Files::default());
+    files.put_pair("admin", &servers.issue(&["admin.test"], Use::Server));
+    files.put("operators.pem", &operators.pem());
+    let origin = Origin::plain();
+    let config = r#"
+admin:
+  bind: "127.0.0.1:0"
+  tls:
+    certificates: [{ cert: "{f}/admin.pem", key: "{f}/admin.key" }]
+    client_auth: { ca: "{f}/operators.pem", mode: optional }
+upstreams: { origin: { endpoints: ["{origin}"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+    let gateway = Gateway::start(config, &[("origin", &origin), ("f", &files.text(""))]);
+    let ask = |dialer: &Dialer, path: &str| {
+        let mut client = dialer.clone().offering(&["h2", "http/1.1"]).connect(gateway.admin(), "admin.test");
+        assert_eq!(client.protocol(), "http/1.1");
+        client.ask("GET", path, &[("host", "admin.test")], "").status()
+    };
+    let operator = Dialer::showing(&servers, &operators.issue(&["ops"], Use::Client));
+    let nobody = Dialer::new(&servers);
+    for (path, to_nobody) in [("/ready", 200), ("/config", 401), ("/metrics", 401)] {
+        assert_eq!(ask(&operator, path), 200, "{path}");
+        assert_eq!(ask(&nobody, path), to_nobody, "{path}");
+    }
+    let stranger = Dialer::showing(&servers, &servers.issue(&["ops"], Use::Client));
+    stranger.is_let_in(gateway.admin(), "admin.test").expect_err("of another authority");
 }
 
 #[test]

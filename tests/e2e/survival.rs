@@ -1,6 +1,7 @@
 //! What a process survives, and what it keeps to itself.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -125,6 +126,47 @@ fn secrets_are_in_no_page_log_or_error() {
         let found = said.lines().find(|line| line.contains(secret));
         assert_eq!(found, None);
     }
+}
+
+/// How often the process has these bytes in its memory.
+fn copies(process: &Process, bytes: &[u8]) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", process.id())).unwrap();
+    let memory = fs::File::open(format!("/proc/{}/mem", process.id())).unwrap();
+    let mut copies = 0;
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw"))) {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let [from, to] = [from, to].map(|address| u64::from_str_radix(address, 16).unwrap());
+        // By pieces that overlap by what is looked for; what cannot be read is not in use.
+        let (mut at, mut piece) = (from, vec![0; 1 << 20]);
+        while at < to {
+            let size = piece.len().min(usize::try_from(to - at).unwrap());
+            let Ok(read) = memory.read_at(&mut piece[..size], at) else { break };
+            copies += memchr::memmem::find_iter(&piece[..read], bytes).count();
+            let step = if read < piece.len() { read } else { read - bytes.len() + 1 };
+            at += u64::try_from(step.max(1)).unwrap();
+        }
+    }
+    copies
+}
+
+#[test]
+fn a_secret_leaves_memory_with_the_revision_that_had_it() {
+    const KEY: &str = "hmac-key-4f6d2a97-of-forty-characters-xx";
+    const WITH: &str = r#"
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins: { auth: {guest:auth} }
+filters: [{ plugin: auth, config: { keys: [{ kid: a, alg: HS256, secret: "{value}" }] } }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+    let origin = Origin::plain();
+    let places = |value| [("origin", &origin as &dyn std::fmt::Display), ("value", value)];
+    let start = Start::new(GATEWAY, WITH, &places(&"${file:key}")).file("key", KEY);
+    let process = start.start();
+    assert_eq!(process.client().get("/").status(), 401);
+    assert!(copies(&process, KEY.as_bytes()) > 0, "it is in use");
+    process.configure(WITH, &places(&"another-key-of-more-than-thirty-two-bytes"));
+    assert_eq!(process.reload().status(), 200);
+    eventually("nothing of it is left", || copies(&process, KEY.as_bytes()) == 0);
 }
 
 #[test]

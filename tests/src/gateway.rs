@@ -133,13 +133,22 @@ impl Gateway {
         self.client().ask(method, path, fields, body)
     }
 
+    /// Where its own pages are.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.0.admin.expect("an admin listener")
+    }
+
     /// One of its own pages.
     ///
     /// # Panics
     /// When it has none.
     #[must_use]
     pub fn page(&self, path: &str) -> Message {
-        let admin = self.0.admin.expect("an admin listener");
+        let admin = self.admin();
         Client::connect(admin).ask("GET", path, &[("host", &admin.to_string())], "")
     }
 

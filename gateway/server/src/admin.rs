@@ -5,7 +5,6 @@
 mod access;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,15 +18,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use portcullis_core::tls::ClientAuth;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_local;
 
-use self::access::Refusal;
+use self::access::{Encryption, Refusal, Via};
 use crate::supervisor::{Applied, Shown};
 use crate::telemetry::{self, LogFilterError, Telemetry};
+use crate::tls::server::Accepted;
 
 /// Connections served at once. The next one waits; an idle one ends after [`PATIENCE`].
 const MAX_CONNECTIONS: usize = 64;
@@ -143,9 +145,26 @@ pub async fn serve(listener: TcpListener, state: AdminState) {
 
 async fn connection(stream: TcpStream, state: Rc<AdminState>) {
     let Ok(local) = stream.local_addr() else { return };
+    let tls = state.shown.borrow().admin.as_ref().and_then(|admin| admin.tls.clone());
+    let via = |encryption| Via { local: local.ip(), encryption };
+    let Some(tls) = tls else { return exchanges(stream, state, via(Encryption::None)).await };
+    match tls.accept(stream).await {
+        Ok(Accepted { stream, tls, .. }) => {
+            let encryption = match (&tls.peer, tls.client_auth) {
+                (Some(_), _) => Encryption::Certified,
+                (None, ClientAuth::Asked) => Encryption::Uncertified,
+                (None, ClientAuth::Off) => Encryption::Anonymous,
+            };
+            exchanges(stream, state, via(encryption)).await;
+        }
+        Err(error) => tracing::debug!(%error, "an admin connection ended in its handshake"),
+    }
+}
+
+async fn exchanges(stream: impl AsyncRead + AsyncWrite + Unpin, state: Rc<AdminState>, via: Via) {
     let service = service_fn(move |request: Request<Incoming>| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &state, local.ip()).await) }
+        async move { Ok::<_, Infallible>(answer(&request, &state, via).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -156,9 +175,9 @@ async fn connection(stream: TcpStream, state: Rc<AdminState>) {
     }
 }
 
-async fn answer<B>(request: &Request<B>, state: &AdminState, local: IpAddr) -> Response<Full<Bytes>> {
-    let admin = state.shown.borrow().admin;
-    if let Err(refusal) = access::check(request, admin.as_ref(), local) {
+async fn answer<B>(request: &Request<B>, state: &AdminState, via: Via) -> Response<Full<Bytes>> {
+    let admin = state.shown.borrow().admin.clone();
+    if let Err(refusal) = access::check(request, admin.as_ref(), via) {
         return refused(refusal);
     }
     match (request.method(), request.uri().path()) {
@@ -192,7 +211,11 @@ fn page(path: &str, state: &AdminState) -> Response<Full<Bytes>> {
 fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::Unauthorized => {
-            let mut refused = problem(StatusCode::UNAUTHORIZED, "unauthorized", "This page asks for the admin token");
+            let mut refused = problem(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "This page asks for the admin token, or a certificate where those are asked for",
+            );
             refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             refused
         }
@@ -293,7 +316,7 @@ mod tests {
                 digest: "abc".to_owned(),
                 since: SystemTime::UNIX_EPOCH,
                 config: Bytes::from_static(b"{\n  \"version\": 1\n}\n"),
-                admin: Some(Admin { bind: address, token: None }),
+                admin: Some(Admin { bind: address, token: None, tls: None }),
                 drain: Drain { delay: Duration::ZERO, deadline: Duration::ZERO },
                 refused: None,
             };

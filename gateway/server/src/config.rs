@@ -12,6 +12,7 @@ mod gather;
 mod inputs;
 mod kept;
 mod names;
+pub mod private;
 mod schema;
 mod secrets;
 mod shape;
@@ -25,11 +26,14 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize as _;
+
 use self::file::File;
 pub(crate) use self::file::{ClientAuthMode, ForwardedCertificate, TlsVersion};
 use self::gather::Gathered;
 pub use self::inputs::{Inputs, Stamp};
 pub(crate) use self::kept::Kept;
+use self::private::Private;
 pub use self::schema::schema;
 pub(crate) use self::secrets::reason;
 use self::snapshot::Snapshot;
@@ -71,7 +75,7 @@ fn finish(gathered: Gathered) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnos
     }
     let tree = shape::check(tree, &schema, &mut problems);
     let snapshot = tree.filter(|_| complete).and_then(|tree| {
-        let file: Result<File, _> = serde_json::from_value(tree.json());
+        let file = File::deserialize(&*Private::new(tree.json()));
         match file {
             Ok(file) => check::check(&tree, &file, &mut problems),
             Err(_) => {

@@ -26,6 +26,7 @@ use portcullis_vm::{
 };
 
 use self::places::{Placed, Places};
+use crate::config::private::Configuration;
 use crate::config::snapshot::{
     Filter, FilterIndex, Plugin, Protocol, Snapshot, TcpRoute, TenantIndex, Upstream, UpstreamIndex,
 };
@@ -325,11 +326,10 @@ impl<'e> Draft<'e> {
 }
 
 /// The place of a plugin's configuration among the VM's roots. Equal ones are one.
-fn root(spec: &mut VmSpec, plugin: &Plugin, configuration: &[u8]) -> usize {
-    let known = |root: &RootSpec| root.configuration == configuration && root.name == plugin.name;
+fn root(spec: &mut VmSpec, plugin: &Plugin, configuration: &Configuration) -> usize {
+    let known = |root: &RootSpec| root.configuration == **configuration && root.name == plugin.name;
     spec.roots.iter().position(known).unwrap_or_else(|| {
-        let configuration = Bytes::copy_from_slice(configuration);
-        spec.roots.push(RootSpec { name: plugin.name.clone(), configuration });
+        spec.roots.push(RootSpec { name: plugin.name.clone(), configuration: configuration.bytes() });
         spec.roots.len() - 1
     })
 }

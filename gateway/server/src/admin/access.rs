@@ -1,7 +1,7 @@
 //! Who may ask the admin listener.
 //!
-//! Whoever has the token, if there is one; `/live` and `/ready` tell nothing worth one, and probes cannot carry it. Without a
-//! token the listener is on a loopback address, where anyone on the machine may ask, but no page in a browser: one that was made
+//! Whoever has the token, or a certificate that is good where certificates are asked for; `/live` and `/ready` tell nothing worth
+//! one, and probes cannot carry it. Where neither is asked for, the listener is on a loopback address, where anyone on the machine may ask, but no page in a browser: one that was made
 //! to ask (DNS rebinding) names a host that is not ours, or an origin.
 
 use std::net::IpAddr;
@@ -23,21 +23,49 @@ pub(super) enum Refusal {
     CrossSite,
 }
 
-/// Whether to answer a request that reached the listener at `local`.
-pub(super) fn check<B>(request: &Request<B>, admin: Option<&Admin>, local: IpAddr) -> Result<(), Refusal> {
+/// The connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Via {
+    /// Where the listener was reached.
+    pub(super) local: IpAddr,
+    pub(super) encryption: Encryption,
+}
+
+/// How a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encryption {
+    None,
+    /// Nobody asks who the client is.
+    Anonymous,
+    /// The client was asked for a certificate, and has shown none.
+    Uncertified,
+    /// The client has shown a certificate, which is good.
+    Certified,
+}
+
+impl Encryption {
+    fn scheme(self) -> &'static [u8] {
+        match self {
+            Self::None => b"http://",
+            Self::Anonymous | Self::Uncertified | Self::Certified => b"https://",
+        }
+    }
+}
+
+/// Whether to answer a request.
+pub(super) fn check<B>(request: &Request<B>, admin: Option<&Admin>, via: Via) -> Result<(), Refusal> {
+    let local = via.local;
     let ours = [admin.map_or(local, |admin| admin.bind.ip()), local];
-    if is_cross_site(request.headers(), &ours) {
+    if is_cross_site(request.headers(), via.encryption.scheme(), &ours) {
         return Err(Refusal::CrossSite);
     }
-    match admin.and_then(|admin| admin.token.as_ref()) {
-        Some(_) if matches!(request.uri().path(), "/live" | "/ready") => Ok(()),
-        Some(token) => match bearer(request.headers()) {
-            Some(shown) if token.is(shown) => Ok(()),
-            _ => Err(Refusal::Unauthorized),
-        },
-        None if is_for_us(request, &ours) => Ok(()),
-        None => Err(Refusal::WrongHost),
+    let token = admin.and_then(|admin| admin.token.as_ref());
+    if token.is_none() && matches!(via.encryption, Encryption::None | Encryption::Anonymous) {
+        return if is_for_us(request, &ours) { Ok(()) } else { Err(Refusal::WrongHost) };
     }
+    let is_open = matches!(request.uri().path(), "/live" | "/ready");
+    let has_token = || token.zip(bearer(request.headers())).is_some_and(|(token, shown)| token.is(shown));
+    if is_open || via.encryption == Encryption::Certified || has_token() { Ok(()) } else { Err(Refusal::Unauthorized) }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -48,9 +76,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Browsers name the origin of whatever is not a plain visit.
-fn is_cross_site(headers: &HeaderMap, ours: &[IpAddr]) -> bool {
+fn is_cross_site(headers: &HeaderMap, scheme: &[u8], ours: &[IpAddr]) -> bool {
     let of_ours = |origin: &[u8]| {
-        let authority = origin.strip_prefix(b"http://").and_then(|rest| Authority::try_from(rest).ok());
+        let authority = origin.strip_prefix(scheme).and_then(|rest| Authority::try_from(rest).ok());
         authority.is_some_and(|name| is_ours(&name, ours))
     };
     headers.get_all(header::ORIGIN).iter().any(|origin| !of_ours(origin.as_bytes()))
@@ -83,12 +111,14 @@ fn is_ours(name: &Authority, ours: &[IpAddr]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::request::Builder;
+
     use super::*;
     use crate::config::snapshot::Token;
     use crate::config::token;
 
     fn admin(bind: &str, token: Option<Token>) -> Admin {
-        Admin { bind: bind.parse().unwrap(), token }
+        Admin { bind: bind.parse().unwrap(), token, tls: None }
     }
 
     fn ask(path: &str, fields: &[(&str, &str)], admin: &Admin, local: &str) -> Result<(), Refusal> {
@@ -96,7 +126,32 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        check(&request.body(()).unwrap(), Some(admin), local.parse().unwrap())
+        ask_via(request, admin, local, Encryption::None)
+    }
+
+    fn ask_via(request: Builder, admin: &Admin, local: &str, encryption: Encryption) -> Result<(), Refusal> {
+        check(&request.body(()).unwrap(), Some(admin), Via { local: local.parse().unwrap(), encryption })
+    }
+
+    #[test]
+    fn a_certificate_will_do_in_place_of_a_token_but_not_for_pages_of_others() {
+        let public = admin("0.0.0.0:9901", Some(token("a-token-of-some-length")));
+        let ask = |request, encryption| ask_via(request, &public, "10.1.2.3", encryption);
+        let page = || Request::builder().uri("/config").header("host", "gateway.internal");
+        assert_eq!(ask(page(), Encryption::Certified), Ok(()));
+        for encryption in [Encryption::None, Encryption::Anonymous, Encryption::Uncertified] {
+            assert_eq!(ask(page(), encryption), Err(Refusal::Unauthorized), "{encryption:?}");
+            let with_token = page().header("authorization", "Bearer a-token-of-some-length");
+            assert_eq!(ask(with_token, encryption), Ok(()), "{encryption:?}");
+        }
+        let by_certificate_only = admin("0.0.0.0:9901", None);
+        let ask_there = |request| ask_via(request, &by_certificate_only, "10.1.2.3", Encryption::Uncertified);
+        assert_eq!(ask_there(page()), Err(Refusal::Unauthorized));
+        assert_eq!(ask_there(Request::builder().uri("/ready")), Ok(()));
+        let from = |origin| page().header("origin", origin);
+        assert_eq!(ask(from("https://evil.example"), Encryption::Certified), Err(Refusal::CrossSite));
+        assert_eq!(ask(from("http://10.1.2.3:9901"), Encryption::Certified), Err(Refusal::CrossSite));
+        assert_eq!(ask(from("https://10.1.2.3:9901"), Encryption::Certified), Ok(()));
     }
 
     #[test]

@@ -33,6 +33,7 @@ use super::snapshot::{
 use super::tree::{Key, Node};
 use super::written::Token;
 use crate::diagnostic::{Diagnostic, Severity, Span};
+use crate::tls::files::Owner;
 
 /// Makes a snapshot, or adds to `problems` why there is none.
 pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) -> Option<Snapshot> {
@@ -167,7 +168,8 @@ impl<'t> Check<'t> {
             let bind = listener.bind.0;
             self.take(&mut taken, bind, format!("listener `{}`", key.name), place);
             self.proxies(listener, key, node);
-            let tls = self.listener_tls(listener, key, node);
+            let owner = Owner::Listener(key.name.as_str().into());
+            let tls = self.server(owner, listener.tls.as_ref(), node);
             self.forwarded_certificate(listener, node);
             listeners.push(Arc::new(listeners::listener(listener, key, rules(listener), tls)));
         }
@@ -179,7 +181,7 @@ impl<'t> Check<'t> {
         (listeners, admin)
     }
 
-    /// The gateway's own pages: for whoever is on this machine, or whoever has the token.
+    /// The gateway's own pages: for whoever is on this machine, or whoever has the token or a certificate.
     fn admin(&mut self, tree: &Node, file: &File) -> Option<Admin> {
         let (admin, node) = (file.admin.as_ref()?, tree.get("admin")?);
         let token = admin.token.as_ref().map(|token| token.0);
@@ -195,13 +197,15 @@ impl<'t> Check<'t> {
         if let Some(place) = node.get("bind")
             && !admin.bind.0.ip().to_canonical().is_loopback()
             && node.get("token").is_none()
+            && admin.tls.as_ref().is_none_or(|tls| tls.client_auth.is_none())
         {
             let problem = Diagnostic::error("`admin` would be open to everyone who can reach this address")
                 .at(&place.span, "not a loopback address")
-                .help("bind it to `127.0.0.1`, or set `token`");
+                .help("bind it to `127.0.0.1`, or set `token` or `tls.client_auth`");
             self.report(problem);
         }
-        Some(Admin { bind: admin.bind.0, token })
+        let tls = self.server(Owner::Admin, admin.tls.as_ref(), node);
+        Some(Admin { bind: admin.bind.0, token, tls })
     }
 
     /// Notes who listens where. Sockets share ports here (`SO_REUSEPORT`), so the system would not refuse a second one: it

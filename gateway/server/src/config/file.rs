@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults;
 use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
+use crate::config::private::Private;
 
 pub(crate) use self::observe::{AccessLog, AccessLogSettings, Askers, Otlp, Parents, ServerTiming, Tracing};
 pub(crate) use self::tls::{
@@ -77,11 +78,14 @@ pub(crate) struct File {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["bind"]))]
 pub(crate) struct Admin {
-    /// The address and port to listen on: a loopback address, unless there is a `token`.
+    /// The address and port to listen on: a loopback address, unless there is a `token` or `tls.client_auth`.
     pub(crate) bind: Text<SocketAddr>,
     /// What whoever asks for a page must show, as `Authorization: Bearer`; `/live` and `/ready` are open to all. By reference
     /// (`${file:…}`, `${env:…}`), or as `sha256:` with the digest of the token in hexadecimal digits.
     pub(crate) token: Option<Text<Token>>,
+    /// How connections are encrypted. Absent: not at all. With `client_auth`, a certificate that is good will do in place of the
+    /// token.
+    pub(crate) tls: Option<ListenerTls>,
 }
 
 /// How the gateway ends when it is told to.
@@ -291,7 +295,7 @@ pub(crate) struct Filter {
     /// The policy whose filters stand here.
     pub(crate) policy: Option<String>,
     /// What the plugin is configured with: a string is passed as it is, anything else as JSON. Only with `plugin`.
-    pub(crate) config: Option<serde_json::Value>,
+    pub(crate) config: Option<Private>,
     /// Whether routes may skip it.
     pub(crate) optional: bool,
 }
@@ -386,7 +390,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPE
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { bind: Text(NOWHERE), token: None }
+        Self { bind: Text(NOWHERE), token: None, tls: None }
     }
 }
 

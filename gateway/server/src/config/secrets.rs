@@ -7,6 +7,8 @@
 use std::fs;
 use std::io::{Error, ErrorKind};
 
+use zeroize::Zeroizing;
+
 use super::tree::{Node, Origin, Text, Value};
 use crate::diagnostic::{Diagnostic, Source, Span};
 
@@ -35,24 +37,37 @@ fn resolve_text(text: &mut Text, span: &Span, problems: &mut Vec<Diagnostic>) {
     }
 }
 
+/// A part of a text: as it was written, or what was referred to.
+enum Piece<'w> {
+    Written(&'w str),
+    Secret(Zeroizing<String>),
+}
+
+impl Piece<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Written(text) => text,
+            Self::Secret(text) => text,
+        }
+    }
+}
+
 /// The text with its references replaced; `None` when it has none.
 fn expand(written: &str, source: &Source) -> Result<Option<String>, Diagnostic> {
-    let mut resolved = String::new();
+    let mut pieces: Vec<Piece<'_>> = Vec::new();
     let mut rest = written;
     let mut found = false;
     while let Some(at) = rest.find("${") {
         let (before, reference) = rest.split_at(at);
         let body = reference.get(2..).unwrap_or_default();
         if !body.starts_with("env:") && !body.starts_with("file:") {
-            resolved.push_str(before);
-            resolved.push_str("${");
+            pieces.extend([Piece::Written(before), Piece::Written("${")]);
             rest = body;
             continue;
         }
         found = true;
         if let Some(before) = before.strip_suffix('$') {
-            resolved.push_str(before);
-            resolved.push_str("${");
+            pieces.extend([Piece::Written(before), Piece::Written("${")]);
             rest = body;
             continue;
         }
@@ -61,15 +76,17 @@ fn expand(written: &str, source: &Source) -> Result<Option<String>, Diagnostic> 
                 Diagnostic::error(format!("`{reference}` has no closing brace")).help("write `$${` for a literal `${`")
             );
         };
-        resolved.push_str(before);
-        resolved.push_str(&look_up(name, source)?);
+        pieces.extend([Piece::Written(before), Piece::Secret(look_up(name, source)?)]);
         rest = after;
     }
-    resolved.push_str(rest);
+    pieces.push(Piece::Written(rest));
+    // Room for all of it at once: growing would leave copies behind.
+    let mut resolved = String::with_capacity(pieces.iter().map(|piece| piece.text().len()).sum());
+    pieces.iter().for_each(|piece| resolved.push_str(piece.text()));
     Ok(found.then_some(resolved))
 }
 
-fn look_up(reference: &str, source: &Source) -> Result<String, Diagnostic> {
+fn look_up(reference: &str, source: &Source) -> Result<Zeroizing<String>, Diagnostic> {
     let unresolved = |why: String| Diagnostic::error(format!("the secret `${{{reference}}}` cannot be read: {why}"));
     match reference.split_once(':') {
         Some(("env", _)) if source.fence.is_some() => {
@@ -77,7 +94,7 @@ fn look_up(reference: &str, source: &Source) -> Result<String, Diagnostic> {
                 .help("use `${file:…}` with a file in the tenant's directory"))
         }
         Some(("env", name)) => match std::env::var(name) {
-            Ok(value) => Ok(value),
+            Ok(value) => Ok(Zeroizing::new(value)),
             Err(std::env::VarError::NotPresent) => Err(unresolved("the variable is not set".to_owned())
                 .help(format!("set `{name}` in the environment of the gateway"))),
             Err(std::env::VarError::NotUnicode(_)) => Err(unresolved("the variable is not UTF-8".to_owned())),
@@ -87,7 +104,7 @@ fn look_up(reference: &str, source: &Source) -> Result<String, Diagnostic> {
     }
 }
 
-fn read_file(path: &str, source: &Source) -> Result<String, String> {
+fn read_file(path: &str, source: &Source) -> Result<Zeroizing<String>, String> {
     let path = source.resolve(path)?;
     let metadata = fs::metadata(&path).map_err(|error| reason(&error))?;
     if metadata.is_file() && metadata.len() > MAX_BYTES {
@@ -96,7 +113,7 @@ fn read_file(path: &str, source: &Source) -> Result<String, String> {
     if !metadata.is_file() {
         return Err("it is not a file".to_owned());
     }
-    let mut text = fs::read_to_string(&path).map_err(|error| reason(&error))?;
+    let mut text = Zeroizing::new(fs::read_to_string(&path).map_err(|error| reason(&error))?);
     // Editors and `echo` end a file with a line feed that is not part of the secret.
     if text.ends_with('\n') {
         text.pop();

@@ -29,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 pub use super::file::{Protocol, ProxyProtocol};
 pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
+use crate::config::private::Configuration;
 use crate::tls::client::Client;
 use crate::tls::server::Server;
 
@@ -197,12 +198,14 @@ pub struct Http2 {
 }
 
 /// Where the gateway's own pages are served.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Admin {
     /// The address.
     pub bind: SocketAddr,
     /// What whoever asks for a page must show; nothing on a loopback address, perhaps.
     pub token: Option<Token>,
+    /// How its connections are encrypted.
+    pub(crate) tls: Option<Arc<Server>>,
 }
 
 /// How the gateway ends when it is told to.
@@ -345,7 +348,7 @@ pub struct Filter {
     /// The tenant on whose behalf it runs: whoever placed it, not whoever owns the plugin. `None` is the gateway.
     pub tenant: Option<TenantIndex>,
     /// What the plugin is configured with.
-    pub config: Arc<[u8]>,
+    pub config: Configuration,
 }
 
 /// What applies to the requests that fit a match.
@@ -460,7 +463,7 @@ impl Snapshot {
         let differs = [
             ("workers", self.workers != other.workers),
             ("access_log", self.access_log != other.access_log),
-            ("admin.bind", self.admin.map(|admin| admin.bind) != other.admin.map(|admin| admin.bind)),
+            ("admin.bind", self.admin.as_ref().map(|admin| admin.bind) != other.admin.as_ref().map(|admin| admin.bind)),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -468,6 +471,11 @@ impl Snapshot {
     /// Goes on with the TLS of an earlier snapshot wherever it is meant to be the same: with its sessions, and with the last good
     /// files.
     pub(crate) fn keep_tls_of(&mut self, earlier: &Self) {
+        if let (Some(admin), Some(before)) = (&mut self.admin, &earlier.admin)
+            && admin.tls == before.tls
+        {
+            admin.tls.clone_from(&before.tls);
+        }
         for listener in &mut self.listeners {
             let mut before = earlier.listeners.iter().filter_map(|before| before.tls.as_ref());
             if let Some(same) = before.find(|before| listener.tls.as_ref() == Some(before)) {

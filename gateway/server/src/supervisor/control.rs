@@ -70,7 +70,7 @@ impl Shown {
             digest: snapshot.digest(),
             since: SystemTime::now(),
             config: format!("{:#}\n", snapshot.dump()).into(),
-            admin: snapshot.admin,
+            admin: snapshot.admin.clone(),
             drain: snapshot.drain,
             refused: None,
         }

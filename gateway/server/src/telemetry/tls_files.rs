@@ -54,6 +54,7 @@ fn by_room(files: &[Arc<Shown>]) -> (Vec<&Shown>, Vec<&Shown>) {
 
 fn labels(shown: &Shown) -> [(&str, &str); 2] {
     let owner = match &shown.owner {
+        Owner::Admin => ("portcullis_listener", "admin"),
         Owner::Listener(name) => ("portcullis_listener", &**name),
         Owner::Upstream(name) => ("portcullis_upstream", &**name),
     };

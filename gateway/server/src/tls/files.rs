@@ -132,6 +132,7 @@ pub(crate) struct Shown {
 /// Whose files they are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
+    Admin,
     Listener(Arc<str>),
     Upstream(Arc<str>),
 }
@@ -297,6 +298,7 @@ impl<T: Clone> Part<T> {
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Admin => f.write_str("admin"),
             Self::Listener(name) => write!(f, "listener {name}"),
             Self::Upstream(name) => write!(f, "upstream {name}"),
         }

@@ -33,12 +33,25 @@ const UNREAD: usize = 64 << 10;
 
 /// How the connections of a listener are encrypted.
 pub(crate) struct Server {
-    min_version: TlsVersion,
-    handshake_timeout: Duration,
+    settings: Settings,
     #[allow(clippy::disallowed_types, reason = "taken by the thread that watches files, never by a worker")]
     parts: Mutex<Parts>,
     current: watch::Sender<Arc<Current>>,
 }
+
+/// What does not come from files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) min_version: TlsVersion,
+    pub(crate) handshake_timeout: Duration,
+    /// What clients can agree on by ALPN, best first.
+    pub(crate) protocols: &'static [&'static [u8]],
+}
+
+/// What listeners speak.
+pub(crate) const HTTP: &[&[u8]] = &[H2, HTTP_1_1];
+/// What the admin listener speaks.
+pub(crate) const ADMIN: &[&[u8]] = &[HTTP_1_1];
 
 /// What is read from files.
 pub(crate) struct Parts {
@@ -97,13 +110,9 @@ pub(crate) struct Accepted<S> {
 impl Server {
     /// # Errors
     /// When what was read cannot be used together.
-    pub(crate) fn new(
-        min_version: TlsVersion,
-        handshake_timeout: Duration,
-        parts: Parts,
-    ) -> Result<Self, rustls::Error> {
-        let current = watch::Sender::new(Arc::new(current(min_version, &parts, Sessions::new()?)?));
-        Ok(Self { min_version, handshake_timeout, parts: parts.into(), current })
+    pub(crate) fn new(settings: Settings, parts: Parts) -> Result<Self, rustls::Error> {
+        let current = watch::Sender::new(Arc::new(current(settings, &parts, Sessions::new()?)?));
+        Ok(Self { settings, parts: parts.into(), current })
     }
 
     /// What metrics say of its files.
@@ -128,7 +137,7 @@ impl Server {
         }
         // Tickets given to those who were trusted before must not outlive that trust.
         let sessions = if verifier { Sessions::new() } else { Ok(self.current.borrow().sessions.clone()) };
-        match sessions.and_then(|sessions| current(self.min_version, &parts, sessions)) {
+        match sessions.and_then(|sessions| current(self.settings, &parts, sessions)) {
             Ok(current) => _ = self.current.send_replace(Arc::new(current)),
             Err(error) => {
                 tracing::error!(%error, "changed TLS files cannot be used together; the last good ones stay in use")
@@ -143,7 +152,7 @@ impl Server {
     {
         let current = self.current.borrow().clone();
         let handshake = TlsAcceptor::from(current.config.clone()).accept(stream);
-        let limit = self.handshake_timeout;
+        let limit = self.settings.handshake_timeout;
         let stream = match tokio::time::timeout(limit, handshake.into_fallible()).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
@@ -179,8 +188,7 @@ async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> std::io::Resu
 /// Whether they are meant to be the same: the same files for the same listener, used in the same way.
 impl PartialEq for Server {
     fn eq(&self, other: &Self) -> bool {
-        let settings = |server: &Self| (server.min_version, server.handshake_timeout);
-        std::ptr::eq(self, other) || settings(self) == settings(other) && self.made_of() == other.made_of()
+        std::ptr::eq(self, other) || self.settings == other.settings && self.made_of() == other.made_of()
     }
 }
 
@@ -188,22 +196,23 @@ impl Eq for Server {}
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("min_version", &self.min_version).finish_non_exhaustive()
+        f.debug_struct("Server").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-fn current(least: TlsVersion, parts: &Parts, sessions: Sessions) -> Result<Current, rustls::Error> {
+fn current(settings: Settings, parts: &Parts, sessions: Sessions) -> Result<Current, rustls::Error> {
     let pairs: Vec<Pair> = parts.pairs.iter().map(Part::good).collect();
     let verifier = parts.verifier.as_ref().map(Part::good);
     let chooser = Arc::new(Chooser::new(&pairs));
     let certificates = chooser.certificates.clone();
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(from_version(least))?;
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(from_version(settings.min_version))?;
     let builder = match &verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(chooser);
-    config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
+    config.alpn_protocols = settings.protocols.iter().map(|name| name.to_vec()).collect();
     config.ticketer = sessions.tickets.clone();
     config.session_storage = sessions.memory.clone();
     Ok(Current { config: Arc::new(config), certificates, verifier, sessions })

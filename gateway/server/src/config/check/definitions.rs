@@ -13,6 +13,7 @@ use portcullis_module::HOLDS_HEADERS;
 use super::{Check, Section};
 use crate::config::file;
 use crate::config::names::nearest;
+use crate::config::private::Configuration;
 use crate::config::snapshot::{CompileLimits, Plugin, PluginIndex, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
 use crate::diagnostic::{Diagnostic, Span};
@@ -29,7 +30,7 @@ pub(super) struct Scope {
 /// One entry of a policy. Who it runs for is known where the policy is used.
 pub(super) struct PolicyFilter {
     pub(super) plugin: PluginIndex,
-    pub(super) config: Arc<[u8]>,
+    pub(super) config: Configuration,
 }
 
 /// Names with their places; without a value when the definition has a problem of its own.

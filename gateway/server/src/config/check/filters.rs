@@ -1,11 +1,10 @@
 //! Lists of filters: what stands in them, and what routes leave out.
 
-use std::sync::Arc;
-
 use super::definitions::{PLUGIN, POLICY};
 use super::{Check, Section};
 use crate::config::file;
 use crate::config::names::close_or_all;
+use crate::config::private::Configuration;
 use crate::config::snapshot::{Filter, FilterIndex, PluginIndex};
 use crate::config::tree::Node;
 use crate::diagnostic::{Diagnostic, Span};
@@ -24,13 +23,9 @@ pub(super) fn indices(placed: &[Placed]) -> Vec<FilterIndex> {
     placed.iter().map(|placed| placed.filter).collect()
 }
 
-/// What a plugin is configured with: a string as it is, anything else as JSON, nothing as nothing.
-pub(super) fn config(filter: &file::Filter) -> Arc<[u8]> {
-    match &filter.config {
-        None => Arc::from([]),
-        Some(serde_json::Value::String(text)) => text.as_bytes().into(),
-        Some(value) => value.to_string().into_bytes().into(),
-    }
+/// What a plugin is configured with: nothing as nothing.
+pub(super) fn config(filter: &file::Filter) -> Configuration {
+    filter.config.as_ref().map(|value| Configuration::of(value)).unwrap_or_default()
 }
 
 impl Check<'_> {
@@ -64,7 +59,7 @@ impl Check<'_> {
                 self.refuse_config(node);
                 let filters = self.resolve(&POLICY, scope, policy, "this filter uses");
                 for filter in filters.iter().flat_map(|filters| filters.iter()) {
-                    place(self.intern(filter.plugin, Arc::clone(&filter.config), section));
+                    place(self.intern(filter.plugin, filter.config.clone(), section));
                 }
             }
         }
@@ -81,7 +76,7 @@ impl Check<'_> {
     }
 
     /// Equal filters on behalf of one tenant share a root context: a policy used on a thousand routes is configured once.
-    fn intern(&mut self, plugin: PluginIndex, config: Arc<[u8]>, section: &Section<'_>) -> FilterIndex {
+    fn intern(&mut self, plugin: PluginIndex, config: Configuration, section: &Section<'_>) -> FilterIndex {
         let filter = Filter { plugin, tenant: section.tenant, config };
         let next = FilterIndex(self.filters.len());
         let index = *self.interned.entry(filter.clone()).or_insert(next);

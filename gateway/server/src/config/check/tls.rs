@@ -25,10 +25,9 @@ use crate::tls::trust;
 pub(super) struct MachineRoots(Option<Result<Arc<RootCertStore>, String>>);
 
 impl Check<'_> {
-    /// How a listener's connections are encrypted, if they are.
-    pub(super) fn listener_tls(&mut self, listener: &file::Listener, key: &Key, node: &Node) -> Option<Arc<Server>> {
-        let (tls, node) = (listener.tls.as_ref()?, node.get("tls")?);
-        let owner = Owner::Listener(key.name.as_str().into());
+    /// How the connections of a listener, or of the admin listener, are encrypted, if they are. `node` is the listener's.
+    pub(super) fn server(&mut self, owner: Owner, tls: Option<&file::ListenerTls>, node: &Node) -> Option<Arc<Server>> {
+        let (tls, node) = (tls?, node.get("tls")?);
         let places = node.get("certificates").map_or(&[][..], Node::list);
         let pairs: Vec<_> = places.iter().map(|place| self.pair(&owner, place)).collect();
         let verifier = tls.client_auth.as_ref().zip(node.get("client_auth"));
@@ -38,7 +37,12 @@ impl Check<'_> {
         };
         let pairs = pairs.into_iter().collect::<Option<Vec<_>>>()?;
         let parts = server::Parts { pairs, verifier };
-        match Server::new(tls.min_version, tls.handshake_timeout.0, parts) {
+        let settings = server::Settings {
+            min_version: tls.min_version,
+            handshake_timeout: tls.handshake_timeout.0,
+            protocols: if owner == Owner::Admin { server::ADMIN } else { server::HTTP },
+        };
+        match Server::new(settings, parts) {
             Ok(server) => Some(Arc::new(server)),
             Err(error) => self.unusable(&error, &node.span),
         }
