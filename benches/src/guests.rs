@@ -112,6 +112,7 @@ pub fn spec(module: Arc<Module>) -> VmSpec {
         cpu: Duration::from_secs(3600),
         configuration: Bytes::new(),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::new() }],
+        account: None,
         upstreams: Arc::default(),
     }
 }

@@ -4,6 +4,8 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use serde_json::Value;
 
+mod budgets;
+
 const TWO: &str = r#"
 workers: 2
 upstreams: { shared: { endpoints: ["{shared}"] } }

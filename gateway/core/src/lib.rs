@@ -31,6 +31,7 @@ pub mod reply;
 pub mod retry;
 pub mod route;
 mod scan;
+pub mod tenant;
 pub mod time;
 pub mod timing;
 pub mod tls;

@@ -188,6 +188,7 @@ fn flags(details: Option<&Details>) -> u64 {
         Failure::UpstreamConnect | Failure::UpstreamConnectTimeout | Failure::UpstreamTls => 1 << 5,
         Failure::UpstreamReset => 1 << 6,
         Failure::UpstreamOverloaded => 1 << 7,
+        Failure::TenantRequests => 1 << 11,
         Failure::ClientGone => 1 << 14,
         Failure::Idle | Failure::ClientSlow => 1 << 16,
         Failure::RequestTimeout => 1 << 22,
@@ -209,6 +210,8 @@ fn flags(details: Option<&Details>) -> u64 {
         | Failure::FilterFailed
         | Failure::FilterTimeout
         | Failure::FilterClosed
+        | Failure::TenantInFlight
+        | Failure::TenantCpu
         | Failure::LengthMismatch => 0,
     }
 }

@@ -95,6 +95,12 @@ failures! {
     UpstreamOverloaded = 503 "upstream_overloaded" "The upstream is busy",
     /// The upstream did not prove who it is, or would not have us.
     UpstreamTls = 502 "upstream_tls" "A secure connection to the upstream could not be made",
+    /// The tenant has had as many requests as it may have in this time.
+    TenantRequests = 429 "tenant_requests" "Too many requests for this service",
+    /// The tenant has as many requests under way as it may have.
+    TenantInFlight = 503 "tenant_in_flight" "This service is busy",
+    /// The tenant's filters have used as much processor time as they may.
+    TenantCpu = 503 "tenant_cpu" "This service is busy",
     /// A filter changed a body after its length had been sent.
     LengthMismatch = 502 "length_mismatch" "A policy on this route broke the message",
     /// Nothing moved for too long.
@@ -138,10 +144,19 @@ impl Failure {
             | Self::UpstreamTimeout
             | Self::UpstreamReset
             | Self::UpstreamTls
+            | Self::TenantRequests
+            | Self::TenantInFlight
+            | Self::TenantCpu
             | Self::LengthMismatch
             | Self::Idle
             | Self::ClientGone => false,
         }
+    }
+
+    /// Whether the same request may well be let in a second later.
+    #[must_use]
+    pub fn passes_soon(self) -> bool {
+        matches!(self, Self::TenantRequests | Self::TenantInFlight | Self::TenantCpu)
     }
 
     /// Whether it stands for the upstream's answer, so that every filter sees it as one.
@@ -175,6 +190,9 @@ impl Failure {
             | Self::FilterFailed
             | Self::FilterTimeout
             | Self::FilterClosed
+            | Self::TenantRequests
+            | Self::TenantInFlight
+            | Self::TenantCpu
             | Self::LengthMismatch
             | Self::Idle
             | Self::RequestTimeout
@@ -258,6 +276,9 @@ impl LocalReply {
         };
         let mut fields = HeaderMap::new();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if failure.passes_soon() {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         let details = Details::Gateway(failure);
         Self { status: failure.status(), details, fields, body: body.into(), grpc_status: None }
     }

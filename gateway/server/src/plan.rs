@@ -18,6 +18,7 @@ use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{Match, Request};
+use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
 use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
@@ -28,7 +29,7 @@ use portcullis_vm::{
 use self::places::{Placed, Places};
 use crate::config::private::Configuration;
 use crate::config::snapshot::{
-    Filter, FilterIndex, Plugin, Protocol, Snapshot, TcpRoute, TenantIndex, Upstream, UpstreamIndex,
+    Filter, FilterIndex, Plugin, Protocol, Snapshot, TcpRoute, Tenant, TenantIndex, Upstream, UpstreamIndex,
 };
 use crate::supervisor::Options;
 
@@ -70,6 +71,8 @@ pub(crate) struct Plan {
     new_vms: Vec<usize>,
     upstreams: Vec<Placed<Upstream>>,
     filters: Vec<ChainFilter>,
+    /// Those of the snapshot's tenants.
+    accounts: Vec<Arc<Account>>,
 }
 
 /// What makes filters share a VM. The tenant goes by its name, which means the same in every revision.
@@ -120,6 +123,17 @@ impl Plan {
         &self.snapshot
     }
 
+    /// Holds every tenant to its limits as this plan has them.
+    pub(crate) fn set_limits(&self) {
+        for (tenant, account) in self.snapshot.tenants.iter().zip(&self.accounts) {
+            account.limit(&tenant.limits);
+        }
+    }
+
+    fn account(&self, tenant: Option<TenantIndex>) -> Option<Arc<Account>> {
+        self.accounts.get(tenant?.0).cloned()
+    }
+
     /// A worker's own VMs, as yet without any.
     pub(crate) fn no_vms(&self) -> Vms {
         Vms::new(self.ground.engine.clone(), [].into(), self.ground.shared.clone())
@@ -146,6 +160,12 @@ impl Plan {
         .collect()
     }
 
+    /// The account of every tenant, by its name.
+    pub(crate) fn accounts(&self) -> Vec<(Arc<str>, Arc<Account>)> {
+        let tenants = self.snapshot.tenants.iter().map(|tenant| tenant.name.clone());
+        tenants.zip(self.accounts.iter().cloned()).collect()
+    }
+
     fn chain(&self, filters: &[FilterIndex]) -> Arc<Chain> {
         Arc::new(Chain::new(self.chain_filters(filters)))
     }
@@ -170,6 +190,7 @@ impl Plan {
                 retry: Policy::connect_only(),
             }),
             tunnels: Tunnels::default(),
+            account: self.account(route.tenant),
         }
     }
 
@@ -188,6 +209,7 @@ impl Plan {
                 retry: Policy::connect_only(),
             }),
             tunnels: Tunnels::default(),
+            account: self.account(tenant),
         };
         let routes = snapshot.routes.iter().map(|route| Spot {
             target: self.upstream_id(route.upstream).ok_or(Failure::NoRoute),
@@ -201,6 +223,7 @@ impl Plan {
                 retry: route.retry.clone(),
             }),
             tunnels: route.tunnels.clone(),
+            account: self.account(route.tenant),
         });
         let tenants = (0..).zip(&snapshot.tenants);
         Table {
@@ -229,8 +252,9 @@ struct Draft<'e> {
 impl<'e> Draft<'e> {
     fn new(snapshot: Arc<Snapshot>, ground: Arc<Ground>, earlier: Option<&'e Plan>) -> Self {
         let upstreams = place_upstreams(&snapshot, &ground.upstream_places, earlier);
+        let accounts = accounts(&snapshot, earlier);
         let (modules, vms, new_vms, filters) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
-        let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters };
+        let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters, accounts };
         Self { plan, earlier, specs: Vec::new(), places: HashMap::new() }
     }
 
@@ -299,6 +323,7 @@ impl<'e> Draft<'e> {
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
             configuration: plugin.vm_config.clone(),
+            account: self.plan.account(tenant),
             roots: Vec::new(),
             upstreams: Arc::new(snapshot.visible_upstreams(tenant).filter_map(id).collect()),
         }
@@ -332,6 +357,14 @@ fn root(spec: &mut VmSpec, plugin: &Plugin, configuration: &Configuration) -> us
         spec.roots.push(RootSpec { name: plugin.name.clone(), configuration: configuration.bytes() });
         spec.roots.len() - 1
     })
+}
+
+/// Every tenant's account: the one it has, if it had one.
+fn accounts(snapshot: &Snapshot, earlier: Option<&Plan>) -> Vec<Arc<Account>> {
+    let before = earlier.iter().flat_map(|earlier| earlier.snapshot.tenants.iter().zip(&earlier.accounts));
+    let before: HashMap<&str, &Arc<Account>> = before.map(|(tenant, account)| (&*tenant.name, account)).collect();
+    let account = |tenant: &Tenant| before.get(&*tenant.name).map_or_else(Arc::default, |account| Arc::clone(account));
+    snapshot.tenants.iter().map(account).collect()
 }
 
 /// Gives every upstream its place, in the order of the snapshot.
@@ -369,6 +402,8 @@ pub(crate) struct Spot {
     pub(crate) place: Arc<Place>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) tunnels: Tunnels,
+    /// Whose requests these are; nothing for the gateway's own.
+    pub(crate) account: Option<Arc<Account>>,
 }
 
 /// One worker's routing table.

@@ -30,7 +30,7 @@ use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source, 
 use crate::request_id;
 use crate::tunnel::{self, Leaving};
 use crate::upstream::{Answer, Lease, SendError, Tries, failure_of};
-use crate::worker::{Described, Ticket, Worker};
+use crate::worker::{Described, Opening, Ticket, Worker};
 
 /// A request that has been looked at and given a place.
 struct Admitted {
@@ -207,8 +207,17 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
     let fields = worker.telemetry.chosen_of_request(&head.headers);
     let described =
         Described { method: head.method.clone(), path: path.clone(), host, user_agent, fields, tells_times };
-    let chain = spot.chain.clone();
-    let ticket = worker.open(revision, chain, facts, Some(described), lane);
+    let account = spot.account.clone();
+    let (admitted, chain) = match account.as_ref().map(|account| account.admit(worker.clock.now())).transpose() {
+        Ok(admitted) => (admitted, spot.chain.clone()),
+        Err(failure) => {
+            // Its filters are not asked: what they do is what there is too much of.
+            target = Err(failure);
+            (None, revision.table.nowhere().chain.clone())
+        }
+    };
+    let request = Some(described);
+    let ticket = worker.open(Opening { revision, chain, facts, request, lane, account, admitted });
     let headers = Headers::request(head.method, scheme, path, head.headers);
     Admitted { ticket, headers, body, target, place, leaving }
 }

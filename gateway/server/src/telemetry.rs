@@ -21,6 +21,7 @@ mod room;
 mod series;
 mod server_timing;
 mod stats;
+pub(crate) mod tenants;
 mod tls_files;
 mod told;
 mod traces;
@@ -191,6 +192,11 @@ impl Telemetry {
     /// A change of the configuration was refused.
     pub fn refused_revision(&self) {
         self.told().refused_revision();
+    }
+
+    /// The accounts of those who are tenants now.
+    pub(crate) fn show_accounts(&self, accounts: Vec<tenants::Named>) {
+        self.told().accounts = accounts;
     }
 
     /// The TLS files that are now in use.

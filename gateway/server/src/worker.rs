@@ -21,6 +21,7 @@ use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Wants};
 use portcullis_core::filter::Chain;
 use portcullis_core::grpc::News;
 use portcullis_core::reply::{Details, Failure};
+use portcullis_core::tenant::{Account, Admitted};
 use portcullis_core::trace::Trace;
 use portcullis_vm::{Retired, Vms};
 use tokio::sync::Notify;
@@ -56,6 +57,8 @@ struct Waiting {
     lane: Option<Rc<Lane>>,
     /// For how many looks it has been overdue.
     overdue: u8,
+    /// Who pays for what its filters use.
+    account: Option<Arc<Account>>,
     /// The tries at an upstream, where they are recorded.
     attempts: Vec<Attempt>,
 }
@@ -73,6 +76,8 @@ impl Waiting {
 pub(crate) struct Worker {
     state: RefCell<State>,
     waiting: RefCell<Vec<Waiting>>,
+    /// Exchanges whose bodies wait for processor time.
+    held_up: RefCell<Vec<ExchangeId>>,
     timers: Notify,
     /// What new exchanges begin with.
     revision: RefCell<Rc<Revision>>,
@@ -108,6 +113,7 @@ impl Worker {
         Rc::new(Self {
             state: RefCell::new(State { exchanges, vms }),
             waiting: RefCell::default(),
+            held_up: RefCell::default(),
             timers: Notify::new(),
             revision: RefCell::new(revision),
             earlier: RefCell::default(),
@@ -278,6 +284,9 @@ impl Worker {
                 chain::feed(exchanges, vms, id, Event::Deadline(failure));
                 self.wake_both(id);
             }
+            for id in self.held_up.take() {
+                self.wake_both(id);
+            }
             self.free_revisions(&mut state);
             self.see_to_rest(&mut state);
         }
@@ -302,14 +311,8 @@ impl Worker {
     }
 
     /// Opens an exchange; without a request it is a TCP connection's. It lives until its ticket is finished or dropped.
-    pub(crate) fn open(
-        self: &Rc<Self>,
-        revision: Rc<Revision>,
-        chain: Arc<Chain>,
-        facts: Facts,
-        request: Option<Described>,
-        lane: Rc<Lane>,
-    ) -> Ticket {
+    pub(crate) fn open(self: &Rc<Self>, opening: Opening) -> Ticket {
+        let Opening { revision, chain, facts, request, lane, account, admitted } = opening;
         let mut state = self.present();
         let sampled = facts.trace.is_some_and(|trace| trace.is_sampled());
         let id = state.exchanges.open(chain, facts);
@@ -326,6 +329,7 @@ impl Worker {
         lane.began();
         if let Some(waiting) = waiting.get_mut(id.index()) {
             waiting.lane = Some(lane);
+            waiting.account = account;
         }
         if request.is_some() {
             self.telemetry.began();
@@ -338,6 +342,7 @@ impl Worker {
             ended: false,
             fields: Chosen::default(),
             _revision: revision,
+            _admitted: admitted,
         }
     }
 
@@ -441,11 +446,22 @@ impl Worker {
         self.with(id, |exchange| exchange.next_effect(direction)).flatten()
     }
 
-    /// What this direction of an exchange has room for.
+    /// What this direction of an exchange has room for. Filters whose tenant has used up its processor time are shown nothing more
+    /// until there is some again.
     pub(crate) fn wants(&self, id: ExchangeId, direction: Direction) -> Wants {
         let state = self.state.borrow();
-        let limits = &state.exchanges.limits;
-        state.exchanges.get(id).map_or(Wants::Closed, |exchange| exchange.wants(direction, limits))
+        let exchanges = &state.exchanges;
+        let Some(exchange) = exchanges.get(id) else { return Wants::Closed };
+        let wants = exchange.wants(direction, &exchanges.limits);
+        if wants == Wants::More && exchange.watches_body(direction) {
+            let waiting = self.waiting.borrow();
+            let account = waiting.get(id.index()).and_then(|waiting| waiting.account.as_ref());
+            if account.is_some_and(|account| account.is_out_of_cpu(exchanges.now)) {
+                self.held_up.borrow_mut().push(id);
+                return Wants::Wait;
+            }
+        }
+        wants
     }
 
     /// Whether the body of this direction must be fed through the exchange.
@@ -596,6 +612,19 @@ impl Worker {
     }
 }
 
+/// What an exchange begins with.
+pub(crate) struct Opening {
+    pub(crate) revision: Rc<Revision>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) facts: Facts,
+    /// Nothing for a TCP connection.
+    pub(crate) request: Option<Described>,
+    pub(crate) lane: Rc<Lane>,
+    /// Who pays for what its filters use.
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) admitted: Option<Admitted>,
+}
+
 /// What the access log says of a request.
 pub(crate) struct Described {
     pub(crate) method: Method,
@@ -621,6 +650,8 @@ pub(crate) struct Ticket {
     fields: Chosen,
     /// What the exchange began with lives as long as it does.
     _revision: Rc<Revision>,
+    /// Its tenant has one more under way for as long.
+    _admitted: Option<Admitted>,
 }
 
 impl Ticket {

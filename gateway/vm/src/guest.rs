@@ -13,6 +13,8 @@ use portcullis_abi::{LogLevel, Status, Version};
 use portcullis_core::context::Contexts;
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::host::Host;
+use portcullis_core::tenant::Account;
+use portcullis_core::time::Time;
 use wasmtime::{Caller, Extern, Memory, ResourceLimiter, TypedFunc};
 
 use crate::budget::Budget;
@@ -62,11 +64,14 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Counts what a callback that has returned took.
-    pub(crate) fn count_time(&mut self) {
+    /// Counts what a callback that began at `now` took.
+    pub(crate) fn count_time(&mut self, now: Time) {
         let took = self.budget.end();
         if !took.is_zero() {
             self.limits.cells.cpu_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            if let Some(account) = &self.limits.account {
+                account.charge(took, now);
+            }
         }
     }
 }
@@ -78,6 +83,33 @@ pub(crate) struct MemoryLimits {
     /// Whether more memory was refused in this callback.
     pub(crate) refused: bool,
     pub(crate) cells: Arc<VmCells>,
+    pub(crate) account: Option<Arc<Account>>,
+    /// Bytes it has of its tenant's.
+    taken: u64,
+}
+
+impl MemoryLimits {
+    pub(crate) fn new(memory: u64, cells: Arc<VmCells>, account: Option<Arc<Account>>) -> Self {
+        Self { memory, refused: false, cells, account, taken: 0 }
+    }
+
+    /// Takes what it lacks of so many bytes from its tenant's.
+    fn take(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.taken);
+        if self.account.as_ref().is_some_and(|account| !account.take_memory(more)) {
+            return false;
+        }
+        self.taken += more;
+        true
+    }
+}
+
+impl Drop for MemoryLimits {
+    fn drop(&mut self) {
+        if let Some(account) = &self.account {
+            account.give_memory(self.taken);
+        }
+    }
 }
 
 /// The most elements of a guest's table: as many as the pool has room for.
@@ -85,7 +117,7 @@ pub(crate) const TABLE_ELEMENTS: usize = 1 << 16;
 
 impl ResourceLimiter for MemoryLimits {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired as u64 <= self.memory;
+        let allowed = desired as u64 <= self.memory && self.take(desired as u64);
         if allowed {
             self.cells.memory.set(desired as u64);
         } else {

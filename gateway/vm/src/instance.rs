@@ -70,7 +70,7 @@ impl Instance {
         if needs > spec.memory {
             return Err((StartFailure::TooMuchMemory { needs, allowed: spec.memory }, None));
         }
-        let mut instance = Self::instantiate(engine, spec, birth)?;
+        let mut instance = Self::instantiate(engine, spec, birth, exchanges.now)?;
         match instance.configure(spec, exchanges) {
             Ok(()) => {
                 instance.store.data_mut().budget = Budget::new(spec.cpu, engine.ticker());
@@ -81,7 +81,7 @@ impl Instance {
     }
 
     /// Makes the instance, which runs the module's start section.
-    fn instantiate(engine: &Engine, spec: &VmSpec, birth: Birth) -> Result<Self, NotStarted> {
+    fn instantiate(engine: &Engine, spec: &VmSpec, birth: Birth, now: Time) -> Result<Self, NotStarted> {
         let pre = spec.module.pre();
         let mut store = new_store(engine, spec, birth);
         let ticks = store.data_mut().budget.start();
@@ -90,7 +90,7 @@ impl Instance {
         let memory = instance.get_memory(&mut store, "memory");
         let mut callbacks = Callbacks::of(&instance, (&mut store).into());
         let guest = store.data_mut();
-        guest.count_time();
+        guest.count_time(now);
         guest.memory = memory;
         guest.allocator = callbacks.allocate.take();
         Ok(Self { store, callbacks })
@@ -179,10 +179,10 @@ impl Instance {
         self.store.set_epoch_deadline(ticks);
         let called = call(&mut self.store, &self.callbacks);
         let guest = self.store.data_mut();
-        guest.count_time();
         let world = guest.world.as_mut().expect("every hostcall puts the world back");
         std::mem::swap(&mut world.exchanges, exchanges);
         world.contexts.leave();
+        guest.count_time(exchanges.now);
         called.map_err(|error| Died { function, fault: Fault::of(&error, guest.limits.refused) })
     }
 
@@ -360,7 +360,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         world: Some(Box::new(World { exchanges: Exchanges::default(), contexts })),
         memory: None,
         allocator: None,
-        limits: MemoryLimits { memory: spec.memory.min(engine.max_memory()), refused: false, cells: cells.clone() },
+        limits: MemoryLimits::new(spec.memory.min(engine.max_memory()), cells.clone(), spec.account.clone()),
         // A start is rare and takes long.
         budget: Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
         metrics: Defined::none(cells.metrics.clone()),

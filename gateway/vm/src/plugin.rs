@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::context::UpstreamId;
+use portcullis_core::tenant::Account;
 
 use crate::module::Module;
 
@@ -26,6 +27,8 @@ pub struct VmSpec {
     pub configuration: Bytes,
     /// One for each configuration the plugin is used with.
     pub roots: Vec<RootSpec>,
+    /// What its tenant may use up; nothing where nobody counts.
+    pub account: Option<Arc<Account>>,
     /// The upstreams it may call, by the names it knows them by.
     pub upstreams: Arc<HashMap<Box<str>, UpstreamId>>,
 }
@@ -34,7 +37,8 @@ impl VmSpec {
     /// Whether a VM of this kind is as good as one of the other: a revision of the configuration may take it over running.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let Self { tenant, name, module, memory, cpu, configuration, roots, upstreams } = self;
+        // One tenant has one account.
+        let Self { tenant, name, module, memory, cpu, configuration, account: _, roots, upstreams } = self;
         *tenant == other.tenant
             && *name == other.name
             && module.digest() == other.module.digest()

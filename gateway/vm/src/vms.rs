@@ -353,13 +353,16 @@ impl Vms {
         self.timers.first().map(|(time, _)| *time)
     }
 
-    /// Runs every timer that is due. One that is late fires once, and starts anew when its callback has returned.
+    /// Runs every timer that is due, or, where its tenant has used up its processor time, puts it off. One that is late fires once, and starts anew when its callback has returned.
     pub fn tick(&mut self, exchanges: &mut Exchanges) {
         let now = exchanges.now;
         // A guest that sets a timer to nothing while it ticks gets its turn the next time.
         let due: Vec<VmIndex> = self.timers.iter().take_while(|(time, _)| *time <= now).map(|(_, vm)| *vm).collect();
         for vm in due {
-            let _failed = self.enter(exchanges, Entry::beside(vm), Instance::tick);
+            match self.slot(vm).and_then(|slot| slot.spec.account.as_ref()?.out_of_cpu_until(now)) {
+                Some(until) => self.set_timer(vm, Some(until)),
+                None => _ = self.enter(exchanges, Entry::beside(vm), Instance::tick),
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The ways a guest can fail its host, each on purpose.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use crate::script::Verb;
 
@@ -11,6 +12,7 @@ pub(crate) fn done_by(verb: &Verb) {
         Verb::Trap => std::process::abort(),
         Verb::Panic => panic!("the probe was told to panic"),
         Verb::Exit => std::process::exit(3),
+        Verb::Spin(ms) => spin(Duration::from_millis(*ms)),
         Verb::Loop => forever(),
         Verb::Memory => all_memory(),
         Verb::Log
@@ -26,6 +28,11 @@ pub(crate) fn done_by(verb: &Verb) {
         | Verb::Tick(_)
         | Verb::Fail => {}
     }
+}
+
+fn spin(time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {}
 }
 
 fn forever() -> ! {

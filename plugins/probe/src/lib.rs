@@ -136,7 +136,7 @@ impl Filter {
             }
             Verb::Pause => {}
             Verb::Log | Verb::Headers | Verb::Upper | Verb::Chunks | Verb::Tick(_) | Verb::Fail => return None,
-            Verb::Trap | Verb::Panic | Verb::Exit | Verb::Loop | Verb::Memory => return None,
+            Verb::Spin(_) | Verb::Trap | Verb::Panic | Verb::Exit | Verb::Loop | Verb::Memory => return None,
         }
         Some(Action::Pause)
     }

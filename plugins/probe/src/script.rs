@@ -78,6 +78,8 @@ pub(crate) enum Verb {
     Panic,
     /// `exit`: leaves by WASI's `proc_exit`.
     Exit,
+    /// `spin=MS`: is busy for so long.
+    Spin(u64),
     /// `loop`: never comes back.
     Loop,
     /// `memory`: takes all memory there is.
@@ -109,6 +111,7 @@ fn step(word: &str) -> Option<Step> {
         Some(("callout", upstream)) => Verb::Callout(upstream.to_owned()),
         Some(("count", key)) => Verb::Count(key.to_owned()),
         Some(("property", path)) => Verb::Property(path.to_owned()),
+        Some(("spin", ms)) => Verb::Spin(ms.parse().ok()?),
         Some(("tick", ms)) => Verb::Tick(ms.parse().ok()?),
         Some(_) => return None,
         None => plain(action)?,

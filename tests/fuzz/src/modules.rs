@@ -198,6 +198,7 @@ fn spec(tenant: &str, module: Arc<Module>) -> VmSpec {
         cpu: Duration::from_millis(if tenant == "bad" { 2 } else { 1000 }),
         configuration: Bytes::new(),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::new() }],
+        account: None,
         upstreams: Arc::new(HashMap::new()),
     }
 }

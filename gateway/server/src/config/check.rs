@@ -22,13 +22,14 @@ use std::time::Duration;
 use portcullis_core::admission::{Rules, Underscores};
 use portcullis_core::path::Slashes;
 use portcullis_core::route::HostPattern;
+use portcullis_core::tenant;
 
 use self::definitions::Scope;
 use self::filters::Placed;
 use self::modules::Modules;
 use super::file::{self, File};
 use super::snapshot::{
-    Admin, Drain, Filter, FilterIndex, Listener, Plugin, Route, Snapshot, Tenant, TenantIndex, TenantLimits, Upstream,
+    Admin, Drain, Filter, FilterIndex, Listener, Plugin, Route, Snapshot, Tenant, TenantIndex, Upstream,
 };
 use super::tree::{Key, Node};
 use super::written::Token;
@@ -266,10 +267,7 @@ impl<'t> Check<'t> {
         let own_chains = chains.iter().skip(1);
         let scopes: Vec<_> = self.scopes.iter().skip(1).map(Scope::upstream_indices).collect();
         let mut made = Vec::new();
-        for ((((_, key, node, tenant), chain), hosts), own) in
-            tenants(tree, file).zip(own_chains).zip(hosts).zip(scopes)
-        {
-            self.warn_of_limits(&key.name, node);
+        for ((((_, key, _, tenant), chain), hosts), own) in tenants(tree, file).zip(own_chains).zip(hosts).zip(scopes) {
             made.push(Tenant {
                 name: Arc::from(key.name.as_str()),
                 hosts: hosts.into_iter().map(|(host, _)| host).collect(),
@@ -279,17 +277,6 @@ impl<'t> Check<'t> {
             });
         }
         made
-    }
-
-    fn warn_of_limits(&mut self, name: &str, node: &Node) {
-        let Some(limits) = node.get("limits") else { return };
-        let written: Vec<String> = limits.entries().map(|(key, _)| format!("`{}`", key.name)).collect();
-        if let Some((first, _)) = limits.entries().next() {
-            let problem = Diagnostic::warning(format!("the limits of tenant `{name}` are not enforced yet"))
-                .at(&first.span, format!("{}: read and checked, without effect", written.join(", ")))
-                .help("the limits of each plugin are enforced");
-            self.report(problem);
-        }
     }
 }
 
@@ -307,9 +294,9 @@ fn rules(listener: &file::Listener) -> Rules {
     Rules { underscores, slashes }
 }
 
-fn limits(limits: &file::TenantLimits) -> TenantLimits {
-    TenantLimits {
-        requests: limits.requests.as_ref().map(|rate| rate.0),
+fn limits(limits: &file::TenantLimits) -> tenant::Limits {
+    tenant::Limits {
+        requests: limits.requests.as_ref().map(|rate| (rate.0.count, rate.0.per)),
         in_flight: limits.in_flight,
         cpu: limits.cpu.as_ref().map(|share| share.0.0),
         memory: limits.memory.as_ref().map(|size| size.0.0),

@@ -78,18 +78,14 @@ pub struct Configuration(Arc<Zeroizing<Vec<u8>>>);
 impl Configuration {
     /// A string as it is, anything else as JSON.
     pub(crate) fn of(value: &Value) -> Self {
-        let bytes = match value {
-            Value::String(text) => text.clone().into_bytes(),
-            value => {
-                // Room for all of it at once: growing would leave copies behind.
-                let mut size = Count(0);
-                let counted = serde_json::to_writer(&mut size, value);
-                let mut bytes = Vec::with_capacity(size.0);
-                debug_assert!(counted.is_ok());
-                let _in_memory = serde_json::to_writer(&mut bytes, value);
-                bytes
-            }
-        };
+        if let Value::String(text) = value {
+            return Self(Arc::new(Zeroizing::new(text.clone().into_bytes())));
+        }
+        // Room for all of it at once: growing would leave copies behind.
+        let mut size = Count(0);
+        let _counts = serde_json::to_writer(&mut size, value);
+        let mut bytes = Vec::with_capacity(size.0);
+        let _in_memory = serde_json::to_writer(&mut bytes, value);
         Self(Arc::new(Zeroizing::new(bytes)))
     }
 

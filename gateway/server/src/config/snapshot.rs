@@ -19,6 +19,7 @@ pub use portcullis_core::forward::Forwarding;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{HostPattern, Router};
+use portcullis_core::tenant;
 use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 pub use portcullis_core::upstream::Balance;
@@ -380,24 +381,11 @@ pub struct Tenant {
     /// Its hosts.
     pub hosts: Vec<HostPattern>,
     /// What it may use in all.
-    pub limits: TenantLimits,
+    pub limits: tenant::Limits,
     /// The chain of requests for its hosts that no route takes: the gateway's filters, then its own.
     pub chain: Vec<FilterIndex>,
     /// The upstreams that it alone sees.
     pub(super) own: HashMap<Arc<str>, UpstreamIndex>,
-}
-
-/// What a tenant may use in all; `None` is no limit.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TenantLimits {
-    /// Requests in a time.
-    pub requests: Option<Rate>,
-    /// Requests at the same time.
-    pub in_flight: Option<u32>,
-    /// Processor time of its plugins in each second.
-    pub cpu: Option<Duration>,
-    /// Bytes of memory of all its plugins together.
-    pub memory: Option<u64>,
 }
 
 impl Snapshot {

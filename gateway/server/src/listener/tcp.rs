@@ -24,7 +24,7 @@ use super::{Connection, Ended};
 use crate::copy::{PIECE, Side, Way};
 use crate::tunnel::until_broken_off;
 use crate::upstream::Raw;
-use crate::worker::{Ticket, Worker};
+use crate::worker::{Opening, Ticket, Worker};
 
 /// Serves a connection from when it may speak to when both sides have closed.
 pub(super) async fn serve<S: Transport>(
@@ -48,8 +48,14 @@ pub(super) async fn serve<S: Transport>(
         patience: connection.patience(),
         trace: None,
     };
-    let chain = spot.chain.clone();
-    let mut ticket = worker.open(revision.clone(), chain, facts, None, member.client.lane.clone());
+    let account = spot.account.clone();
+    let Ok(admitted) = account.as_ref().map(|account| account.admit(worker.clock.now())).transpose() else {
+        // A connection has no other answer.
+        return Ok(());
+    };
+    let (chain, lane) = (spot.chain.clone(), member.client.lane.clone());
+    let opening = Opening { revision: revision.clone(), chain, facts, request: None, lane, account, admitted };
+    let mut ticket = worker.open(opening);
     let mut client = Side::new(client, Failure::ClientGone);
     let passed = pass(&ticket, &mut client, target).await;
     // What has been written is to arrive before the end does.

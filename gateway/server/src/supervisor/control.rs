@@ -100,6 +100,8 @@ impl Control {
         sockets: Sockets,
         telemetry: Arc<Telemetry>,
     ) -> io::Result<Self> {
+        plan.set_limits();
+        telemetry.show_accounts(plan.accounts());
         let shown = Shown::new(1, plan.snapshot());
         telemetry.set_revision(shown.revision, &shown.digest);
         telemetry.show_tls_files(tls::watch::shown(plan.snapshot()));
@@ -134,8 +136,10 @@ impl Control {
         if let Err(error) = self.exporter.follow(&snapshot) {
             tracing::error!(%error, "nothing can be sent to the collector");
         }
+        plan.set_limits();
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
+        self.telemetry.show_accounts(plan.accounts());
         self.plan = plan;
         let revision = self.shown.borrow().revision + 1;
         let shown = Shown::new(revision, &snapshot);

@@ -11,6 +11,7 @@ use super::exposition::{Exposition, Seconds};
 use super::filters::{self, Vms};
 use super::guests::{self, Guests};
 use super::room::{Roster, UPSTREAMS};
+use super::tenants;
 use super::tls_files;
 use super::upstreams::{self, UpstreamCounts};
 use crate::tls::files::Shown;
@@ -25,6 +26,7 @@ pub(super) struct Told {
     revision: Option<Revision>,
     refusals: u64,
     pub(super) tls_files: Vec<Arc<Shown>>,
+    pub(super) accounts: Vec<tenants::Named>,
 }
 
 /// What is told of the configuration.
@@ -46,6 +48,7 @@ pub(super) struct Sight {
     guests: Vec<guests::Shown>,
     pub(super) upstreams: Vec<(Arc<UpstreamCounts>, bool)>,
     tls_files: Vec<Arc<Shown>>,
+    accounts: Vec<tenants::Named>,
     pub(super) revision: Option<Revision>,
     pub(super) refusals: u64,
 }
@@ -60,6 +63,7 @@ impl Default for Told {
             revision: None,
             refusals: 0,
             tls_files: Vec::new(),
+            accounts: Vec::new(),
         }
     }
 }
@@ -95,6 +99,7 @@ impl Told {
             guests,
             upstreams: upstreams.collect(),
             tls_files: self.tls_files.clone(),
+            accounts: self.accounts.clone(),
             revision: self.revision.clone(),
             refusals: self.refusals,
         }
@@ -113,6 +118,7 @@ impl Sight {
         guests::render(text, &self.guests);
         upstreams::render(text, &self.upstreams);
         tls_files::render(text, &self.tls_files);
+        tenants::render(text, &self.accounts);
         if let Some(revision) = &self.revision {
             revision.render(text, self.refusals);
         }

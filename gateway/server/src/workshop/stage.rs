@@ -75,6 +75,7 @@ impl Stage {
             cpu: Duration::from_secs(1),
             configuration: Bytes::from_static(if self.holds { HOLDS_HEADERS } else { b"" }),
             roots: vec![RootSpec { name: "plugin".into(), configuration: config }],
+            account: None,
             upstreams: numbered(&names),
         }
     }

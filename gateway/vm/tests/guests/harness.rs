@@ -112,6 +112,7 @@ pub(crate) fn spec(text: &str) -> VmSpec {
         cpu: Duration::from_millis(20),
         configuration: Bytes::from_static(b"vm!"),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::from_static(b"settings") }],
+        account: None,
         upstreams: Arc::new(HashMap::from([(Box::from("origin"), UpstreamId(7))])),
     }
 }

@@ -306,22 +306,6 @@ routes:
     );
 }
 
-#[test]
-fn limits_of_a_tenant_are_accepted_with_a_warning() {
-    check(
-        &format!("{BASE}tenants: {{ acme: {{ hosts: [a.test], limits: {{ requests: 500/s, memory: 64MiB }} }} }}\n"),
-        &expect![[r#"
-            warning: the limits of tenant `acme` are not enforced yet
-              ┌ gateway.yaml:4:47
-            4 │ tenants: { acme: { hosts: [a.test], limits: { requests: 500/s, memory: 64MiB } } }
-              │                                               ^^^^^^^^ `requests`, `memory`: read and checked, without effect
-              = help: the limits of each plugin are enforced
-
-            ok
-        "#]],
-    );
-}
-
 /// `(right, wrong, what is said)`: the parts of one file, each of which can be wrong by itself.
 const PARTS: [(&str, &str, &str); 10] = [
     ("version: 1", "version: 3", "`version` must be 1"),

@@ -175,7 +175,7 @@ fn what_is_written_is_what_is_read() {
     assert_eq!((limit.on_failure, &*limit.code), (OnFailure::Open, &b"a"[..]));
     assert_eq!(limit.digest[..2], [0xca, 0x97]);
     let acme = &snapshot.tenants[0].limits;
-    assert_eq!((acme.requests.unwrap().count, acme.in_flight, acme.memory), (500, Some(3), Some(64 << 20)));
+    assert_eq!((acme.requests.unwrap().0, acme.in_flight, acme.memory), (500, Some(3), Some(64 << 20)));
     assert_eq!(snapshot.listeners[0].trusted_proxies[1].to_string(), "192.0.2.1/32");
     let timeouts: Vec<_> = snapshot.routes.iter().map(|route| (&*route.name, route.times.response.as_secs())).collect();
     assert_eq!(timeouts, [("status", 2), ("a", 1), ("b", 15), ("a", 2)]);

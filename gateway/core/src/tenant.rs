@@ -1,0 +1,298 @@
+//! What a tenant may use up: an account that all workers draw on.
+//!
+//! Requests, requests at once, processor time of its filters and memory of its VMs. Each has a limit or none, and limits may change
+//! while the account is drawn on. Rates are kept as the time until which what was taken is paid for, so that an account is a
+//! few numbers that any thread changes in one step, and nothing has to be refilled.
+//! **Invariant:** an account never refuses somebody else's request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::reply::Failure;
+use crate::time::Time;
+
+/// What a tenant may use; what is absent is not bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// So many requests in so much time; all of them may come at once.
+    pub requests: Option<(u64, Duration)>,
+    /// Requests under way at once.
+    pub in_flight: Option<u32>,
+    /// Processor time of its filters in a second of time. A second's worth may be used at once.
+    pub cpu: Option<Duration>,
+    /// Bytes of memory of all its VMs, over all workers.
+    pub memory: Option<u64>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Requests in a time.
+    Requests,
+    /// Requests at once.
+    InFlight,
+    /// Processor time.
+    Cpu,
+    /// Memory.
+    Memory,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Requests, Self::InFlight, Self::Cpu, Self::Memory];
+
+    /// Its key in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::InFlight => "in_flight",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// How much unused processor time is kept: what the limit gives in this time.
+const CPU_WINDOW: Duration = Duration::from_secs(1);
+
+/// A tenant's account.
+#[derive(Debug)]
+pub struct Account {
+    /// Nanoseconds from one request to the next at the limit, and what may be taken ahead; 0 for no limit.
+    request_nanos: AtomicU64,
+    request_window: AtomicU64,
+    in_flight_limit: AtomicU32,
+    /// Nanoseconds of processor time in a second; `u64::MAX` for no limit.
+    cpu_nanos: AtomicU64,
+    memory_limit: AtomicU64,
+    requests_paid: AtomicU64,
+    cpu_paid: AtomicU64,
+    in_flight: AtomicU32,
+    memory: AtomicU64,
+    refused: [AtomicU64; Limit::ALL.len()],
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        let account = Self {
+            request_nanos: AtomicU64::new(0),
+            request_window: AtomicU64::new(0),
+            in_flight_limit: AtomicU32::new(u32::MAX),
+            cpu_nanos: AtomicU64::new(u64::MAX),
+            memory_limit: AtomicU64::new(u64::MAX),
+            requests_paid: AtomicU64::new(0),
+            cpu_paid: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            memory: AtomicU64::new(0),
+            refused: Default::default(),
+        };
+        account.limit(&Limits::default());
+        account
+    }
+}
+
+/// A request that has been let in; it is under way until this is dropped.
+#[derive(Debug)]
+pub struct Admitted(Arc<Account>);
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Account {
+    /// Sets the limits. What has been taken stays taken.
+    pub fn limit(&self, limits: &Limits) {
+        let (each, window) = match limits.requests {
+            Some((count, period)) => (nanos(period) / count.max(1), nanos(period)),
+            None => (0, 0),
+        };
+        self.request_nanos.store(each, Ordering::Relaxed);
+        self.request_window.store(window, Ordering::Relaxed);
+        self.in_flight_limit.store(limits.in_flight.unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.cpu_nanos.store(limits.cpu.map_or(u64::MAX, |time| nanos(time).max(1)), Ordering::Relaxed);
+        self.memory_limit.store(limits.memory.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Lets a request in, or says which limit it meets. A request that is refused costs nothing.
+    ///
+    /// # Errors
+    /// [`Failure::TenantRequests`], [`Failure::TenantInFlight`], [`Failure::TenantCpu`].
+    pub fn admit(self: &Arc<Self>, now: Time) -> Result<Admitted, Failure> {
+        if self.is_out_of_cpu(now) {
+            self.count(Limit::Cpu);
+            return Err(Failure::TenantCpu);
+        }
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.in_flight_limit.load(Ordering::Relaxed) {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.count(Limit::InFlight);
+            return Err(Failure::TenantInFlight);
+        }
+        let admitted = Admitted(self.clone());
+        if !self.take_request(now) {
+            self.count(Limit::Requests);
+            return Err(Failure::TenantRequests);
+        }
+        Ok(admitted)
+    }
+
+    fn take_request(&self, now: Time) -> bool {
+        let each = self.request_nanos.load(Ordering::Relaxed);
+        if each == 0 {
+            return true;
+        }
+        let latest = now.as_nanos().saturating_add(self.request_window.load(Ordering::Relaxed));
+        let pay = |paid: u64| {
+            let next = paid.max(now.as_nanos()).saturating_add(each);
+            (next <= latest).then_some(next)
+        };
+        self.requests_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
+    }
+
+    /// Pays for processor time that its filters have used. It may be more than there is: then the tenant waits for longer.
+    pub fn charge(&self, used: Duration, now: Time) {
+        let share = self.cpu_nanos.load(Ordering::Relaxed);
+        if share == u64::MAX {
+            return;
+        }
+        let second = u128::from(nanos(Duration::from_secs(1)));
+        let costs = u64::try_from(used.as_nanos().saturating_mul(second) / u128::from(share)).unwrap_or(u64::MAX);
+        let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs));
+        let _always = self.cpu_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+    }
+
+    /// Until when its filters have used more than they may; nothing when they have not.
+    #[must_use]
+    pub fn out_of_cpu_until(&self, now: Time) -> Option<Time> {
+        if self.cpu_nanos.load(Ordering::Relaxed) == u64::MAX {
+            return None;
+        }
+        let until = self.cpu_paid.load(Ordering::Relaxed).saturating_sub(nanos(CPU_WINDOW));
+        (until > now.as_nanos()).then(|| Time::from_nanos(until))
+    }
+
+    /// Whether its filters have used more processor time than they may.
+    #[must_use]
+    pub fn is_out_of_cpu(&self, now: Time) -> bool {
+        self.out_of_cpu_until(now).is_some()
+    }
+
+    /// Takes so many bytes of memory for a VM, if they are to be had.
+    #[must_use]
+    pub fn take_memory(&self, bytes: u64) -> bool {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        let take = |taken: u64| taken.checked_add(bytes).filter(|taken| *taken <= limit);
+        let taken = self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if !taken {
+            self.count(Limit::Memory);
+        }
+        taken
+    }
+
+    fn count(&self, limit: Limit) {
+        if let Some(count) = self.refused.get(limit as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often this limit has refused it something.
+    #[must_use]
+    pub fn refused(&self, limit: Limit) -> u64 {
+        self.refused.get(limit as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Gives them back.
+    pub fn give_memory(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Requests under way.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory its VMs have.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(limits: Limits) -> Arc<Account> {
+        let account = Account::default();
+        account.limit(&limits);
+        Arc::new(account)
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(1_700_000_000_000_000_000 + ms * 1_000_000)
+    }
+
+    #[test]
+    fn without_limits_everything_is_let_in() {
+        let account = account(Limits::default());
+        account.charge(Duration::from_secs(100), at(0));
+        let all: Vec<_> = (0..1000).map(|_| account.admit(at(0))).collect();
+        assert!(all.iter().all(Result::is_ok) && account.take_memory(1 << 40));
+        assert_eq!(account.in_flight(), 1000);
+        drop(all);
+        assert_eq!(account.in_flight(), 0);
+    }
+
+    #[test]
+    fn requests_come_at_their_rate_after_a_burst_of_one_period() {
+        let account = account(Limits { requests: Some((10, Duration::from_secs(1))), ..Limits::default() });
+        let admitted = |from: u64, to: u64| (from..to).filter(|ms| account.admit(at(*ms)).is_ok()).count();
+        assert_eq!(admitted(0, 1), 1);
+        assert_eq!((0..20).filter(|_| account.admit(at(1)).is_ok()).count(), 9, "what is left of the period's");
+        assert_eq!(account.admit(at(1)).err(), Some(Failure::TenantRequests));
+        assert_eq!(admitted(2, 10_001), 100);
+        assert_eq!(account.in_flight(), 0, "those that were refused are not under way");
+        assert!(account.refused(Limit::Requests) > 9_000 && account.refused(Limit::Cpu) == 0);
+    }
+
+    #[test]
+    fn requests_at_once_are_counted_until_they_are_over() {
+        let account = account(Limits { in_flight: Some(2), ..Limits::default() });
+        let (first, second) = (account.admit(at(0)), account.admit(at(0)));
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(account.admit(at(0)).err(), Some(Failure::TenantInFlight));
+        drop(first);
+        assert!(account.admit(at(0)).is_ok());
+        account.limit(&Limits { in_flight: Some(1), ..Limits::default() });
+        assert_eq!(account.admit(at(0)).err(), Some(Failure::TenantInFlight), "limits change while they are drawn on");
+        drop(second);
+    }
+
+    #[test]
+    fn processor_time_is_paid_for_by_waiting() {
+        let account = account(Limits { cpu: Some(Duration::from_millis(100)), ..Limits::default() });
+        account.charge(Duration::from_millis(100), at(0));
+        assert!(account.admit(at(0)).is_ok(), "a second's worth may be used at once");
+        account.charge(Duration::from_millis(10), at(0));
+        assert_eq!(account.admit(at(99)).err(), Some(Failure::TenantCpu));
+        assert_eq!(account.out_of_cpu_until(at(50)), Some(at(100)));
+        assert!(account.admit(at(100)).is_ok());
+    }
+
+    #[test]
+    fn memory_is_shared_by_all_its_vms() {
+        let account = account(Limits { memory: Some(100), ..Limits::default() });
+        assert!(account.take_memory(60) && !account.take_memory(41) && account.take_memory(40));
+        account.give_memory(60);
+        assert_eq!(account.memory(), 40);
+        assert!(account.take_memory(60));
+    }
+}

@@ -1,0 +1,45 @@
+//! What a scrape sees of tenants' accounts: what they use, and how often a limit refused them something.
+
+use std::sync::Arc;
+
+use portcullis_core::tenant::{Account, Limit};
+
+use super::exposition::Exposition;
+use super::room::{Ledger, OVERFLOW, TENANTS};
+
+/// The lines there are of one of them, and the most bytes of one but for its name.
+const LINES: usize = 2 + Limit::ALL.len();
+const LINE_BYTES: usize = 100;
+
+/// A tenant's name and its account.
+pub(crate) type Named = (Arc<str>, Arc<Account>);
+
+pub(super) fn render(text: &mut Exposition, accounts: &[Named]) {
+    let mut ledger = Ledger::of(&TENANTS);
+    let (own, rest): (Vec<&Named>, Vec<&Named>) =
+        accounts.iter().partition(|(name, _)| ledger.take(&Arc::from(""), LINES * (LINE_BYTES + name.len())));
+    let sum = |of: &dyn Fn(&Account) -> u64| rest.iter().map(|(_, account)| of(account)).sum::<u64>();
+    let mut gauge = |name: &str, help: &str, of: &dyn Fn(&Account) -> u64| {
+        text.family(name, "gauge", help);
+        for (tenant, account) in &own {
+            text.sample(name, &[("portcullis_tenant", tenant)], of(account));
+        }
+        if !rest.is_empty() {
+            text.sample(name, &[("portcullis_tenant", OVERFLOW)], sum(of));
+        }
+    };
+    let help = "Requests of a tenant that are under way.";
+    gauge("portcullis_tenant_requests_active", help, &|account| account.in_flight().into());
+    gauge("portcullis_tenant_memory_bytes", "Memory of a tenant's VMs.", &Account::memory);
+    let name = "portcullis_tenant_refused_total";
+    text.family(name, "counter", "What a tenant was refused because of its limits.");
+    for limit in Limit::ALL {
+        let label = ("limit", limit.as_str());
+        for (tenant, account) in &own {
+            text.sample(name, &[("portcullis_tenant", tenant), label], account.refused(limit));
+        }
+        if !rest.is_empty() {
+            text.sample(name, &[("portcullis_tenant", OVERFLOW), label], sum(&|account| account.refused(limit)));
+        }
+    }
+}
