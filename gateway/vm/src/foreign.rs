@@ -1,10 +1,12 @@
-//! The foreign functions that Envoy has: what `proxy_call_foreign_function` finds by name (ABI reference §10).
+//! The foreign functions: what `proxy_call_foreign_function` finds by name (ABI reference §10). All are Envoy's but one, which takes
+//! from limits in one step.
 //!
 //! Each is given bytes and gives bytes. **Invariant:** one call's time is bounded by what goes in and comes out; what a guest does
 //! over and over is for its budget to end.
 
 mod crypto;
 mod expression;
+mod limit;
 
 use std::io::{Read as _, Write as _};
 
@@ -16,6 +18,7 @@ use portcullis_abi::protobuf::{Fields, Value};
 use portcullis_core::host::Host;
 
 pub(crate) use self::expression::Expressions;
+use crate::shared::Space;
 
 /// The most bytes a function takes.
 const MOST_IN: usize = 1 << 20;
@@ -28,12 +31,14 @@ type Answer = Result<Vec<u8>, Status>;
 struct Call<'c, 'h> {
     expressions: &'c mut Expressions,
     host: &'c mut Host<'h>,
+    /// What its tenant shares.
+    space: &'c Space,
     arguments: &'c [u8],
 }
 
 type Function = fn(Call<'_, '_>) -> Answer;
 
-/// Every function, by its name on Envoy.
+/// Every function, by its name.
 const FUNCTIONS: &[(&str, Function)] = &[
     ("compress", |call| compress(call.arguments)),
     ("uncompress", |call| uncompress(call.arguments)),
@@ -46,6 +51,7 @@ const FUNCTIONS: &[(&str, Function)] = &[
     ("expr_create", |call| call.expressions.create(call.arguments)),
     ("expr_evaluate", |call| call.expressions.evaluate(call.host, call.arguments)),
     ("expr_delete", |call| call.expressions.delete(call.arguments)),
+    (portcullis_abi::limit::FUNCTION, |call| limit::answer(call.space, call.host.exchanges.now, call.arguments)),
 ];
 
 /// The names of all functions.
@@ -56,7 +62,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// Calls a function; nothing if there is none of this name.
 pub(crate) fn call(
     expressions: &mut Expressions,
-    host: &mut Host<'_>,
+    (host, space): (&mut Host<'_>, &Space),
     name: &[u8],
     arguments: &[u8],
 ) -> Option<Answer> {
@@ -64,7 +70,7 @@ pub(crate) fn call(
     if arguments.len() > MOST_IN {
         return Some(Err(Status::BadArgument));
     }
-    Some(function(Call { expressions, host, arguments }))
+    Some(function(Call { expressions, host, space, arguments }))
 }
 
 fn compress(bytes: &[u8]) -> Answer {

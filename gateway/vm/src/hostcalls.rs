@@ -212,8 +212,9 @@ hostcalls! {
             guest.check(place, 4)?;
         }
         let mut expressions = std::mem::take(&mut guest.guest().expressions);
+        let space = guest.guest().space.clone();
         let (name, args) = (guest.read(name, name_len)?, guest.read(args, args_len)?);
-        let answer = foreign::call(&mut expressions, host, name, args);
+        let answer = foreign::call(&mut expressions, (host, &space), name, args);
         if answer.is_none() {
             guest.note(format_args!("unknown foreign function `{}`", name.escape_ascii()));
         }

@@ -7,12 +7,13 @@
 //! Envoy lets shared data grow without end. Here a space has room for [`SPACE_BYTES`], and what was written longest ago makes
 //! room: SDKs abort on any status that says "full", and the keys often come from clients, whose flood must not end the plugin.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use portcullis_abi::Status;
+use portcullis_abi::limit::{self, Order, Verdict};
 
 use crate::metrics::GuestMetrics;
 use crate::queues::Queues;
@@ -91,9 +92,12 @@ impl Space {
         })
     }
 
+    fn place(&self, key: &[u8]) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0)
+    }
+
     fn shard(&self, key: &[u8]) -> Option<MutexGuard<'_, Shard>> {
-        let place = self.hasher.hash_one(key) % SHARDS as u64;
-        let shard = self.shards.get(usize::try_from(place).ok()?)?;
+        let shard = self.shards.get(self.place(key))?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -107,33 +111,74 @@ impl Space {
     /// Sets the value at `key`; with `cas` other than 0 only if nobody has since that number was given out. A key that is not
     /// there is created whatever `cas` is, as on Envoy.
     pub(crate) fn set(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
-        let room = SPACE_BYTES / SHARDS;
-        let size = cost(key, value);
         let mut shard = self.shard(key).ok_or(Status::InternalFailure)?;
-        let shard = &mut *shard;
         if cas != 0 && shard.entries.get(key).is_some_and(|entry| ticket(entry.version) != cas) {
             return Err(Status::CasMismatch);
         }
-        if size > room {
-            return Err(Status::InternalFailure);
+        shard.put(key, value)
+    }
+
+    /// Takes from limits in one step: from all of them, or, where one that counts refuses, from none. What `order` settles is
+    /// taken whatever they say.
+    pub(crate) fn limit(&self, order: Order, entries: &[limit::Entry<'_>], now: u64) -> Result<Vec<Verdict>, Status> {
+        let places: Vec<usize> = entries.iter().map(|entry| self.place(entry.key)).collect();
+        // In the order of their places, so that nobody waits for one who waits for him.
+        let needed: BTreeSet<usize> = places.iter().copied().collect();
+        let mut shards: BTreeMap<usize, MutexGuard<'_, Shard>> = BTreeMap::new();
+        for place in needed {
+            let shard = self.shards.get(place).ok_or(Status::InternalFailure)?;
+            shards.insert(place, shard.lock().unwrap_or_else(PoisonError::into_inner));
         }
-        shard.remove(key);
-        while shard.bytes + size > room {
-            let Some((_, oldest)) = shard.ages.pop_first() else { break };
-            shard.remove(&oldest);
+        let state = |shards: &BTreeMap<usize, MutexGuard<'_, Shard>>, place: usize, key: &[u8]| {
+            let entry = shards.get(&place)?.entries.get(key)?;
+            <[u8; 8]>::try_from(&*entry.value).ok().map(u64::from_le_bytes)
+        };
+        let mut verdicts = Vec::with_capacity(entries.len());
+        for (entry, place) in entries.iter().zip(&places) {
+            let before = state(&shards, *place, entry.key);
+            let verdict = match order {
+                Order::Take => entry.limit.take(before, entry.cost.unsigned_abs(), now),
+                Order::Settle => {
+                    let after = entry.limit.settle(before, entry.cost, now);
+                    Verdict { state: Some(after), ..entry.limit.take(Some(after), 0, now) }
+                }
+            };
+            verdicts.push(verdict);
         }
-        shard.last += 1;
-        // A number of 0 would mean "whatever is there".
-        shard.last += u64::from(ticket(shard.last) == 0);
-        let (version, key) = (shard.last, Bytes::copy_from_slice(key));
-        shard.bytes += size;
-        shard.ages.insert(version, key.clone());
-        shard.entries.insert(key, Entry { value: Bytes::copy_from_slice(value), version });
-        Ok(())
+        let refused = entries.iter().zip(&verdicts).any(|(entry, verdict)| !entry.shadow && verdict.state.is_none());
+        if !refused {
+            for ((entry, place), verdict) in entries.iter().zip(&places).zip(&verdicts) {
+                if let (Some(shard), Some(after)) = (shards.get_mut(place), verdict.state) {
+                    shard.put(entry.key, &after.to_le_bytes())?;
+                }
+            }
+        }
+        Ok(verdicts)
     }
 }
 
 impl Shard {
+    /// Stores a value. What was written longest ago makes room.
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Status> {
+        let (room, size) = (SPACE_BYTES / SHARDS, cost(key, value));
+        if size > room {
+            return Err(Status::InternalFailure);
+        }
+        self.remove(key);
+        while self.bytes + size > room {
+            let Some((_, oldest)) = self.ages.pop_first() else { break };
+            self.remove(&oldest);
+        }
+        self.last += 1;
+        // A number of 0 would mean "whatever is there".
+        self.last += u64::from(ticket(self.last) == 0);
+        let (version, key) = (self.last, Bytes::copy_from_slice(key));
+        self.bytes += size;
+        self.ages.insert(version, key.clone());
+        self.entries.insert(key, Entry { value: Bytes::copy_from_slice(value), version });
+        Ok(())
+    }
+
     fn remove(&mut self, key: &[u8]) {
         if let Some(old) = self.entries.remove(key) {
             self.bytes -= cost(key, &old.value);
@@ -196,6 +241,25 @@ mod tests {
         assert!(space.get(&999_u32.to_le_bytes()).is_ok());
         assert_eq!(space.get(&0_u32.to_le_bytes()), Err(Status::NotFound));
         assert_eq!(space.set(b"k", &vec![0; SPACE_BYTES], 0), Err(Status::InternalFailure));
+    }
+
+    #[test]
+    fn limits_are_taken_from_together_or_not_at_all() {
+        let space = Shared::default().space(None);
+        let quota = |count| limit::Limit::Quota(limit::Quota { count, ends: 60 * limit::SECOND });
+        let entry = |key, count, shadow| limit::Entry { key, limit: quota(count), cost: 1, shadow };
+        let remaining = |verdicts: Vec<Verdict>| verdicts.iter().map(|verdict| verdict.remaining).collect::<Vec<_>>();
+        let take = |entries: &[limit::Entry<'_>]| space.limit(Order::Take, entries, limit::SECOND).unwrap();
+        let (wide, narrow) = (entry(&b"wide"[..], 10, false), entry(&b"narrow"[..], 1, false));
+        assert_eq!(remaining(take(&[wide, narrow])), [9, 0]);
+        let refused = take(&[wide, narrow]);
+        assert_eq!((refused[0].state.is_some(), refused[1].state), (true, None));
+        assert_eq!(remaining(take(&[wide])), [8], "what the other refused cost nothing");
+        let shadow = limit::Entry { shadow: true, ..narrow };
+        assert_eq!(remaining(take(&[wide, shadow])), [7, 0], "one that only counts refuses nobody");
+        let settled = space.limit(Order::Settle, &[limit::Entry { cost: -2, ..wide }], limit::SECOND).unwrap();
+        assert_eq!(remaining(settled), [9]);
+        assert_eq!(space.get(b"wide").unwrap().0.len(), 8, "it is shared data like any other");
     }
 
     #[test]

@@ -85,6 +85,7 @@ pub mod grpc;
 mod headers;
 mod host;
 mod json;
+pub mod limit;
 mod local;
 pub mod manifest;
 mod message;

@@ -87,6 +87,14 @@ mod raw {
             value_len: usize,
             cas: u32,
         ) -> u32;
+        pub(super) fn proxy_call_foreign_function(
+            name: *const u8,
+            name_len: usize,
+            argument: *const u8,
+            argument_len: usize,
+            out: *mut *mut u8,
+            out_len: *mut usize,
+        ) -> u32;
         pub(super) fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, out: *mut u32) -> u32;
         pub(super) fn proxy_increment_metric(id: u32, delta: i64) -> u32;
         pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
@@ -238,6 +246,14 @@ pub(crate) fn shared_data(key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
 
 pub(crate) fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<(), Status> {
     call!(proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas))
+}
+
+/// What a foreign function makes of its argument; [`Status::NotFound`] where the host has none of this name.
+pub(crate) fn foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u8>, Status> {
+    let mut given = Given::NOTHING;
+    let (data, len) = (&raw mut given.data, &raw mut given.len);
+    call!(proxy_call_foreign_function(name.as_ptr(), name.len(), argument.as_ptr(), argument.len(), data, len))?;
+    Ok(given.take())
 }
 
 pub(crate) fn define_metric(kind: MetricType, name: &str) -> Result<u32, Status> {
