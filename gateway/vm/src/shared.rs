@@ -133,9 +133,10 @@ impl Space {
             let entry = shards.get(&place)?.entries.get(key)?;
             <[u8; 8]>::try_from(&*entry.value).ok().map(u64::from_le_bytes)
         };
-        let mut verdicts = Vec::with_capacity(entries.len());
+        let (mut verdicts, mut states) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
         for (entry, place) in entries.iter().zip(&places) {
             let before = state(&shards, *place, entry.key);
+            states.push(before);
             let verdict = match order {
                 Order::Take => entry.limit.take(before, entry.cost.unsigned_abs(), now),
                 Order::Settle => {
@@ -146,7 +147,11 @@ impl Space {
             verdicts.push(verdict);
         }
         let refused = entries.iter().zip(&verdicts).any(|(entry, verdict)| !entry.shadow && verdict.state.is_none());
-        if !refused {
+        if refused {
+            for ((entry, verdict), before) in entries.iter().zip(&mut verdicts).zip(states) {
+                *verdict = entry.limit.untouched(verdict, before, now);
+            }
+        } else {
             for ((entry, place), verdict) in entries.iter().zip(&places).zip(&verdicts) {
                 if let (Some(shard), Some(after)) = (shards.get_mut(place), verdict.state) {
                     shard.put(entry.key, &after.to_le_bytes())?;
@@ -254,6 +259,7 @@ mod tests {
         assert_eq!(remaining(take(&[wide, narrow])), [9, 0]);
         let refused = take(&[wide, narrow]);
         assert_eq!((refused[0].state.is_some(), refused[1].state), (true, None));
+        assert_eq!(remaining(refused), [9, 0]);
         assert_eq!(remaining(take(&[wide])), [8], "what the other refused cost nothing");
         let shadow = limit::Entry { shadow: true, ..narrow };
         assert_eq!(remaining(take(&[wide, shadow])), [7, 0], "one that only counts refuses nobody");

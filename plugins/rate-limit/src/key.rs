@@ -1,42 +1,102 @@
-//! Whose bucket a request takes from.
+//! Who a request counts for.
+
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use portcullis_sdk::{HeaderValue, Request};
+use portcullis_sdk::{Config, HeaderName, HeaderValue, Request};
 use serde_json::{Map, Value};
 
-use crate::policy::host_of;
-use crate::settings::{Key, digest};
+use crate::settings::digest;
 
-/// Longer keys are stored as their digest, so that a client's bytes cost a bounded amount of shared data.
+/// Longer values are kept as their digest, so that a client's bytes cost a bounded amount of shared data.
 const MAX_BYTES: usize = 64;
 
-impl Key {
-    /// The request's bucket.
-    pub(crate) fn bucket(&self, request: &Request) -> String {
+/// What requests are told apart by.
+#[derive(Clone, Config, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    /// The client's address without its port; of IPv6 its network.
+    #[serde(alias = "client_ip")]
+    ClientAddress,
+    /// The first value of a request header, such as one that names the consumer.
+    Header(HeaderName),
+    /// A claim of the bearer token, which an `auth` filter before this one has verified.
+    Claim(String),
+    /// The host that is asked for, without its port.
+    Host,
+    /// The path, without its query.
+    Path,
+    /// The method.
+    Method,
+    /// The name of the route.
+    Route,
+}
+
+/// A value that requests are told apart by, and what kind it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) kind: &'static str,
+    pub(crate) value: String,
+}
+
+impl Source {
+    /// The request's value. One that has none counts for its client's address, so leaving it out is no way around a limit.
+    pub(crate) fn part(&self, request: &Request, ipv6_prefix: u8) -> Part {
         let headers = request.headers();
-        let named = match self {
+        let found = match self {
             Self::ClientAddress => None,
-            Self::Header(name) => headers.get(name).map(|value| bucket_name("header", &value)),
-            Self::Claim(name) => headers
-                .text("authorization")
-                .and_then(|authorization| claim_of(&authorization, name))
-                .map(|value| bucket_name("claim", &value.as_str().into())),
+            Self::Header(name) => headers.get(name).map(|value| Part::of("header", &value)),
+            Self::Claim(name) => {
+                let claim = headers.text("authorization").and_then(|authorization| claim_of(&authorization, name));
+                claim.map(|value| Part::of("claim", &value.as_str().into()))
+            }
+            Self::Host => Some(Part::of("host", &host_of(&request.authority()).to_ascii_lowercase().as_str().into())),
+            Self::Path => Some(Part::of("path", &request.path().as_str().into())),
+            Self::Method => Some(Part::of("method", &request.method().as_str().into())),
+            Self::Route => {
+                let name: Option<String> = request.property(&["xds", "route_name"]);
+                Some(Part::of("route", &name.unwrap_or_default().as_str().into()))
+            }
         };
-        named.unwrap_or_else(|| {
+        found.unwrap_or_else(|| {
             let address: String = request.property(&["source", "address"]).unwrap_or_default();
-            bucket_name("address", &host_of(&address).into())
+            Part { kind: "address", value: network_of(host_of(&address), ipv6_prefix) }
         })
     }
 }
 
-/// The bucket's name within its namespace.
-///
-/// `kind` keeps what different sources say apart: a header with an address in it is not that address.
-fn bucket_name(kind: &str, value: &HeaderValue) -> String {
-    match value.to_str() {
-        Ok(value) if value.len() <= MAX_BYTES => format!("{kind}={value}"),
-        Ok(_) | Err(_) => format!("{kind}#{:016x}", digest(value.as_bytes())),
+impl Part {
+    fn of(kind: &'static str, value: &HeaderValue) -> Self {
+        let value = match value.to_str() {
+            // A digest says so, so that no value is taken for another's digest.
+            Ok(value) if value.len() <= MAX_BYTES && !value.starts_with('#') => value.to_owned(),
+            Ok(_) | Err(_) => format!("#{:016x}", digest(value.as_bytes())),
+        };
+        Self { kind, value }
+    }
+}
+
+/// The network of so many bits that an address of IPv6 is in: whoever has one of its addresses has them all. Others as they are.
+fn network_of(address: &str, prefix: u8) -> String {
+    match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V6(address)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            std::net::Ipv6Addr::from_bits(address.to_bits() & mask).to_string()
+        }
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => address.to_owned(),
+    }
+}
+
+/// An address or a host without its port: `192.0.2.1:80` and `[2001:db8::1]:80`, and what has no port as it is.
+fn host_of(address: &str) -> &str {
+    if let Some(rest) = address.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match address.split_once(':') {
+        Some((host, port)) if !port.contains(':') => host,
+        Some(_) | None => address,
     }
 }
 
@@ -62,13 +122,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_short_and_sources_are_kept_apart() {
-        assert_eq!(bucket_name("address", &"192.0.2.1".into()), "address=192.0.2.1");
-        assert_eq!(bucket_name("header", &"192.0.2.1".into()), "header=192.0.2.1");
-        let long = bucket_name("header", &vec![b'a'; 10_000].into());
-        assert_eq!(long.len(), "header#".len() + 16);
-        assert_ne!(long, bucket_name("header", &vec![b'a'; 10_001].into()));
-        assert_eq!(bucket_name("header", &vec![0xff, 0xfe].into()).len(), "header#".len() + 16);
+    fn values_are_short_and_no_value_is_another_s_digest() {
+        let value = |value: HeaderValue| Part::of("header", &value).value;
+        assert_eq!(value("192.0.2.1".into()), "192.0.2.1");
+        let long = value(vec![b'a'; 10_000].into());
+        assert_eq!(long.len(), 17);
+        assert_ne!(long, value(vec![b'a'; 10_001].into()));
+        assert_ne!(long, value(long.as_str().into()));
+        assert_eq!(value(vec![0xff, 0xfe].into()).len(), 17);
+    }
+
+    #[test]
+    fn an_address_counts_for_its_network() {
+        for (address, prefix, want) in [
+            ("192.0.2.1:8080", 64, "192.0.2.1"),
+            ("[2001:db8:1:2:3::4]:8080", 64, "2001:db8:1:2::"),
+            ("2001:db8:1:2:3::4", 48, "2001:db8:1::"),
+            ("2001:db8::1", 128, "2001:db8::1"),
+            ("2001:db8::1", 0, "::"),
+            ("[::ffff:192.0.2.1]:80", 64, "192.0.2.1"),
+            ("192.0.2.1", 64, "192.0.2.1"),
+            ("", 64, ""),
+        ] {
+            assert_eq!(network_of(host_of(address), prefix), want, "{address}/{prefix}");
+        }
     }
 
     #[test]

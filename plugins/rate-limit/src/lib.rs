@@ -1,22 +1,30 @@
-//! Token buckets in shared data.
+//! Limits on requests: at an even rate after a burst, or by the calendar; one or several at once.
 //!
-//! A request whose header or claim is missing counts against its client's address, so that leaving the key out is no way
-//! around the limit.
+//! A request passes if all limits let it pass, and takes from all of them or from none. What it is told apart by and has not counts
+//! for its client's address, so that leaving it out is no way around a limit.
 
+mod calendar;
+mod global;
 mod key;
 mod policy;
 mod settings;
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use portcullis_sdk::shared::Cell;
+use portcullis_sdk::limit::{self, Take, Verdict};
+use portcullis_sdk::metric::Counter;
 use portcullis_sdk::{Filter, Host, Next, Request, Response, StartError};
 
-use policy::{Verdict, refusal};
-use settings::{Limit, Settings};
+use global::{Answer, Service};
+use policy::{Asked, Limit, Outcome, refusal};
+use settings::{OnFailure, Settings};
 
 struct RateLimit {
-    limit: Limit,
+    limits: Vec<Limit>,
+    ipv6_prefix: u8,
+    service: Option<Service>,
+    /// For each limit, how often it refused, or would have.
+    refusals: Vec<Counter>,
     host: Host,
 }
 
@@ -24,19 +32,47 @@ impl Filter for RateLimit {
     type Config = Settings;
 
     async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
-        Ok(Self { limit: settings.checked()?, host: host.clone() })
+        let checked = settings.checked()?;
+        let counter = |limit: &Limit| {
+            let what = if limit.shadow { "would_refuse" } else { "refused" };
+            host.counter(&format!("rate_limit_{what}.{}", limit.name))
+        };
+        let refusals = checked.limits.iter().map(counter).collect();
+        let service = |global| Service::new(global, host.counter("rate_limit_service_failures"));
+        let service = checked.global.map(service);
+        let (limits, ipv6_prefix) = (checked.limits, checked.ipv6_prefix);
+        Ok(Self { limits, ipv6_prefix, service, refusals, host: host.clone() })
     }
 
     async fn handle(&self, request: Request, next: Next) -> Response {
-        let verdict = self.take(&self.limit.key.bucket(&request));
-        let (mut response, standing) = match verdict {
-            Some(Verdict::Refuse { retry_s, standing }) => (refusal(retry_s), standing),
-            Some(Verdict::Pass { standing, .. }) => (next.run(request).await, standing),
-            None => return next.run(request).await,
+        let since_epoch = self.host.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+        let asked: Vec<Asked> = self.limits.iter().map(|limit| limit.asked(&request, self.ipv6_prefix, now)).collect();
+        let verdicts = match &self.service {
+            None => self.take(&asked),
+            Some(service) => match service.ask(&self.limits, &asked, now).await {
+                Answer::Verdicts(verdicts) => Some(verdicts),
+                Answer::Failed(OnFailure::Local) => self.take(&asked),
+                Answer::Failed(OnFailure::Allow) => None,
+                Answer::Failed(OnFailure::Refuse) => return Response::problem(503, "rate_limit_unavailable"),
+            },
         };
-        let mut headers = response.headers_mut();
-        headers.set("ratelimit-policy", self.limit.bucket.policy_header());
-        headers.set("ratelimit", standing.header());
+        let Some(verdicts) = verdicts else { return next.run(request).await };
+        for (counter, _) in self.refusals.iter().zip(&verdicts).filter(|(_, verdict)| verdict.state.is_none()) {
+            counter.increment();
+        }
+        let outcome = Outcome::of(&self.limits, &asked, &verdicts);
+        let mut response = match outcome.retry {
+            Some(retry) => refusal(retry),
+            None => {
+                let response = next.run(request).await;
+                if self.service.is_none() {
+                    self.settle(&asked, &response);
+                }
+                response
+            }
+        };
+        outcome.tell(&mut response);
         response
     }
 }
@@ -44,27 +80,31 @@ impl Filter for RateLimit {
 portcullis_sdk::export_filter!(RateLimit);
 
 impl RateLimit {
-    /// Takes a token from a bucket in the shared data.
+    /// Takes what a request costs from its limits here.
     ///
-    /// `None` when the store would not take the new state however often it was tried. Then requests pass: a store that is full
+    /// `None` when the store would not take the new states however often it was tried. Then requests pass: a store that is full
     /// or broken must not lock out every client, and the gateway's own limits still hold.
-    fn take(&self, bucket: &str) -> Option<Verdict> {
-        let since_epoch = self.host.now().duration_since(UNIX_EPOCH).as_ref().map_or(0, Duration::as_nanos);
-        let now = u64::try_from(since_epoch).unwrap_or(u64::MAX);
-        let mut verdict = None;
-        let stored = Cell::<[u8; 8]>::new(format!("{}{bucket}", self.limit.namespace)).update(|state| {
-            let taken = self.limit.bucket.take(state.as_ref().map(<[u8; 8]>::as_slice), now);
-            verdict = Some(taken);
-            match taken {
-                Verdict::Pass { store, .. } => Some(store),
-                Verdict::Refuse { .. } => None,
-            }
-        });
-        match stored {
-            Ok(_) => verdict,
+    fn take(&self, asked: &[Asked]) -> Option<Vec<Verdict>> {
+        let takes: Vec<Take> = asked.iter().map(|asked| asked.take.clone()).collect();
+        match limit::take(&self.host, &takes) {
+            Ok(verdicts) => Some(verdicts),
             Err(why) => {
-                log::warn!("a bucket was not stored, and the request passes: {why}");
+                log::warn!("a limit was not stored, and the request passes: {why}");
                 None
+            }
+        }
+    }
+
+    /// Pays the rest of what the response says it has cost, or gets back what was not needed.
+    fn settle(&self, asked: &[Asked], response: &Response) {
+        for (limit, asked) in self.limits.iter().zip(asked) {
+            let cost = limit.settle.as_ref().and_then(|name| response.headers().text(name)?.trim().parse::<u32>().ok());
+            let Some(cost) = cost else { continue };
+            let more = i64::from(cost) - i64::from(limit.cost);
+            if more != 0
+                && let Err(why) = limit::settle(&self.host, &asked.take, more)
+            {
+                log::warn!("what a response has cost was not stored: {why}");
             }
         }
     }

@@ -1,163 +1,180 @@
-//! The decision: a bucket's stored state and the time in; a verdict and the state to store out.
-//!
-//! A token bucket kept as one number, the time at which it will be full again (the generic cell rate algorithm). A request
-//! moves that time one interval on; it is refused when the bucket would have to hold more than `burst` of them. So a
-//! bucket that nobody uses needs no upkeep, and one that was never stored is simply full.
+//! The decision: what a request takes from which limits, and what its response says of them.
 
-use portcullis_sdk::Response;
+use std::collections::BTreeMap;
 
-const SECOND_NS: u64 = 1_000_000_000;
+use portcullis_sdk::limit::{self, Quota, SECOND, Take, Verdict};
+use portcullis_sdk::{HeaderName, Request, Response};
 
-/// How much may pass. All times are nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bucket {
-    count: u32,
-    period_s: u32,
-    interval: u64,
-    capacity: u64,
+use crate::calendar::{Unit, Zone};
+use crate::key::{Part, Source};
+use crate::settings::Rate;
+
+/// One limit, as read.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    pub(crate) name: String,
+    pub(crate) keys: Vec<Source>,
+    pub(crate) amount: Amount,
+    pub(crate) cost: u32,
+    pub(crate) settle: Option<HeaderName>,
+    pub(crate) plans: Option<Plans>,
+    pub(crate) shadow: bool,
+    /// Where its states are in the shared data.
+    pub(crate) namespace: String,
 }
 
-/// What a client is told of its bucket.
+/// How much may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) remaining: u64,
-    /// Until the bucket is full again.
-    pub(crate) reset_s: u64,
+pub(crate) enum Amount {
+    /// At an even rate, after a burst.
+    Rate(Rate, u32),
+    /// By the calendar.
+    Quota(u32, Unit, Zone),
 }
 
-/// The outcome for one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It passes once this state is stored.
-    Pass { store: [u8; 8], standing: Standing },
-    /// It does not, and nothing is stored: being refused costs a client nothing.
-    Refuse { retry_s: u64, standing: Standing },
+/// Other rates for some.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    pub(crate) header: HeaderName,
+    pub(crate) rates: BTreeMap<String, Rate>,
 }
 
-impl Bucket {
-    /// `count` requests per period, `burst` at once; none of them is zero.
-    pub(crate) fn new(count: u32, period_s: u32, burst: u32) -> Self {
-        let interval = (u64::from(period_s) * SECOND_NS / u64::from(count.max(1))).max(1);
-        Self { count, period_s, interval, capacity: interval.saturating_mul(u64::from(burst)) }
-    }
+/// A limit as it is for one request: for whom it counts, and how much they have.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) amount: Amount,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) take: Take,
+}
 
-    /// Takes one token. State that is not ours is read as a full bucket.
-    pub(crate) fn take(&self, stored: Option<&[u8]>, now: u64) -> Verdict {
-        let full_at = stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-        // Further off than an empty bucket's only after the clock stepped back; then the bucket is taken to be empty.
-        let debt = full_at.saturating_sub(now).min(self.capacity);
-        let with_this = debt.saturating_add(self.interval);
-        if with_this > self.capacity {
-            let standing = Standing { remaining: 0, reset_s: debt.div_ceil(SECOND_NS) };
-            return Verdict::Refuse { retry_s: (with_this - self.capacity).div_ceil(SECOND_NS).max(1), standing };
+impl Limit {
+    pub(crate) fn asked(&self, request: &Request, ipv6_prefix: u8, now: u64) -> Asked {
+        let mut parts: Vec<Part> = self.keys.iter().map(|key| key.part(request, ipv6_prefix)).collect();
+        let plan = self.plans.as_ref().and_then(|plans| {
+            let plan = request.headers().text(&plans.header)?;
+            Some((*plans.rates.get(&plan)?, plan))
+        });
+        let amount = match &plan {
+            Some((rate, _)) => Amount::Rate(*rate, rate.count),
+            None => self.amount,
+        };
+        // Whoever changes plans begins anew: a state says nothing without its rate.
+        parts.extend(plan.map(|(_, value)| Part { kind: "plan", value }));
+        let key = format!("{}{}", self.namespace, key(&parts));
+        Asked {
+            amount,
+            parts,
+            take: Take { key, limit: amount.limit(now), cost: self.cost.into(), shadow: self.shadow },
         }
-        let remaining = (self.capacity - with_this) / self.interval;
-        let standing = Standing { remaining, reset_s: with_this.div_ceil(SECOND_NS) };
-        Verdict::Pass { store: now.saturating_add(with_this).to_le_bytes(), standing }
     }
 
     /// `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers.
-    pub(crate) fn policy_header(&self) -> String {
-        format!("\"default\";q={};w={}", self.count, self.period_s)
+    pub(crate) fn policy(&self, amount: Amount) -> String {
+        let (count, seconds) = amount.in_words();
+        format!("\"{}\";q={count};w={seconds}", self.name)
+    }
+
+    /// `RateLimit` of the same draft.
+    pub(crate) fn standing(&self, verdict: &Verdict) -> String {
+        format!("\"{}\";r={};t={}", self.name, verdict.remaining, verdict.reset.div_ceil(SECOND))
     }
 }
 
-impl Standing {
-    /// `RateLimit` of the same draft.
-    pub(crate) fn header(self) -> String {
-        format!("\"default\";r={};t={}", self.remaining, self.reset_s)
+/// The parts of a key with what keeps them apart: no value has a line feed in it.
+fn key(parts: &[Part]) -> String {
+    let parts: Vec<String> = parts.iter().map(|Part { kind, value }| format!("{kind}={value}")).collect();
+    parts.join("\n")
+}
+
+impl Amount {
+    fn limit(self, now: u64) -> limit::Limit {
+        match self {
+            Self::Rate(Rate { count, period_s }, burst) => {
+                let interval = (u64::from(period_s) * SECOND / u64::from(count.max(1))).max(1);
+                limit::Limit::Rate(limit::Rate { interval, burst: burst.into() })
+            }
+            Self::Quota(count, unit, zone) => {
+                limit::Limit::Quota(Quota { count: count.into(), ends: unit.end(now, zone) })
+            }
+        }
+    }
+
+    /// How many in how many seconds.
+    pub(crate) fn in_words(self) -> (u32, u32) {
+        match self {
+            Self::Rate(Rate { count, period_s }, _) => (count, period_s),
+            Self::Quota(count, unit, _) => (count, unit.seconds()),
+        }
+    }
+}
+
+/// What came of a request's limits: those that are to be told of, and how they stand.
+pub(crate) struct Outcome {
+    /// Those that count, with their policies and standings.
+    told: Vec<(String, String)>,
+    /// Nanoseconds until it can pass, if it is refused. `u64::MAX` where it never can.
+    pub(crate) retry: Option<u64>,
+}
+
+impl Outcome {
+    pub(crate) fn of(limits: &[Limit], asked: &[Asked], verdicts: &[Verdict]) -> Self {
+        let all = limits.iter().zip(asked).zip(verdicts).filter(|((limit, _), _)| !limit.shadow);
+        let told = all.clone().map(|((limit, asked), verdict)| (limit.policy(asked.amount), limit.standing(verdict)));
+        let refusals = all.filter(|(_, verdict)| verdict.state.is_none()).map(|(_, verdict)| verdict.retry);
+        Self { told: told.collect(), retry: refusals.max() }
+    }
+
+    /// Tells the client.
+    pub(crate) fn tell(&self, response: &mut Response) {
+        let (policies, standings): (Vec<&str>, Vec<&str>) =
+            self.told.iter().map(|(policy, standing)| (policy.as_str(), standing.as_str())).unzip();
+        if !policies.is_empty() {
+            let mut headers = response.headers_mut();
+            headers.set("ratelimit-policy", policies.join(", "));
+            headers.set("ratelimit", standings.join(", "));
+        }
     }
 }
 
 /// The reply to a request too many.
-pub(crate) fn refusal(retry_s: u64) -> Response {
-    Response::problem(429, "rate_limited").header("retry-after", retry_s.to_string())
-}
-
-/// An address without its port: `192.0.2.1:80` and `[2001:db8::1]:80`, and what has no port as it is.
-pub(crate) fn host_of(address: &str) -> &str {
-    if let Some(rest) = address.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
-    }
-    match address.split_once(':') {
-        Some((host, port)) if !port.contains(':') => host,
-        Some(_) | None => address,
-    }
+pub(crate) fn refusal(retry: u64) -> Response {
+    let refusal = Response::problem(429, "rate_limited").title("Too many requests");
+    if retry == u64::MAX { refusal } else { refusal.header("retry-after", retry.div_ceil(SECOND).max(1).to_string()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const START: u64 = 1_700_000_000 * SECOND_NS;
+    fn limit(name: &str, shadow: bool) -> Limit {
+        let amount = Amount::Rate(Rate { count: 100, period_s: 60 }, 10);
+        let (name, namespace) = (name.to_owned(), String::new());
+        Limit { name, keys: Vec::new(), amount, cost: 1, settle: None, plans: None, shadow, namespace }
+    }
 
-    /// Sends requests at these times (ms) and shows each outcome: remaining tokens, or `!` and when to come again.
-    fn shown(bucket: Bucket, at_ms: &[u64]) -> String {
-        let mut stored: Option<[u8; 8]> = None;
-        let outcomes = at_ms.iter().map(|ms| {
-            match bucket.take(stored.as_ref().map(<[u8; 8]>::as_slice), START + ms * 1_000_000) {
-                Verdict::Pass { store, standing } => {
-                    stored = Some(store);
-                    standing.remaining.to_string()
-                }
-                Verdict::Refuse { retry_s, .. } => format!("!{retry_s}"),
-            }
-        });
-        outcomes.collect::<Vec<_>>().join(" ")
+    fn verdict(state: Option<u64>, remaining: u64, retry: u64) -> Verdict {
+        Verdict { state, remaining, reset: 1, retry }
     }
 
     #[test]
-    fn a_bucket_lets_a_burst_pass_and_then_its_rate() {
-        for (name, bucket, at_ms, want) in [
-            ("burst, then empty", Bucket::new(5, 1, 5), vec![0, 0, 0, 0, 0, 0], "4 3 2 1 0 !1"),
-            (
-                "one token is back after an interval",
-                Bucket::new(5, 1, 5),
-                vec![0, 0, 0, 0, 0, 199, 200, 200],
-                "4 3 2 1 0 !1 0 !1",
-            ),
-            ("a full bucket does not grow", Bucket::new(5, 1, 5), vec![0, 60_000, 60_000], "4 4 3"),
-            ("burst of one is even spacing", Bucket::new(2, 1, 1), vec![0, 0, 500, 999, 1000], "0 !1 0 !1 0"),
-            ("refusals cost nothing", Bucket::new(1, 1, 1), vec![0, 1, 2, 3, 999, 1000], "0 !1 !1 !1 !1 0"),
-            ("slow rates say how long to wait", Bucket::new(1, 60, 1), vec![0, 1, 30_000], "0 !60 !30"),
-        ] {
-            assert_eq!(shown(bucket, &at_ms), want, "{name}");
-        }
+    fn the_longest_wait_is_told_and_limits_that_only_count_are_not() {
+        let limits = [limit("a", false), limit("b", true), limit("c", false)];
+        let take = Take { key: String::new(), limit: limits[0].amount.limit(0), cost: 1, shadow: false };
+        let asked = Asked { amount: limits[0].amount, parts: Vec::new(), take };
+        let asked = [asked.clone(), asked.clone(), asked];
+        let verdicts = [verdict(None, 0, 5), verdict(None, 0, 500), verdict(None, 3, 9)];
+        let outcome = Outcome::of(&limits, &asked, &verdicts);
+        assert_eq!(outcome.retry, Some(9));
+        let told: Vec<_> = outcome.told.iter().map(|(policy, standing)| format!("{policy} {standing}")).collect();
+        assert_eq!(told, ["\"a\";q=100;w=60 \"a\";r=0;t=1", "\"c\";q=100;w=60 \"c\";r=3;t=1"]);
+        let passes = [verdict(Some(0), 1, 0), verdict(None, 0, 7), verdict(Some(0), 1, 0)];
+        assert_eq!(Outcome::of(&limits, &asked, &passes).retry, None);
     }
 
     #[test]
-    fn a_clock_that_steps_back_locks_nobody_out_for_longer_than_a_burst() {
-        let bucket = Bucket::new(1, 1, 2);
-        let stored = (START + 2 * SECOND_NS).to_le_bytes();
-        let earlier = START - 3600 * SECOND_NS;
-        let want = Verdict::Refuse { retry_s: 1, standing: Standing { remaining: 0, reset_s: 2 } };
-        assert_eq!(bucket.take(Some(&stored), earlier), want);
-    }
-
-    #[test]
-    fn state_that_is_not_ours_is_a_full_bucket() {
-        for stored in [&b""[..], b"x", b"123456789"] {
-            assert!(matches!(Bucket::new(1, 1, 1).take(Some(stored), START), Verdict::Pass { .. }));
-        }
-    }
-
-    #[test]
-    fn a_bucket_tells_where_it_stands() {
-        let bucket = Bucket::new(100, 60, 10);
-        assert_eq!(bucket.policy_header(), "\"default\";q=100;w=60");
-        assert_eq!(Standing { remaining: 9, reset_s: 1 }.header(), "\"default\";r=9;t=1");
-    }
-
-    #[test]
-    fn an_address_loses_its_port() {
-        for (address, want) in [
-            ("192.0.2.1:8080", "192.0.2.1"),
-            ("[2001:db8::1]:8080", "2001:db8::1"),
-            ("2001:db8::1", "2001:db8::1"),
-            ("192.0.2.1", "192.0.2.1"),
-            ("", ""),
-        ] {
-            assert_eq!(host_of(address), want);
-        }
+    fn parts_of_a_key_cannot_be_shifted() {
+        let part = |kind, value: &str| Part { kind, value: value.to_owned() };
+        assert_ne!(key(&[part("host", "a"), part("path", "b")]), key(&[part("host", "a\\npath=b")]));
+        assert_eq!(key(&[part("host", "a"), part("path", "b")]), "host=a\npath=b");
     }
 }

@@ -1,5 +1,5 @@
 use portcullis_sdk::{ms, start};
-use portcullis_testing::{Gateway, Outcome, Plugin, Request, Running};
+use portcullis_testing::{Gateway, Outcome, Plugin, Reply, Request, Running};
 
 use super::*;
 
@@ -51,6 +51,85 @@ fn requests_pass_when_the_store_takes_nothing() {
     gateway.fail("proxy_set_shared_data", 8, 32);
     let outcome = gateway.send(Request::get("/"));
     assert_eq!(told(&outcome), (200, None, None));
-    assert!(outcome.logged("a bucket was not stored, and the request passes"));
+    assert!(outcome.logged("a limit was not stored, and the request passes"));
     assert_eq!([gateway.send(Request::get("/")).status(), gateway.send(Request::get("/")).status()], [200, 429]);
+}
+
+#[test]
+fn several_limits_are_taken_from_together_and_all_are_told() {
+    let limits = r#"{"limits":[
+        {"name":"burst","rate":"60/m","burst":2},
+        {"name":"daily","quota":"3/day","key":{"header":"x-key"}},
+        {"name":"trial","rate":"1/h","shadow":true}
+    ]}"#;
+    let mut gateway = gateway(limits);
+    let mut send = |key: &str| gateway.send(Request::get("/").header("x-key", key));
+    let first = send("a");
+    let both = |outcome: &Outcome| outcome.reply.header("ratelimit").map(str::to_owned).unwrap_or_default();
+    assert!(both(&first).starts_with("\"burst\";r=1;t=1, \"daily\";r=2;t="), "{}", both(&first));
+    assert_eq!(first.reply.header("ratelimit-policy"), Some("\"burst\";q=60;w=60, \"daily\";q=3;w=86400"));
+    assert_eq!(send("a").status(), 200);
+    let refused = send("a");
+    assert_eq!((refused.status(), refused.reply.header("retry-after")), (429, Some("1")));
+    assert!(both(&refused).starts_with("\"burst\";r=0;t=2, \"daily\";r=1;t="), "{}", both(&refused));
+    gateway.advance(ms(1000));
+    assert_eq!(gateway.send(Request::get("/").header("x-key", "a")).status(), 200);
+    gateway.advance(ms(1000));
+    let quota = gateway.send(Request::get("/").header("x-key", "a"));
+    assert_eq!(quota.status(), 429);
+    assert!(quota.reply.header("retry-after").unwrap().parse::<u32>().unwrap() > 60, "not before the day ends");
+    let other = gateway.send(Request::get("/").header("x-key", "b"));
+    assert_eq!(other.status(), 200, "what the quota refused has cost the other limit nothing");
+    let counts = ["rate_limit_refused.burst", "rate_limit_refused.daily", "rate_limit_would_refuse.trial"];
+    assert_eq!(counts.map(|name| gateway.metric(name)), [Some(1), Some(1), Some(5)]);
+}
+
+#[test]
+fn a_plan_has_its_own_rate() {
+    let limits = r#"{"limits":[{"rate":"1/h","plans":{"header":"x-plan","rates":{"gold":"3/h"}}}]}"#;
+    let mut gateway = gateway(limits);
+    let mut passed =
+        |plan: &str| (0..5).filter(|_| gateway.send(Request::get("/").header("x-plan", plan)).status() == 200).count();
+    assert_eq!([passed("gold"), passed("other"), passed("gold")], [3, 1, 0]);
+}
+
+#[test]
+fn what_a_response_has_cost_is_settled() {
+    let limits = r#"{"limits":[{"rate":"10/h","cost":5,"settle":"x-cost"}]}"#;
+    let mut costs = ["1", "9", "none"].into_iter();
+    let mut gateway = Gateway::new()
+        .origin(move |_| Reply::ok("ok").header("x-cost", costs.next().unwrap_or("1")))
+        .plugin(Plugin::new("limit", start::<RateLimit>).config(limits))
+        .start();
+    let mut left = || {
+        let outcome = gateway.send(Request::get("/"));
+        (outcome.status(), outcome.reply.header("ratelimit").unwrap().split(';').nth(1).unwrap().to_owned())
+    };
+    // Told is what is left while the cost is only reserved.
+    assert_eq!(left(), (200, "r=5".to_owned()));
+    assert_eq!(left(), (200, "r=4".to_owned()));
+    assert_eq!(left(), (429, "r=0".to_owned()));
+}
+
+#[test]
+fn a_service_counts_for_all_and_is_left_alone_when_it_fails() {
+    let config = |on_failure: &str| {
+        format!(r#"{{"rate":"1/h","global":{{"upstream":"limits","domain":"edge","on_failure":"{on_failure}"}}}}"#)
+    };
+    // A verdict: `OVER_LIMIT`, nothing left, for 7 s.
+    let over = || Reply::grpc(b"\x08\x02\x12\x08\x08\x02\x18\x00\x22\x02\x08\x07");
+    let plugin = |on_failure: &str| Plugin::new("limit", start::<RateLimit>).config(config(on_failure));
+    let mut gateway = Gateway::new().upstream("limits", move |_| over()).plugin(plugin("local")).start();
+    assert_eq!(told(&gateway.send(Request::get("/"))), (429, Some("\"default\";r=0;t=7"), Some("7")));
+    assert_eq!(gateway.calls().len(), 1);
+    for (on_failure, want) in [("local", [200, 429]), ("allow", [200, 200]), ("refuse", [503, 503])] {
+        let broken = Gateway::new().upstream("limits", |_| Reply::grpc_status(14, "down"));
+        let mut gateway = broken.plugin(plugin(on_failure)).start();
+        let statuses = [(); 2].map(|()| gateway.send(Request::get("/")).status());
+        assert_eq!((statuses, gateway.calls().len()), (want, 1), "{on_failure}");
+        gateway.advance(ms(1001));
+        gateway.send(Request::get("/"));
+        assert_eq!(gateway.calls().len(), 1, "it is asked again after a second");
+        assert_eq!(gateway.metric("rate_limit_service_failures"), Some(2));
+    }
 }

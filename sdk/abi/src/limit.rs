@@ -60,6 +60,12 @@ impl Limit {
         }
     }
 
+    /// How a limit stands that nothing was taken from because another one refused; it would have let pass what `verdict` says.
+    #[must_use]
+    pub fn untouched(&self, verdict: &Verdict, state: Option<u64>, now: u64) -> Verdict {
+        Verdict { state: verdict.state, retry: verdict.retry, ..self.take(state, 0, now) }
+    }
+
     /// The state after giving back `cost` that was taken, or, where it is negative, after taking what is not asked for: what a
     /// response turns out to cost is paid whether there is room or not.
     #[must_use]

@@ -86,6 +86,27 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// Writes a field that is a number, at the end of what takes bytes.
+pub fn number(out: &mut impl Extend<u8>, field: u64, value: u64) {
+    varint(out, field << 3);
+    varint(out, value);
+}
+
+/// Writes a field that is bytes, text or another message.
+pub fn bytes(out: &mut impl Extend<u8>, field: u64, value: &[u8]) {
+    varint(out, field << 3 | 2);
+    varint(out, value.len() as u64);
+    out.extend(value.iter().copied());
+}
+
+fn varint(out: &mut impl Extend<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.extend([(number & 0x7f) as u8 | 0x80]);
+        number >>= 7;
+    }
+    out.extend([number as u8]);
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -104,6 +125,17 @@ mod tests {
             (6, Value::Number(1)),
         ];
         assert_eq!(fields, want);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut message = Vec::new();
+        number(&mut message, 1, 150);
+        bytes(&mut message, 2, b"testing");
+        number(&mut message, 3000, u64::MAX);
+        assert!(message.starts_with(b"\x08\x96\x01\x12\x07testing"));
+        let fields: Vec<_> = Fields::of(&message).map(Result::unwrap).collect();
+        assert_eq!(fields, [(1, Value::Number(150)), (2, Value::Bytes(b"testing")), (3000, Value::Number(u64::MAX))]);
     }
 
     #[test]

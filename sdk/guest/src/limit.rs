@@ -124,33 +124,34 @@ fn one_by_one(takes: &[Take], now: u64) -> Result<Vec<Verdict>, NotStored> {
     let mut verdicts: Vec<Verdict> = Vec::with_capacity(takes.len());
     let mut refused = false;
     for take in takes {
-        let mut verdict = None;
+        let mut verdict = take.limit.take(None, take.cost, now);
         let stored = cell(take).update(|state| {
-            // Once one has refused, the others only say how they stand.
-            let cost = if refused { 0 } else { take.cost };
-            let taken = verdict.insert(take.limit.take(state, cost, now));
-            if refused { None } else { taken.state }
+            verdict = take.limit.take(state, take.cost, now);
+            if refused {
+                verdict = take.limit.untouched(&verdict, state, now);
+            }
+            verdict.state.filter(|_| !refused)
         });
         if let Err(why) = stored {
-            give_back(takes, &verdicts, now);
+            give_back(takes, &mut verdicts, now);
             return Err(why);
         }
-        let Some(verdict) = verdict else { continue };
-        let refuses = verdict.state.is_none() && !take.shadow;
-        if refuses && !refused {
-            give_back(takes, &verdicts, now);
+        if verdict.state.is_none() && !take.shadow && !refused {
+            refused = true;
+            give_back(takes, &mut verdicts, now);
         }
-        refused |= refuses;
         verdicts.push(verdict);
     }
     Ok(verdicts)
 }
 
-fn give_back(takes: &[Take], verdicts: &[Verdict], now: u64) {
-    for (take, _) in takes.iter().zip(verdicts).filter(|(_, verdict)| verdict.state.is_some()) {
+/// Undoes what was taken so far, since a later limit refuses.
+fn give_back(takes: &[Take], verdicts: &mut [Verdict], now: u64) {
+    for (take, verdict) in takes.iter().zip(verdicts).filter(|(_, verdict)| verdict.state.is_some()) {
         let cost = i64::try_from(take.cost).unwrap_or(i64::MAX);
-        if let Err(why) = settle_alone(take, -cost, now) {
-            log::warn!("what was taken from `{}` could not be given back: {why}", take.key);
+        match settle_alone(take, -cost, now) {
+            Ok(()) => *verdict = take.limit.untouched(verdict, cell(take).get(), now),
+            Err(why) => log::warn!("what was taken from `{}` could not be given back: {why}", take.key),
         }
     }
 }

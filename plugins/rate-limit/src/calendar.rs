@@ -1,0 +1,141 @@
+//! Hours, days and months, at a fixed offset from UTC.
+//!
+//! A data base of time zones would be half of the module's size, so summer time is not known here: the offset is what is written.
+
+use portcullis_sdk::limit::SECOND;
+use portcullis_sdk::schema::{Piece, Schema};
+use serde::Deserialize;
+
+/// A unit of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Unit {
+    Hour,
+    Day,
+    Month,
+}
+
+/// An offset from UTC, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Zone(i32);
+
+const HOUR_S: i64 = 3600;
+const DAY_S: i64 = 86_400;
+
+impl Unit {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "hour" => Some(Self::Hour),
+            "day" => Some(Self::Day),
+            "month" => Some(Self::Month),
+            _ => None,
+        }
+    }
+
+    /// When the one that this moment lies in ends. Both are nanoseconds since the Unix epoch.
+    pub(crate) fn end(self, now: u64, zone: Zone) -> u64 {
+        let seconds = i64::try_from(now / SECOND).unwrap_or(0) + i64::from(zone.0);
+        let end = match self {
+            Self::Hour => (seconds.div_euclid(HOUR_S) + 1) * HOUR_S,
+            Self::Day => (seconds.div_euclid(DAY_S) + 1) * DAY_S,
+            Self::Month => {
+                let (year, month) = month_of(seconds.div_euclid(DAY_S));
+                let (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+                first_day_of(year, month) * DAY_S
+            }
+        };
+        u64::try_from(end - i64::from(zone.0)).unwrap_or(0) * SECOND
+    }
+
+    /// How long it takes, in seconds; a month as one of 30 days.
+    pub(crate) fn seconds(self) -> u32 {
+        match self {
+            Self::Hour => 3600,
+            Self::Day => 86_400,
+            Self::Month => 30 * 86_400,
+        }
+    }
+}
+
+/// The year and month of a day, counted from 1970-01-01, in the Gregorian calendar.
+fn month_of(day: i64) -> (i64, i64) {
+    // Years that begin in March have their leap day at the end; 400 of them have 146,097 days.
+    let from_march_0000 = day + 719_468;
+    let era = from_march_0000.div_euclid(146_097);
+    let day_of_era = from_march_0000.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month)
+}
+
+fn first_day_of(year: i64, month: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+impl TryFrom<String> for Zone {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let read = || {
+            let (sign, rest) = match text.split_at_checked(1)? {
+                ("+", rest) => (1, rest),
+                ("-", rest) => (-1, rest),
+                _ => return None,
+            };
+            let (hours, minutes) =
+                rest.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
+            let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+            (hours <= 14 && (0..60).contains(&minutes)).then_some(Self(sign * (hours * 3600 + minutes * 60)))
+        };
+        read().ok_or_else(|| format!("`{text}` is not an offset such as +02:00"))
+    }
+}
+
+impl Schema for Zone {
+    const SCHEMA: &'static [Piece] = &[Piece::Text(r#"{"type":"string","pattern":"^[+-][0-9]{2}:[0-9]{2}$"}"#)];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(unit: Unit, now_s: u64, zone: &str) -> u64 {
+        unit.end(now_s * SECOND + 1, Zone::try_from(zone.to_owned()).unwrap()) / SECOND
+    }
+
+    #[test]
+    fn units_end_where_the_calendar_says() {
+        // 2026-11-27T12:34:56Z; 2024-02-29T00:00:00Z; 2025-12-31T23:59:59Z.
+        for (unit, now, zone, want) in [
+            (Unit::Hour, 1_795_782_896, "+00:00", 1_795_784_400),
+            (Unit::Hour, 1_795_782_896, "+05:30", 1_795_786_200),
+            (Unit::Day, 1_795_782_896, "+00:00", 1_795_824_000),
+            (Unit::Day, 1_795_782_896, "+02:00", 1_795_816_800),
+            (Unit::Day, 1_795_782_896, "-11:00", 1_795_863_600),
+            (Unit::Month, 1_795_782_896, "+00:00", 1_796_083_200),
+            (Unit::Month, 1_709_164_800, "+00:00", 1_709_251_200),
+            (Unit::Month, 1_767_225_599, "+00:00", 1_767_225_600),
+            (Unit::Month, 1_767_225_599, "+01:00", 1_769_900_400),
+        ] {
+            assert_eq!(end(unit, now, zone), want, "{unit:?} {now} {zone}");
+        }
+    }
+
+    #[test]
+    fn a_day_and_its_month_agree_over_centuries() {
+        for year in 1970..2400 {
+            for month in 1..=12 {
+                let first = first_day_of(year, month);
+                assert_eq!(month_of(first), (year, month));
+                assert_eq!(month_of(first - 1), if month == 1 { (year - 1, 12) } else { (year, month - 1) });
+            }
+        }
+        assert_eq!((first_day_of(1970, 1), first_day_of(2000, 3)), (0, 11_017));
+    }
+}
