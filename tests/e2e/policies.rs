@@ -1,1 +1,3 @@
 //! The policies that come with the gateway, doing what their pages in `docs/policies` show: a module for each.
+
+mod rate_limit;

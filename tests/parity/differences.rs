@@ -6,6 +6,7 @@ use crate::case::Respect::{self, Log, Response, Upstream};
 type Row = (&'static str, &'static [Respect], &'static [&'static str]);
 
 const ROWS: &[Row] = &[
+    ("own-functions", &[Log], &["a-limit-of-nothing"]),
     ("reply-without-exchange", &[Response, Upstream], &["a-root-sends-no-response"]),
     (
         "field-order",

@@ -104,7 +104,7 @@ fn varint(out: &mut impl Extend<u8>, mut number: u64) {
         out.extend([(number & 0x7f) as u8 | 0x80]);
         number >>= 7;
     }
-    out.extend([number as u8]);
+    out.extend([(number & 0x7f) as u8]);
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 "request_headers: call_foreign_function verify_signature '\\x0a\\x06sha256\\x12\\x03abc\\x1a\\x03def\\x22\\x03ghi'",
             ),
             ("a-signature-is-not-made-without-a-key", "request_headers: call_foreign_function sign '\\x0a\\x06sha256'"),
+            ("a-limit-of-nothing", "request_headers: call_foreign_function portcullis_limit ''"),
             ("an-expression-that-is-none", "request_headers: call_foreign_function expr_create '1 +'"),
             (
                 "an-expression-that-is-unknown",
