@@ -1,0 +1,196 @@
+//! An exchange's beginning and its end: what it is opened with, and the right to end it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use portcullis_core::chain;
+use portcullis_core::event::Direction;
+use portcullis_core::exchange::{ExchangeId, Facts};
+use portcullis_core::filter::Chain;
+use portcullis_core::reply::{Details, Failure};
+use portcullis_core::tenant::{Account, Admitted};
+
+use super::{State, Waiting, Worker};
+use crate::clock::Clock;
+use crate::listener::Lane;
+use crate::revision::Revision;
+use crate::telemetry::{Chosen, Record, server_timing};
+
+/// What an exchange begins with.
+pub(crate) struct Opening {
+    pub(crate) revision: Rc<Revision>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) facts: Facts,
+    /// Nothing for a TCP connection.
+    pub(crate) request: Option<Described>,
+    pub(crate) lane: Rc<Lane>,
+    /// Who pays for what its filters use.
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) admitted: Option<Admitted>,
+}
+
+/// What the access log says of a request.
+pub(crate) struct Described {
+    pub(crate) method: Method,
+    pub(crate) path: PathAndQuery,
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) user_agent: Option<HeaderValue>,
+    /// The fields that are to be logged.
+    pub(crate) fields: Chosen,
+    /// Whether the client is told how long it took.
+    pub(crate) tells_times: bool,
+}
+
+/// The right to end an exchange, held by whoever sends its response. Dropped early, the client has gone away.
+pub(crate) struct Ticket {
+    worker: Rc<Worker>,
+    id: ExchangeId,
+    /// Nothing for a TCP connection.
+    request: Option<Described>,
+    /// The status the client was sent; 0 until then.
+    pub(crate) status: u16,
+    ended: bool,
+    /// The response's fields that are to be logged.
+    fields: Chosen,
+    /// What the exchange began with lives as long as it does.
+    _revision: Rc<Revision>,
+    /// Its tenant has one more under way for as long.
+    _admitted: Option<Admitted>,
+}
+
+impl Ticket {
+    pub(crate) fn parts(&self) -> (Rc<Worker>, ExchangeId) {
+        (self.worker.clone(), self.id)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.worker.clock
+    }
+
+    /// The client is sent this head.
+    pub(crate) fn answers(&mut self, status: StatusCode, fields: &HeaderMap) {
+        self.status = status.as_u16();
+        self.fields = self.worker.telemetry.chosen_of_response(fields);
+    }
+
+    /// How long the request has taken so far, where the client is told.
+    pub(crate) fn times(&self) -> Option<HeaderValue> {
+        self.request.as_ref().filter(|request| request.tells_times)?;
+        let now = self.worker.clock.now();
+        self.worker.with(self.id, |exchange| server_timing(exchange, now)).flatten()
+    }
+
+    /// The response has been sent.
+    pub(crate) fn finish(&mut self) {
+        self.end(None);
+    }
+
+    /// The response broke off.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        self.end(Some(failure));
+    }
+
+    fn end(&mut self, failure: Option<Failure>) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.worker.clone().end(self, failure);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.end(Some(Failure::ClientGone));
+    }
+}
+
+impl Worker {
+    /// Opens an exchange; without a request it is a TCP connection's. It lives until its ticket is finished or dropped.
+    pub(crate) fn open(self: &Rc<Self>, opening: Opening) -> Ticket {
+        let Opening { revision, chain, facts, request, lane, account, admitted } = opening;
+        let mut state = self.present();
+        let sampled = facts.trace.is_some_and(|trace| trace.is_sampled());
+        let id = state.exchanges.open(chain, facts);
+        let tells_times = request.as_ref().is_some_and(|request| request.tells_times);
+        if (sampled || tells_times || self.telemetry.logs_filters())
+            && let Some(exchange) = state.exchanges.get_mut(id)
+        {
+            exchange.time_filters();
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() <= id.index() {
+            waiting.resize_with(id.index() + 1, Waiting::default);
+        }
+        lane.began();
+        if let Some(waiting) = waiting.get_mut(id.index()) {
+            waiting.lane = Some(lane);
+            waiting.account = account;
+        }
+        if request.is_some() {
+            self.telemetry.began();
+        }
+        Ticket {
+            worker: self.clone(),
+            id,
+            request,
+            status: 0,
+            ended: false,
+            fields: Chosen::default(),
+            _revision: revision,
+            _admitted: admitted,
+        }
+    }
+
+    fn end(self: &Rc<Self>, ticket: &Ticket, failure: Option<Failure>) {
+        let mut state = self.present();
+        let State { exchanges, vms } = &mut *state;
+        let now = exchanges.now;
+        chain::end(exchanges, vms, ticket.id, failure, |exchange| {
+            let Some(facts) = exchange.facts() else { return };
+            let (request_bytes, _) = exchange.body_bytes(Direction::Request);
+            let (_, response_bytes) = exchange.body_bytes(Direction::Response);
+            let Some(request) = &ticket.request else { return };
+            self.telemetry.record(&Record {
+                tenant: &facts.place.tenant,
+                route: &facts.place.route,
+                pattern: &facts.place.pattern,
+                upstream: &facts.place.upstream,
+                upstream_address: exchange.upstream_address(),
+                method: &request.method,
+                host: request.host.as_ref().map_or(&[], HeaderValue::as_bytes),
+                path: request.path.as_str(),
+                protocol: facts.protocol,
+                source: facts.source,
+                request_id: facts.request_id.as_bytes(),
+                status: ticket.status,
+                reason: exchange.details().map_or("via_upstream", Details::as_str),
+                request_bytes,
+                response_bytes,
+                duration: now.saturating_since(exchange.started()),
+                upstream_wait: exchange.responded().map(|at| at.saturating_since(exchange.started())),
+                time: exchange.started(),
+                trace: facts.trace.as_ref(),
+                attempts: exchange.attempts(),
+                scheme: if facts.tls.is_some() { "https" } else { "http" },
+                tries: self.waiting.borrow().get(ticket.id.index()).map_or(&[], |waiting| &waiting.attempts),
+                request_fields: &request.fields,
+                response_fields: &ticket.fields,
+                chain: exchange.chain(),
+                timings: exchange.timings(),
+                user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
+            });
+        });
+        if ticket.request.is_some() {
+            self.telemetry.ended();
+        }
+        // Whoever still sends the request hears that it is over.
+        self.wake(ticket.id, Direction::Request);
+        if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index())
+            && let Some(lane) = std::mem::take(waiting).lane
+        {
+            lane.ended();
+        }
+        self.see_to_rest(&mut state);
+    }
+}
