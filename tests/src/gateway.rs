@@ -142,6 +142,15 @@ impl Gateway {
         self.0.admin.expect("an admin listener")
     }
 
+    /// Where its rate-limit service is.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn rate_limit_service(&self) -> SocketAddr {
+        self.0.rate_limit.expect("a rate-limit service")
+    }
+
     /// One of its own pages.
     ///
     /// # Panics

@@ -23,6 +23,7 @@ mod plan;
 mod request_id;
 mod revision;
 mod serve;
+mod services;
 mod sockets;
 pub mod supervisor;
 mod systemd;

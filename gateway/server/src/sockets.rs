@@ -126,7 +126,8 @@ impl Sockets {
     }
 }
 
-fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+/// A socket that others may bind too.
+pub(crate) fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;

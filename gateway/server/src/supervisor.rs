@@ -23,11 +23,12 @@ pub use self::control::{Applied, Shown};
 use self::control::{Control, Workers};
 use self::crew::{Order, Post};
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::snapshot::{Drain, Snapshot};
+use crate::config::snapshot::{Drain, RateLimitService, Snapshot};
 use crate::inherited::Inherited;
 use crate::plan::{Plan, PlanError};
 use crate::revision;
-use crate::sockets::Sockets;
+use crate::services::rate_limit;
+use crate::sockets::{self, Sockets};
 use crate::telemetry::Telemetry;
 
 /// Why the gateway did not start, or a revision of its configuration was not put into use.
@@ -85,6 +86,8 @@ pub struct Gateway {
     pub listeners: Vec<(String, SocketAddr)>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
+    /// Where its rate-limit service listens, if it has one.
+    pub rate_limit: Option<SocketAddr>,
     handle: Handle,
     workers: Vec<JoinHandle<()>>,
     /// Threads that go on until the workers have ended.
@@ -256,7 +259,8 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
         shown: shown.clone(),
         admin: watch::Sender::new(None),
     };
-    let mut gateway = Gateway { listeners, admin: None, handle, workers: Vec::new(), others: Vec::new() };
+    let mut gateway =
+        Gateway { listeners, admin: None, rate_limit: None, handle, workers: Vec::new(), others: Vec::new() };
     if let Some(admin) = &snapshot.admin {
         let readiness = gateway.handle.readiness.clone();
         gateway.start_admin(
@@ -264,6 +268,9 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
             admin.bind,
             &options.inherited,
         )?;
+    }
+    if let Some(service) = &snapshot.rate_limit {
+        gateway.start_rate_limit(service)?;
     }
     options.inherited.close_rest();
     gateway.start_workers(workers)?;
@@ -327,6 +334,30 @@ impl Gateway {
             });
         };
         self.others.push(thread::Builder::new().name("admin".to_owned()).spawn(serve)?);
+        Ok(())
+    }
+}
+
+impl Gateway {
+    /// Where the rate-limit service listens.
+    fn start_rate_limit(&mut self, service: &RateLimitService) -> Result<(), RunError> {
+        let what = || "the rate-limit service".to_owned();
+        let bind = |source| RunError::Bind { what: what(), address: service.bind, source };
+        // Shared, so that a successor can bind it before this one has gone.
+        let socket = sockets::bind_shared(service.bind).map_err(bind)?;
+        self.rate_limit = Some(socket.local_addr().map_err(bind)?);
+        let (mut phase, rules) = (self.handle.phase.subscribe(), service.rules.clone());
+        let serve = move || {
+            let Ok(runtime) = runtime() else { return };
+            runtime.block_on(async {
+                let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
+                tokio::select! {
+                    () = rate_limit::serve(listener, rules) => {}
+                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
+                }
+            });
+        };
+        self.others.push(thread::Builder::new().name("rate-limit".to_owned()).spawn(serve)?);
         Ok(())
     }
 }

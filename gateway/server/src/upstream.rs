@@ -35,6 +35,7 @@ use portcullis_core::upstream::{Balancer, EndpointIndex};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
+pub(crate) use self::connect::LocalExecutor;
 pub(crate) use self::lease::Lease;
 use self::lease::{Active, Flight};
 use self::pool::{Connection, Pool};

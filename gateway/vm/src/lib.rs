@@ -41,7 +41,7 @@ pub use metrics::{BUCKETS, GuestMetrics, METRIC_NAME_BYTES, MOST_METRICS, Metric
 pub use module::{LoadError, Module};
 pub use plugin::{RootSpec, VmSpec};
 pub use queues::{Inbox, MOST_QUEUES, QUEUE_BYTES, QUEUE_ITEMS};
-pub use shared::{SPACE_BYTES, Shared};
+pub use shared::{Limits, SPACE_BYTES, Shared};
 pub use trace::tell_of_calls;
 pub use vms::{Newborn, Retired, Vms};
 

@@ -44,6 +44,27 @@ impl Shared {
     }
 }
 
+/// States of limits that are no tenant's.
+#[derive(Debug)]
+pub struct Limits(Space);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self(Space::new())
+    }
+}
+
+impl Limits {
+    /// Takes from limits in one step: from all of them, or from none; a verdict for each. See [`Order`]. Times are nanoseconds since
+    /// the Unix epoch.
+    ///
+    /// # Errors
+    /// When a key is too large to be stored.
+    pub fn order(&self, order: Order, entries: &[limit::Entry<'_>], now: u64) -> Result<Vec<Verdict>, Status> {
+        self.0.limit(order, entries, now)
+    }
+}
+
 /// One tenant's shared data.
 #[derive(Debug)]
 pub(crate) struct Space {

@@ -1,10 +1,16 @@
 //! Limits, exact whoever asks and over however many workers.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::Origin;
+use portcullis_tests::process::free_address;
+
+use crate::plugins::code;
 
 const LIMITED: &str = r#"
 workers: 2
@@ -49,4 +55,112 @@ fn what_all_workers_admit_together_is_exact() {
     assert_eq!(admitted.iter().sum::<usize>(), 1000, "{admitted:?}");
     assert!(admitted.iter().all(|count| *count <= 600), "{admitted:?}");
     assert_eq!(origin.begun(), 1000);
+}
+
+/// Row 27: other spellings of what is counted by are the same.
+#[test]
+fn a_host_in_capitals_and_an_encoded_path_count_for_the_same_limit() {
+    let origin = Origin::plain();
+    let gateway = Gateway::start(
+        r#"
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins: { limit: {guest:rate-limit} }
+filters: [{ plugin: limit, config: { limits: [{ rate: 1/h, keys: [host, path] }] } }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#,
+        &[("origin", &origin)],
+    );
+    let status = |host: &str, path: &str| gateway.ask("GET", path, &[("host", host)], "").status();
+    assert_eq!(status("a.test", "/a"), 200);
+    for (host, path) in [("A.TEST", "/a"), ("a.test:80", "/%61"), ("a.test", "/b/../a"), ("a.test", "/a?x=1")] {
+        assert_eq!(status(host, path), 429, "{host} {path}");
+    }
+    assert_eq!([status("b.test", "/a"), status("a.test", "/A")], [200, 200]);
+}
+
+/// A gateway whose limits the service at that address counts.
+fn sharing(origin: &Origin, service: SocketAddr, limit: &str, on_failure: &str) -> Gateway {
+    let config = r#"
+upstreams:
+  origin: { endpoints: ["{origin}"] }
+  limits: { endpoints: ["{service}"], protocol: http2 }
+plugins: { limit: {guest:rate-limit} }
+filters:
+  - plugin: limit
+    config:
+      limits: [{limit}]
+      global: { upstream: limits, domain: edge, timeout: 500ms, on_failure: {on_failure} }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+    let (limit, on_failure) = (&limit, &on_failure);
+    Gateway::start(config, &[("origin", origin), ("service", &service), ("limit", limit), ("on_failure", on_failure)])
+}
+
+fn service(bind: SocketAddr, limits: &str) -> Gateway {
+    let config = r#"
+services: { rate_limit: { bind: "{bind}", limits: {limits} } }
+upstreams: { none: { endpoints: ["127.0.0.1:9"] } }
+routes: [{ name: all, match: { path: "/*" }, upstream: none }]
+"#;
+    Gateway::start(config, &[("bind", &bind), ("limits", &limits)])
+}
+
+/// Row 27: what two gateways admit together is the limit's, within 5 %.
+#[test]
+fn two_gateways_share_one_limit() {
+    const RATE: f64 = 50.0;
+    const BURST: f64 = 100.0;
+    let origin = Origin::plain();
+    let limits = r#"[{ domain: edge, entries: { limit: api }, rate: 50/s, burst: 100 }]"#;
+    let service = service("127.0.0.1:0".parse().unwrap(), limits);
+    let gateways =
+        [(); 2].map(|()| sharing(&origin, service.rate_limit_service(), "{ name: api, rate: 1000/s }", "refuse"));
+    let began = Instant::now();
+    let admitted: usize = thread::scope(|scope| {
+        let clients = gateways.iter().chain(&gateways).map(|gateway| {
+            let mut connection = gateway.client();
+            scope.spawn(move || {
+                let mut admitted = 0;
+                while began.elapsed() < Duration::from_secs(2) {
+                    match connection.get("/").status() {
+                        200 => admitted += 1,
+                        429 => {}
+                        other => panic!("{other}"),
+                    }
+                }
+                admitted
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    let allowed = began.elapsed().as_secs_f64().mul_add(RATE, BURST);
+    let share = f64::from(u32::try_from(admitted).unwrap()) / allowed;
+    assert!((0.95..=1.05).contains(&share), "{admitted} were admitted where {allowed:.0} were allowed");
+}
+
+/// Row 27: while the service is away the declared failure mode holds, nobody hangs, and it is used again when it is back.
+#[test]
+fn a_service_that_is_away_leaves_what_was_declared() {
+    let (origin, address) = (Origin::plain(), free_address());
+    let first = service(address, "[]");
+    let limit = "{ name: api, rate: 1/h }";
+    let gateways = ["local", "allow", "refuse"].map(|on_failure| sharing(&origin, address, limit, on_failure));
+    let answers = || {
+        let began = Instant::now();
+        let answers: Vec<u16> = gateways.iter().map(|gateway| gateway.get("/").status()).collect();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        answers
+    };
+    assert_eq!(answers(), [200, 429, 429], "the limit that a gateway brings is shared by all");
+    drop(first);
+    assert_eq!(answers(), [200, 200, 503]);
+    assert_eq!(answers(), [429, 200, 503], "local counts here, with the same limit");
+    assert_eq!(code(&gateways[2].get("/")), (503, "rate_limit_unavailable".to_owned()));
+    let failures =
+        |gateway: &Gateway| gateway.metric("portcullis_guest_events_total", &["rate_limit_service_failures"]);
+    assert!(gateways.iter().all(|gateway| failures(gateway) >= 1.0));
+    let _second = service(address, "[]");
+    eventually("the service is asked again", || gateways[2].get("/").status() != 503);
+    eventually("by all", || answers() == [429, 429, 429]);
 }

@@ -29,17 +29,19 @@ use self::filters::Placed;
 use self::modules::Modules;
 use super::file::{self, File};
 use super::snapshot::{
-    Admin, Drain, Filter, FilterIndex, Listener, Plugin, Route, Snapshot, Tenant, TenantIndex, Upstream,
+    Admin, Drain, Filter, FilterIndex, Listener, Plugin, RateLimitService, Route, Snapshot, Tenant, TenantIndex,
+    Upstream,
 };
 use super::tree::{Key, Node};
 use super::written::Token;
 use crate::diagnostic::{Diagnostic, Severity, Span};
+use crate::services::rate_limit::{SharedLimit, SharedLimits};
 use crate::tls::files::Owner;
 
 /// Makes a snapshot, or adds to `problems` why there is none.
 pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) -> Option<Snapshot> {
     let mut check = Check::new(problems);
-    let (listeners, admin) = check.addresses(tree, file);
+    let (listeners, admin, rate_limit) = check.addresses(tree, file);
     let sections: Vec<Section<'_>> = sections(tree, file);
     for section in &sections {
         let scope = check.define(section);
@@ -75,6 +77,7 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
         otlp,
         listeners,
         admin,
+        rate_limit,
         drain: Drain {
             delay: file.drain.delay.as_ref().map_or(Duration::ZERO, |delay| delay.0),
             deadline: file.drain.deadline.0,
@@ -161,7 +164,7 @@ impl<'t> Check<'t> {
         self.problems.push(problem);
     }
 
-    fn addresses(&mut self, tree: &Node, file: &File) -> (Vec<Arc<Listener>>, Option<Admin>) {
+    fn addresses(&mut self, tree: &Node, file: &File) -> (Vec<Arc<Listener>>, Option<Admin>, Option<RateLimitService>) {
         let mut taken: Vec<(SocketAddr, String, Span)> = Vec::new();
         let mut listeners = Vec::new();
         for (key, node) in tree.get("listeners").into_iter().flat_map(Node::entries) {
@@ -179,7 +182,12 @@ impl<'t> Check<'t> {
         if let (Some(admin), Some(place)) = (&admin, place) {
             self.take(&mut taken, admin.bind, "`admin`".to_owned(), place);
         }
-        (listeners, admin)
+        let rate_limit = file.services.rate_limit.as_ref().map(rate_limit);
+        let place = tree.get("services").and_then(|node| node.get("rate_limit")).and_then(|node| node.get("bind"));
+        if let (Some(service), Some(place)) = (&rate_limit, place) {
+            self.take(&mut taken, service.bind, "`services.rate_limit`".to_owned(), place);
+        }
+        (listeners, admin, rate_limit)
     }
 
     /// The gateway's own pages: for whoever is on this machine, or whoever has the token or a certificate.
@@ -292,6 +300,28 @@ fn rules(listener: &file::Listener) -> Rules {
         file::EncodedSlashes::Decode => Slashes::Decode,
     };
     Rules { underscores, slashes }
+}
+
+fn rate_limit(service: &file::RateLimitService) -> RateLimitService {
+    let rule = |limit: &file::ServiceLimit| {
+        let rate = limit.rate.as_ref()?.0;
+        Some(SharedLimit {
+            domain: limit.domain.clone(),
+            entries: limit.entries.iter().map(|(key, value)| (key.clone(), value_of(value))).collect(),
+            count: rate.count,
+            period: rate.per.as_secs(),
+            burst: limit.burst.map_or(rate.count, u64::from),
+        })
+    };
+    RateLimitService {
+        bind: service.bind.0,
+        rules: Arc::new(SharedLimits(service.limits.iter().filter_map(rule).collect())),
+    }
+}
+
+/// A value that is asked for; nothing for any.
+fn value_of(written: &str) -> Option<String> {
+    (written != "*").then(|| written.to_owned())
 }
 
 fn limits(limits: &file::TenantLimits) -> tenant::Limits {

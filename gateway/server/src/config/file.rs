@@ -52,6 +52,8 @@ pub(crate) struct File {
     pub(crate) tracing: Option<Tracing>,
     /// The collector that traces and, if asked, the access log are sent to. Absent: nowhere.
     pub(crate) otlp: Option<Otlp>,
+    /// What the gateway offers beside passing requests on.
+    pub(crate) services: Services,
     /// Where the gateway's own pages (`/live`, `/ready`, `/metrics`, `/config`) are served. Absent: nowhere.
     pub(crate) admin: Option<Admin>,
     /// How the gateway ends when it is told to.
@@ -86,6 +88,43 @@ pub(crate) struct Admin {
     /// How connections are encrypted. Absent: not at all. With `client_auth`, a certificate that is good will do in place of the
     /// token.
     pub(crate) tls: Option<ListenerTls>,
+}
+
+/// What the gateway offers beside passing requests on.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Services {
+    /// Limits that several gateways share, by Envoy's rate-limit API: gRPC, in the clear. Absent: none.
+    pub(crate) rate_limit: Option<RateLimitService>,
+}
+
+/// Limits that several gateways share.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["bind"]))]
+pub(crate) struct RateLimitService {
+    /// The address and port to listen on. Whoever can reach it can use limits up: keep it among the gateways.
+    pub(crate) bind: Text<SocketAddr>,
+    /// Limits by what descriptors have in them. A descriptor that fits none is held to the limit it brings itself.
+    pub(crate) limits: Vec<ServiceLimit>,
+}
+
+/// One limit of a service.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["domain", "entries", "rate"]))]
+pub(crate) struct ServiceLimit {
+    /// The domain it is for.
+    #[schemars(length(min = 1))]
+    pub(crate) domain: String,
+    /// What a descriptor must have in it: keys, with a value or `*` for any. The limit that names most holds.
+    #[schemars(extend("minProperties" = 1))]
+    pub(crate) entries: BTreeMap<String, String>,
+    /// How many pass, for each combination of values.
+    pub(crate) rate: Option<Text<Rate>>,
+    /// How many pass at once. Default: the count of the rate.
+    #[schemars(range(min = 1))]
+    pub(crate) burst: Option<u32>,
 }
 
 /// How the gateway ends when it is told to.
@@ -391,6 +430,12 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPE
 impl Default for Admin {
     fn default() -> Self {
         Self { bind: Text(NOWHERE), token: None, tls: None }
+    }
+}
+
+impl Default for RateLimitService {
+    fn default() -> Self {
+        Self { bind: Text(NOWHERE), limits: Vec::new() }
     }
 }
 

@@ -31,6 +31,7 @@ pub use super::file::{Protocol, ProxyProtocol};
 pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
 use crate::config::private::Configuration;
+use crate::services::rate_limit::SharedLimits;
 use crate::tls::client::Client;
 use crate::tls::server::Server;
 
@@ -72,6 +73,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// Where the gateway's own pages are served.
     pub admin: Option<Admin>,
+    /// Where limits are counted for other gateways, and which.
+    pub(crate) rate_limit: Option<RateLimitService>,
     /// How the gateway ends when it is told to.
     pub drain: Drain,
     /// Every upstream, shared ones and those of tenants.
@@ -207,6 +210,13 @@ pub struct Admin {
     pub token: Option<Token>,
     /// How its connections are encrypted.
     pub(crate) tls: Option<Arc<Server>>,
+}
+
+/// A service that counts for several gateways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RateLimitService {
+    pub(crate) bind: SocketAddr,
+    pub(crate) rules: Arc<SharedLimits>,
 }
 
 /// How the gateway ends when it is told to.
@@ -451,6 +461,7 @@ impl Snapshot {
         let differs = [
             ("workers", self.workers != other.workers),
             ("access_log", self.access_log != other.access_log),
+            ("services", self.rate_limit != other.rate_limit),
             ("admin.bind", self.admin.as_ref().map(|admin| admin.bind) != other.admin.as_ref().map(|admin| admin.bind)),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -44,7 +44,7 @@ pub(super) enum ConnectError {
 
 /// Puts the HTTP/2 library's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LocalExecutor;
+pub(crate) struct LocalExecutor;
 
 impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {

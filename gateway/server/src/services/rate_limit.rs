@@ -1,0 +1,163 @@
+//! `services.rate_limit`: Envoy's rate-limit API (`envoy.service.ratelimit.v3`), for gateways that share limits.
+//!
+//! gRPC in the clear over HTTP/2. What is asked is decided in [`decision`]; states are in this process, and begin anew with it.
+
+mod decision;
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use portcullis_vm::Limits;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_local;
+
+pub(crate) use self::decision::{SharedLimit, SharedLimits};
+use crate::clock::Clock;
+use crate::upstream::LocalExecutor;
+
+const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+/// Connections served at once: one for each worker of each gateway, as a rule.
+const MAX_CONNECTIONS: usize = 4096;
+const MAX_STREAMS: u32 = 1000;
+/// The most bytes of a request.
+const MAX_REQUEST: usize = 64 << 10;
+/// How long a request may take to come in, and a client to answer a PING.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often silent clients are asked whether they are there.
+const PING: Duration = Duration::from_secs(60);
+/// How long to wait when the process has run out of file descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What all connections share.
+struct Service {
+    rules: Arc<SharedLimits>,
+    states: Limits,
+    clock: Clock,
+}
+
+/// Serves until dropped, on the thread it is polled on.
+pub(crate) async fn serve(listener: TcpListener, rules: Arc<SharedLimits>) {
+    let service = Rc::new(Service { rules, states: Limits::default(), clock: Clock::start() });
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _late = stream.set_nodelay(true);
+                let service = service.clone();
+                spawn_local(async move {
+                    connection(TokioIo::new(stream), service).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the rate-limit service could not be accepted");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TokioIo<tokio::net::TcpStream>, service: Rc<Service>) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(answer(request, &service).await) }
+    });
+    let served = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(16 << 10)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PATIENCE)
+        .serve_connection(stream, answer);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection to the rate-limit service ended");
+    }
+}
+
+/// What a gRPC status means here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Malformed = 3,
+    TooSlow = 4,
+    Unknown = 12,
+}
+
+async fn answer(request: Request<Incoming>, service: &Service) -> Response<Body> {
+    if request.uri().path() != METHOD {
+        return refused(Refusal::Unknown);
+    }
+    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+    let message = match tokio::time::timeout(PATIENCE, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return refused(Refusal::Malformed),
+        Err(_) => return refused(Refusal::TooSlow),
+    };
+    let now = service.clock.now();
+    let decided = message_of(&message).and_then(|message| service.rules.decide(message, &service.states, now));
+    decided.map_or_else(|| refused(Refusal::Malformed), |message| reply(&message))
+}
+
+/// The one message of a gRPC body, uncompressed.
+fn message_of(body: &[u8]) -> Option<&[u8]> {
+    let (head, message) = body.split_first_chunk::<5>()?;
+    let [compressed, length @ ..] = *head;
+    (compressed == 0 && usize::try_from(u32::from_be_bytes(length)).ok()? == message.len()).then_some(message)
+}
+
+fn head() -> Response<Body> {
+    let mut response = Response::new(Empty::new().boxed_unsync());
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn refused(refusal: Refusal) -> Response<Body> {
+    let mut response = head();
+    response.headers_mut().insert("grpc-status", HeaderValue::from(refusal as u32));
+    response
+}
+
+fn reply(message: &[u8]) -> Response<Body> {
+    let mut frame = BytesMut::with_capacity(5 + message.len());
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    frame.put_slice(message);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let body = Full::new(frame.freeze()).with_trailers(std::future::ready(Some(Ok(trailers))));
+    head().map(|_| body.boxed_unsync())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_one_message_or_none() {
+        for (body, want) in [
+            (&b"\0\0\0\0\x02ab"[..], Some(&b"ab"[..])),
+            (b"\0\0\0\0\0", Some(b"")),
+            (b"\x01\0\0\0\x02ab", None),
+            (b"\0\0\0\0\x03ab", None),
+            (b"\0\0\0\0\x01ab", None),
+            (b"\0\xff\xff\xff\xffab", None),
+            (b"\0\0\0", None),
+            (b"", None),
+        ] {
+            assert_eq!(message_of(body), want, "{body:?}");
+        }
+    }
+}
