@@ -16,6 +16,8 @@ use portcullis_sdk::Config;
 use portcullis_sdk::schema::{Piece, Schema};
 use serde::Deserialize;
 
+use crate::token::Token;
+
 /// A JWKS document may hold this many keys; the rest is ignored.
 const MAX_KEYS: usize = 64;
 
@@ -215,7 +217,7 @@ fn pem_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
 #[derive(Default)]
 pub(crate) struct KeySet {
     keys: Vec<Key>,
-    passed: RefCell<HashMap<Box<str>, Rc<[u8]>>>,
+    passed: RefCell<HashMap<Box<str>, Rc<Token>>>,
 }
 
 /// What a token's header finds in a set.
@@ -259,13 +261,13 @@ impl KeySet {
         }
     }
 
-    /// The payload of a token that passed before, to the letter, signature included.
-    pub(crate) fn remembered(&self, token: &str) -> Option<Rc<[u8]>> {
+    /// A token that passed before, to the letter, signature included.
+    pub(crate) fn remembered(&self, token: &str) -> Option<Rc<Token>> {
         self.passed.borrow().get(token).cloned()
     }
 
     /// Remembers a token whose signature is right.
-    pub(crate) fn remember(&self, token: &str, payload: Rc<[u8]>) {
+    pub(crate) fn remember(&self, token: &str, verified: Rc<Token>) {
         let mut passed = self.passed.borrow_mut();
         if token.len() > MAX_REMEMBERED_BYTES {
             return;
@@ -274,7 +276,7 @@ impl KeySet {
         if passed.len() >= MAX_REMEMBERED {
             passed.clear();
         }
-        passed.insert(token.into(), payload);
+        passed.insert(token.into(), verified);
     }
 
     /// How many there are.

@@ -1,25 +1,35 @@
-//! JWT bearer tokens: keys of the settings, or of a JWKS document that is fetched.
+//! Who sends a request, and what they may: tokens, API keys, passwords and client certificates.
 
+mod access;
+mod claims;
+mod consumers;
+mod credentials;
 mod jwks;
 mod keys;
+mod password;
 mod policy;
+mod refusal;
 mod settings;
 mod token;
 
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
-use portcullis_sdk::{Filter, Host, Next, Request, Response, StartError};
+use portcullis_sdk::metric::Counter;
+use portcullis_sdk::{Filter, Host, Next, Request, Response, StartError, property};
 
+use credentials::Credentials;
 use jwks::Jwks;
 use keys::KeySet;
-use policy::{Admitted, Refusal, Rules, judge};
+use policy::{By, Evidence, Judged, Policy};
+use refusal::Refusal;
 use settings::{KeySource, Settings};
 
 struct Auth {
-    rules: Rules,
+    policy: Policy,
     keys: Keys,
     host: Host,
+    admitted: Vec<(By, Counter)>,
 }
 
 enum Keys {
@@ -32,27 +42,31 @@ impl Filter for Auth {
     const PROVIDES: &'static [&'static str] = &["identity"];
 
     async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
-        let (rules, source) = settings.checked()?;
+        let (policy, source) = settings.checked()?;
         let keys = match source {
             KeySource::Inline(keys) => Keys::Inline(keys),
             KeySource::Fetched(source) => Keys::Fetched(Jwks::keep(source, host)),
         };
-        Ok(Self { rules, keys, host: host.clone() })
+        let counter = |by: By| (by, host.counter(&format!("auth_admitted.{}", by.word())));
+        Ok(Self { policy, keys, admitted: By::ALL.map(counter).into(), host: host.clone() })
     }
 
     async fn handle(&self, mut request: Request, next: Next) -> Response {
-        let mut judged = self.judge(&request);
-        if let (Err(Refusal::UnknownKey | Refusal::KeysUnavailable), Keys::Fetched(jwks)) = (&judged, &self.keys)
+        let credentials = Credentials::new(request.headers().all());
+        let mut judged = self.judge(&credentials);
+        if let (Err(Refusal::UnknownKey | Refusal::KeysUnavailable), Keys::Fetched(jwks)) =
+            (&judged.outcome, &self.keys)
             && jwks.wait().await
         {
-            judged = self.judge(&request);
+            judged = self.judge(&credentials);
         }
-        match judged {
+        self.count(&judged);
+        match judged.outcome {
             Ok(admitted) => {
                 admitted.apply(&mut request);
                 next.run(request).await
             }
-            Err(refusal) => refusal.reply(&self.rules),
+            Err(refusal) => self.policy.reply(refusal, &judged.scopes),
         }
     }
 }
@@ -60,18 +74,32 @@ impl Filter for Auth {
 portcullis_sdk::export_filter!(Auth);
 
 impl Auth {
-    fn judge(&self, request: &Request) -> Result<Admitted, Refusal> {
-        let authorization = request.headers().get_all("authorization");
-        let now = self.host.now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let judge = |keys: &KeySet| judge(&self.rules, keys, &authorization, now);
+    fn judge(&self, credentials: &Credentials) -> Judged {
+        let now_s = self.host.now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let connection = |name: &str| property::get(&["connection", name]).filter(|value: &String| !value.is_empty());
+        let judge = |keys: &KeySet| self.policy.judge(&Evidence { credentials, keys, connection: &connection, now_s });
         match &self.keys {
             Keys::Inline(keys) => judge(keys),
             Keys::Fetched(jwks) => match jwks.keys() {
                 Some(keys) => judge(&keys),
                 // A request without a token is refused for that, keys or no keys.
-                None => judge(&KeySet::default())
-                    .map_err(|why| if why == Refusal::UnknownKey { Refusal::KeysUnavailable } else { why }),
+                None => {
+                    let judged = judge(&KeySet::default());
+                    let known = |why| if why == Refusal::UnknownKey { Refusal::KeysUnavailable } else { why };
+                    Judged { outcome: judged.outcome.map_err(known), ..judged }
+                }
             },
+        }
+    }
+
+    /// Counts a decision: by the scheme, of which there are five, and a refusal by its code too, of which there are two dozen.
+    fn count(&self, judged: &Judged) {
+        match judged.outcome {
+            Ok(_) => self.admitted.iter().filter(|(by, _)| *by == judged.by).for_each(|(_, count)| count.increment()),
+            Err(refusal) => {
+                let (_, code, _) = refusal.words();
+                self.host.counter(&format!("auth_refused.{}.{code}", judged.by.word())).increment();
+            }
         }
     }
 }

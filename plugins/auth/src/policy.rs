@@ -1,24 +1,46 @@
-//! The decision: an Authorization header, keys and the time in; admitted or refused out.
+//! The decision: what a request brings, keys and the time in; admitted or refused out.
 //!
-//! RFC 6750 for the scheme and its errors, RFC 7519 for the claims, RFC 8725 for what to be strict about.
+//! The schemes are asked in order, and the first for which the request has a credential decides, for good or ill.
 
-use portcullis_sdk::{HeaderName, HeaderValue, Request, Response};
+use portcullis_sdk::{HeaderName, Request, Response};
 use serde_json::{Map, Value};
 
+use crate::access::{Access, Needs};
+use crate::claims::{ClaimPath, Rules, header_value};
+use crate::consumers::{ApiKeys, Certificates, Users};
+use crate::credentials::{Credentials, Places};
 use crate::keys::KeySet;
-use crate::token::verified_payload;
+use crate::refusal::{Challenge, Refusal};
+use crate::token::verified;
 
-/// What a token has to satisfy, and what of it goes on.
-#[derive(Debug, Default)]
-pub(crate) struct Rules {
-    pub(crate) issuer: Option<String>,
-    /// Empty: any.
-    pub(crate) audience: Vec<String>,
-    pub(crate) leeway_s: u64,
-    pub(crate) required_scopes: Vec<String>,
+/// What is accepted, and what of it goes on.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) schemes: Vec<Scheme>,
+    pub(crate) access: Access,
     /// Claim, header.
-    pub(crate) forward_claims: Vec<(String, HeaderName)>,
+    pub(crate) forward_claims: Vec<(ClaimPath, HeaderName)>,
     pub(crate) keep_token: bool,
+    pub(crate) realm: Option<String>,
+}
+
+/// A way to say who one is.
+#[derive(Debug)]
+pub(crate) enum Scheme {
+    Jwt { rules: Rules, places: Places, max_bytes: usize },
+    ApiKey { keys: ApiKeys, places: Places },
+    Basic(Users),
+    ClientCertificate(Certificates),
+}
+
+/// How a request was told to be whose, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Jwt,
+    ApiKey,
+    Basic,
+    ClientCertificate,
+    Nothing,
 }
 
 /// What becomes of an admitted request's headers.
@@ -28,126 +50,137 @@ pub(crate) struct Admitted {
     pub(crate) headers: Vec<(String, Option<String>)>,
 }
 
-/// Why a request was refused. Each has one stable code word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Missing,
-    Malformed,
-    UnknownKey,
-    Algorithm,
-    Signature,
-    Claims,
-    Expired,
-    NotYetValid,
-    Issuer,
-    Audience,
-    Scope,
-    KeysUnavailable,
+/// A decision, and what led to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) by: By,
+    pub(crate) outcome: Result<Admitted, Refusal>,
+    /// The scopes that the request needs.
+    pub(crate) scopes: Vec<String>,
 }
 
-/// Judges one request by every `Authorization` header it has.
-pub(crate) fn judge(
-    rules: &Rules,
-    keys: &KeySet,
-    authorization: &[HeaderValue],
-    now_s: u64,
-) -> Result<Admitted, Refusal> {
-    let token = bearer_token(authorization)?;
-    let payload = verified_payload(token, keys)?;
-    let claims: Map<String, Value> = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
-    check_times(&claims, rules.leeway_s, now_s)?;
-    check_parties(&claims, rules)?;
-    check_scopes(&claims, &rules.required_scopes)?;
-    Ok(rules.admit(&claims))
+/// Whatever a request can be judged by.
+pub(crate) struct Evidence<'a> {
+    pub(crate) credentials: &'a Credentials,
+    pub(crate) keys: &'a KeySet,
+    /// A property of the connection.
+    pub(crate) connection: &'a dyn Fn(&str) -> Option<String>,
+    pub(crate) now_s: u64,
 }
 
-/// The token, from exactly one header: with two, the upstream might believe the one that was not checked.
-fn bearer_token(authorization: &[HeaderValue]) -> Result<&str, Refusal> {
-    let value = match authorization {
-        [] => return Err(Refusal::Missing),
-        [value] => value.to_str().map_err(|_| Refusal::Malformed)?,
-        [_, _, ..] => return Err(Refusal::Malformed),
-    };
-    match value.trim().split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_start()),
-        None if value.trim().eq_ignore_ascii_case("bearer") => Err(Refusal::Malformed),
-        // Another scheme is no token at all: the client is told which one to use.
-        Some(_) | None => Err(Refusal::Missing),
+impl Policy {
+    /// Judges one request.
+    pub(crate) fn judge(&self, evidence: &Evidence<'_>) -> Judged {
+        let needs = match self.access.needs(evidence.credentials.method(), evidence.credentials.path()) {
+            Ok(needs) => needs,
+            Err(refusal) => return Judged { by: By::Nothing, outcome: Err(refusal), scopes: Vec::new() },
+        };
+        let (by, outcome) = self.identified(evidence, &needs);
+        Judged { by, outcome, scopes: needs.scopes }
     }
-}
 
-fn check_times(claims: &Map<String, Value>, leeway_s: u64, now_s: u64) -> Result<(), Refusal> {
-    let expires = seconds(claims, "exp")?.ok_or(Refusal::Claims)?;
-    if expires.saturating_add(leeway_s) <= now_s {
-        return Err(Refusal::Expired);
-    }
-    if seconds(claims, "nbf")?.is_some_and(|from| from > now_s.saturating_add(leeway_s)) {
-        return Err(Refusal::NotYetValid);
-    }
-    Ok(())
-}
-
-/// A NumericDate (RFC 7519 §2), whole seconds; fractions are cut off.
-#[allow(clippy::cast_possible_truncation, reason = "the cast saturates, and the sign was checked")]
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Refusal> {
-    let Some(value) = claims.get(name) else { return Ok(None) };
-    match value.as_u64().or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64)) {
-        Some(seconds) => Ok(Some(seconds)),
-        None => Err(Refusal::Claims),
-    }
-}
-
-fn check_parties(claims: &Map<String, Value>, rules: &Rules) -> Result<(), Refusal> {
-    if let Some(issuer) = &rules.issuer
-        && claims.get("iss").and_then(Value::as_str) != Some(issuer)
-    {
-        return Err(Refusal::Issuer);
-    }
-    let named = words(claims.get("aud"), false);
-    if !rules.audience.is_empty() && !rules.audience.iter().any(|wanted| named.contains(&wanted.as_str())) {
-        return Err(Refusal::Audience);
-    }
-    Ok(())
-}
-
-/// `scope` is RFC 8693's, `scp` what several issuers write instead.
-fn check_scopes(claims: &Map<String, Value>, required: &[String]) -> Result<(), Refusal> {
-    let mut granted = words(claims.get("scope"), true);
-    granted.extend(words(claims.get("scp"), true));
-    let all = required.iter().all(|scope| granted.contains(&scope.as_str()));
-    if all { Ok(()) } else { Err(Refusal::Scope) }
-}
-
-/// The words of a claim that is one string or a list of them.
-fn words(claim: Option<&Value>, split: bool) -> Vec<&str> {
-    match claim {
-        Some(Value::String(words)) if split => words.split_ascii_whitespace().collect(),
-        Some(Value::String(word)) => vec![word],
-        Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).collect(),
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
-    }
-}
-
-impl Rules {
-    fn admit(&self, claims: &Map<String, Value>) -> Admitted {
-        let forwarded =
-            self.forward_claims.iter().map(|(claim, header)| (header.to_string(), header_value(claims, claim)));
-        let mut headers: Vec<_> = forwarded.collect();
-        if !self.keep_token {
-            headers.push(("authorization".to_owned(), None));
+    fn identified(&self, evidence: &Evidence<'_>, needs: &Needs) -> (By, Result<Admitted, Refusal>) {
+        for scheme in &self.schemes {
+            let admit = |claims: &Map<String, Value>| {
+                self.access.check(needs, claims).map(|()| self.admit(evidence.credentials, claims))
+            };
+            if let Some(outcome) = scheme.judge(evidence, admit) {
+                return (scheme.by(), outcome);
+            }
         }
+        let nobody = Map::new();
+        let outcome =
+            if needs.anonymous { Ok(self.admit(evidence.credentials, &nobody)) } else { Err(Refusal::Missing) };
+        (By::Nothing, outcome)
+    }
+
+    fn admit(&self, credentials: &Credentials, claims: &Map<String, Value>) -> Admitted {
+        let mut headers = Vec::new();
+        if !self.keep_token {
+            headers.extend(self.schemes.iter().flat_map(|scheme| scheme.taken_out(credentials)));
+        }
+        let forwarded = self.forward_claims.iter();
+        headers
+            .extend(forwarded.map(|(claim, header)| (header.to_string(), claim.find(claims).and_then(header_value))));
         Admitted { headers }
     }
+
+    /// The reply for a refused request that needed these scopes.
+    pub(crate) fn reply(&self, refusal: Refusal, scopes: &[String]) -> Response {
+        let has = |by: By| self.schemes.iter().any(|scheme| scheme.by() == by);
+        let realm = self.realm.as_deref();
+        refusal.reply(&Challenge { realm, bearer: has(By::Jwt), basic: has(By::Basic), scopes })
+    }
 }
 
-/// A claim as a header value: strings as they are, anything else as JSON, nothing that could end its line.
-fn header_value(claims: &Map<String, Value>, claim: &str) -> Option<String> {
-    let value = match claims.get(claim)? {
-        Value::String(value) => value.clone(),
-        Value::Null => return None,
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
-    };
-    value.bytes().all(|byte| (0x20..0x7f).contains(&byte)).then_some(value)
+impl Scheme {
+    fn by(&self) -> By {
+        match self {
+            Self::Jwt { .. } => By::Jwt,
+            Self::ApiKey { .. } => By::ApiKey,
+            Self::Basic(_) => By::Basic,
+            Self::ClientCertificate(_) => By::ClientCertificate,
+        }
+    }
+
+    /// What this scheme says; nothing where the request has no credential for it.
+    fn judge<T>(
+        &self,
+        evidence: &Evidence<'_>,
+        admit: impl Fn(&Map<String, Value>) -> Result<T, Refusal>,
+    ) -> Option<Result<T, Refusal>> {
+        let credentials = evidence.credentials;
+        match self {
+            Self::Jwt { rules, places, max_bytes } => {
+                let token = credentials.token(places).transpose()?;
+                Some(token.and_then(|token| verified(&token, evidence.keys, *max_bytes)).and_then(|token| {
+                    rules.check(token.typ.as_deref(), &token.claims, evidence.now_s)?;
+                    admit(&token.claims)
+                }))
+            }
+            Self::ApiKey { keys, places } => {
+                let key = credentials.key(places).transpose()?;
+                Some(key.and_then(|key| keys.find(&key).ok_or(Refusal::ApiKey)).and_then(admit))
+            }
+            Self::Basic(users) => {
+                let credentials = credentials.authorization("basic").transpose()?;
+                Some(credentials.and_then(|own| users.find(own).ok_or(Refusal::Password)).and_then(admit))
+            }
+            Self::ClientCertificate(certificates) => {
+                (evidence.connection)("sha256_peer_certificate_digest")?;
+                Some(certificates.find(evidence.connection).ok_or(Refusal::Certificate).and_then(admit))
+            }
+        }
+    }
+
+    fn taken_out(&self, credentials: &Credentials) -> Vec<(String, Option<String>)> {
+        let authorization = || ("authorization".to_owned(), None);
+        match self {
+            Self::Jwt { places, .. } if places.header.is_none() => {
+                let mut changes = credentials.without(places);
+                changes.push(authorization());
+                changes
+            }
+            Self::Jwt { places, .. } | Self::ApiKey { places, .. } => credentials.without(places),
+            Self::Basic(_) => vec![authorization()],
+            Self::ClientCertificate(_) => Vec::new(),
+        }
+    }
+}
+
+impl By {
+    pub(crate) const ALL: [Self; 5] = [Self::Jwt, Self::ApiKey, Self::Basic, Self::ClientCertificate, Self::Nothing];
+
+    /// For metrics: one of a few words.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::ApiKey => "api_key",
+            Self::Basic => "basic",
+            Self::ClientCertificate => "client_certificate",
+            Self::Nothing => "none",
+        }
+    }
 }
 
 impl Admitted {
@@ -159,55 +192,6 @@ impl Admitted {
                 Some(value) => headers.set(name, value),
                 None => headers.remove(name),
             }
-        }
-    }
-}
-
-impl Refusal {
-    /// Status, code word, and what a client may know.
-    fn words(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::Missing => (401, "token_missing", "A bearer token is needed"),
-            Self::Malformed => (401, "token_malformed", "The bearer token cannot be read"),
-            Self::UnknownKey => (401, "token_unknown_key", "The token was signed with a key not known here"),
-            Self::Algorithm => (401, "token_algorithm", "The token was signed with an algorithm not allowed here"),
-            Self::Signature => (401, "token_signature", "The token's signature is wrong"),
-            Self::Claims => (401, "token_claims", "The token's claims cannot be used"),
-            Self::Expired => (401, "token_expired", "The token has expired"),
-            Self::NotYetValid => (401, "token_not_yet_valid", "The token is not valid yet"),
-            Self::Issuer => (401, "token_issuer", "The token comes from another issuer"),
-            Self::Audience => (401, "token_audience", "The token is meant for another audience"),
-            Self::Scope => (403, "scope_missing", "The token lacks a scope this request needs"),
-            Self::KeysUnavailable => (503, "keys_unavailable", "Tokens cannot be checked at the moment"),
-        }
-    }
-
-    /// The reply for it (RFC 6750 §3).
-    pub(crate) fn reply(self, rules: &Rules) -> Response {
-        let (status, code, title) = self.words();
-        let problem = Response::problem(status, code).title(title);
-        match self {
-            Self::KeysUnavailable => problem.header("retry-after", "1"),
-            // Without a token there is no error to name, only the scheme.
-            Self::Missing => problem.header("www-authenticate", "Bearer"),
-            Self::Scope => {
-                let scopes = rules.required_scopes.join(" ");
-                let challenge = "Bearer error=\"insufficient_scope\"";
-                problem.header(
-                    "www-authenticate",
-                    format!("{challenge}, error_description=\"{title}\", scope=\"{scopes}\""),
-                )
-            }
-            Self::Malformed
-            | Self::UnknownKey
-            | Self::Algorithm
-            | Self::Signature
-            | Self::Claims
-            | Self::Expired
-            | Self::NotYetValid
-            | Self::Issuer
-            | Self::Audience => problem
-                .header("www-authenticate", format!("Bearer error=\"invalid_token\", error_description=\"{title}\"")),
         }
     }
 }

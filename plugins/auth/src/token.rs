@@ -5,34 +5,46 @@ use std::rc::Rc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::keys::{KeySet, Lookup};
-use crate::policy::Refusal;
+use crate::refusal::Refusal;
 
-/// Longer tokens are refused unread.
-const MAX_BYTES: usize = 16 * 1024;
+/// A token whose signature is right.
+#[derive(Debug)]
+pub(crate) struct Token {
+    /// What it says it is.
+    pub(crate) typ: Option<String>,
+    pub(crate) claims: Map<String, Value>,
+}
 
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    typ: Option<String>,
     kid: Option<String>,
     crit: Option<serde_json::Value>,
 }
 
-/// The payload of a token whose signature one of the keys made.
-pub(crate) fn verified_payload(token: &str, keys: &KeySet) -> Result<Rc<[u8]>, Refusal> {
-    if token.len() > MAX_BYTES {
+/// The token, if one of the keys made its signature. A longer one than allowed is refused unread.
+pub(crate) fn verified(token: &str, keys: &KeySet, max_bytes: usize) -> Result<Rc<Token>, Refusal> {
+    if token.len() > max_bytes {
         return Err(Refusal::Malformed);
     }
-    if let Some(payload) = keys.remembered(token) {
-        return Ok(payload);
+    if let Some(token) = keys.remembered(token) {
+        return Ok(token);
     }
-    let payload = check_signature(token, keys)?;
-    keys.remember(token, Rc::clone(&payload));
-    Ok(payload)
+    let (typ, payload) = check_signature(token, keys)?;
+    let claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
+    let verified = Rc::new(Token { typ, claims });
+    keys.remember(token, Rc::clone(&verified));
+    Ok(verified)
 }
 
-fn check_signature(token: &str, keys: &KeySet) -> Result<Rc<[u8]>, Refusal> {
+/// The type and the payload of a token that is signed as it has to be.
+///
+/// Of its header nothing else is read: not `jku`, `jwk`, `x5u` or `x5c`, with which a token would bring its own key.
+pub(crate) fn check_signature(token: &str, keys: &KeySet) -> Result<(Option<String>, Vec<u8>), Refusal> {
     let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
     let (header, payload) = message.split_once('.').ok_or(Refusal::Malformed)?;
     let (header, payload, signature) = (decoded(header)?, decoded(payload)?, decoded(signature)?);
@@ -45,7 +57,7 @@ fn check_signature(token: &str, keys: &KeySet) -> Result<Rc<[u8]>, Refusal> {
         Lookup::Unknown => Err(Refusal::UnknownKey),
         Lookup::OtherAlgorithm => Err(Refusal::Algorithm),
         Lookup::Found(keys) if keys.iter().any(|key| key.verifies(message.as_bytes(), &signature)) => {
-            Ok(payload.into())
+            Ok((header.typ, payload))
         }
         Lookup::Found(_) => Err(Refusal::Signature),
     }

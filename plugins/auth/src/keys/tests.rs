@@ -3,8 +3,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::policy::Refusal;
-use crate::token::verified_payload;
+use crate::refusal::Refusal;
+use crate::token::check_signature;
 
 fn problem(entry: &Value) -> String {
     let entries = vec![serde_json::from_value(entry.clone()).unwrap()];
@@ -111,7 +111,7 @@ fn differences(group: &Value) -> Vec<(u64, Refusal)> {
     let cases = group["tests"].as_array().unwrap().iter();
     cases
         .filter_map(|case| {
-            let got = verified_payload(case["jws"].as_str().unwrap_or_default(), &keys);
+            let got = check_signature(case["jws"].as_str().unwrap_or_default(), &keys);
             let (id, valid) = (case["tcId"].as_u64().unwrap(), case["result"] == "valid");
             assert!(valid || got.is_err() || CONTRADICTORY.contains(&id), "{case} must not pass");
             got.err().filter(|_| valid).map(|why| (id, why))

@@ -1,9 +1,13 @@
+use std::rc::Rc;
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use portcullis_sdk::HeaderValue;
 use serde_json::json;
 
 use super::*;
 use crate::keys::KeyEntry;
 use crate::settings::{KeySource, Settings};
+use crate::token::Token;
 
 const NOW: u64 = 1_700_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -22,9 +26,18 @@ fn keys() -> KeySet {
     .unwrap()
 }
 
-fn judge(rules: &Rules, keys: &KeySet, authorization: &[Vec<u8>], now_s: u64) -> Result<Admitted, Refusal> {
-    let values: Vec<HeaderValue> = authorization.iter().cloned().map(Into::into).collect();
-    super::judge(rules, keys, &values, now_s)
+/// Judges a request with these headers, over a connection with these properties.
+fn judged(policy: &Policy, headers: &[(&str, Vec<u8>)], connection: &[(&str, &str)], now_s: u64) -> Judged {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), HeaderValue::from(value.clone())));
+    let property = |name: &str| connection.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
+    let credentials = Credentials::new(headers.collect());
+    policy.judge(&Evidence { credentials: &credentials, keys: &keys(), connection: &property, now_s })
+}
+
+fn judge(policy: &Policy, keys: &KeySet, authorization: &[Vec<u8>], now_s: u64) -> Result<Admitted, Refusal> {
+    let headers = authorization.iter().map(|value| ("authorization".to_owned(), HeaderValue::from(value.clone())));
+    let credentials = Credentials::new(headers.collect());
+    policy.judge(&Evidence { credentials: &credentials, keys, connection: &|_| None, now_s }).outcome
 }
 
 fn signing_key(kid: &str) -> (Algorithm, EncodingKey) {
@@ -43,12 +56,12 @@ fn bearer(kid: &str, claims: &Value) -> Vec<Vec<u8>> {
     vec![format!("Bearer {}", jsonwebtoken::encode(&header, claims, &key).unwrap()).into_bytes()]
 }
 
-fn rules(json: &Value) -> Rules {
+fn rules(json: &Value) -> Policy {
     let mut json = json.clone();
     json["keys"] = json!([{"alg": "HS256", "secret": SECRET}]);
-    let (rules, source) = serde_json::from_value::<Settings>(json).unwrap().checked().unwrap();
+    let (policy, source) = serde_json::from_value::<Settings>(json).unwrap().checked().unwrap();
     assert!(matches!(source, KeySource::Inline(_)));
-    rules
+    policy
 }
 
 #[test]
@@ -103,7 +116,7 @@ fn a_token_has_to_come_exactly_once_and_as_a_bearer() {
         (vec![b"Bearer a.b.c.d".to_vec()], Some(Refusal::Malformed)),
         (vec![b"Bearer \xff\xfe.a.b".to_vec()], Some(Refusal::Malformed)),
         (vec![format!("Bearer {}", "a".repeat(20_000)).into_bytes()], Some(Refusal::Malformed)),
-        (vec![good[0].clone(), good[0].clone()], Some(Refusal::Malformed)),
+        (vec![good[0].clone(), good[0].clone()], Some(Refusal::Twice)),
         (vec![lower.into_bytes()], None),
         (good, None),
     ] {
@@ -159,12 +172,12 @@ fn forwarded_claims_replace_whatever_the_client_sent() {
     assert_eq!(
         headers,
         [
+            ("authorization", None),
             ("x-admin", Some("true")),
             ("x-evil", None),
             ("x-plan", None),
             ("x-roles", Some("[\"a\",\"b\"]")),
             ("x-user", Some("ann")),
-            ("authorization", None),
         ]
     );
 }
@@ -188,12 +201,12 @@ fn refusals_challenge_as_rfc_6750_says() {
                 403,
                 "scope_missing",
                 "www-authenticate: Bearer error=\"insufficient_scope\", \
-                 error_description=\"The token lacks a scope this request needs\", scope=\"read write\"",
+                 error_description=\"The credential lacks a scope this request needs\", scope=\"read write\"",
             ),
         ),
         (Refusal::KeysUnavailable, (503, "keys_unavailable", "retry-after: 1")),
     ] {
-        let reply = refusal.reply(&rules);
+        let reply = rules.reply(refusal, &rules.access.scopes);
         let headers: Vec<String> =
             reply.headers().all().iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!((reply.status(), reply.code().unwrap(), headers.join("; ").as_str()), want);
@@ -216,12 +229,159 @@ fn a_remembered_token_is_judged_by_its_claims_again_and_covers_no_other() {
 #[test]
 fn remembering_is_bounded() {
     let keys = keys();
+    let token = || Rc::new(Token { typ: None, claims: Map::new() });
     for number in 0..2000 {
-        keys.remember(&number.to_string(), (*b"x").into());
+        keys.remember(&number.to_string(), token());
     }
-    keys.remember(&"y".repeat(5000), (*b"x").into());
+    keys.remember(&"y".repeat(5000), token());
     let remembered = (0..2000).filter(|number| keys.remembered(&number.to_string()).is_some()).count();
     assert!((1..=512).contains(&remembered), "{remembered}");
     assert!(keys.remembered("1999").is_some());
     assert!(keys.remembered(&"y".repeat(5000)).is_none());
+}
+
+#[test]
+fn a_token_has_to_be_of_a_type_that_is_accepted() {
+    let claims = json!({"exp": NOW + 1});
+    for (types, typ, want) in [
+        (json!([]), json!("JWT"), None),
+        (json!([]), json!("application/at+JWT"), None),
+        (json!([]), json!("logout+jwt"), Some(Refusal::Kind)),
+        (json!(["at+jwt"]), json!("at+jwt"), None),
+        (json!(["application/AT+jwt"]), json!("at+jwt"), None),
+        (json!(["at+jwt"]), json!("JWT"), Some(Refusal::Kind)),
+        (json!(["at+jwt"]), json!(null), Some(Refusal::Kind)),
+        (json!([]), json!(7), Some(Refusal::Malformed)),
+    ] {
+        let token = forged(&json!({"alg": "HS256", "typ": typ}), &claims);
+        assert_eq!(judge(&rules(&json!({"types": types})), &keys(), &token, NOW).err(), want, "{types} {typ}");
+    }
+}
+
+#[test]
+fn a_token_cannot_bring_its_own_key() {
+    let claims = json!({"exp": NOW + 1});
+    let jwk = json!({"kty": "oct", "k": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"});
+    for (name, value) in [
+        ("jwk", jwk),
+        ("jku", json!("https://evil.example/jwks.json")),
+        ("x5u", json!("https://evil.example/cert.pem")),
+        ("x5c", json!(["AAAA"])),
+    ] {
+        for (kid, want) in [("hs", None), ("rs", Some(Refusal::Algorithm)), ("evil", Some(Refusal::UnknownKey))] {
+            let mut header = json!({"alg": "HS256", "kid": kid});
+            header[name] = value.clone();
+            let got = judge(&rules(&json!({})), &keys(), &forged(&header, &claims), NOW);
+            assert_eq!(got.err(), want, "{header}");
+        }
+    }
+}
+
+#[test]
+fn required_claims_are_found_inside_of_others_and_by_value() {
+    let rules = rules(&json!({"require_exp": false, "issuer": ["a", "b"], "required_claims": {
+        "tenant": "acme", "realm_access.roles": ["admin", "ops"], "https://acme.example/plan": null,
+    }}));
+    let good = json!({"iss": "b", "tenant": "acme", "realm_access": {"roles": ["ops", "dev"]},
+        "https://acme.example/plan": 1});
+    for (change, want) in [
+        (json!({}), None),
+        (json!({"exp": NOW}), Some(Refusal::Expired)),
+        (json!({"iss": "c"}), Some(Refusal::Issuer)),
+        (json!({"tenant": "acme2"}), Some(Refusal::ClaimMissing)),
+        (json!({"tenant": ["x", "acme"]}), None),
+        (json!({"realm_access": {"roles": ["dev"]}}), Some(Refusal::ClaimMissing)),
+        (json!({"realm_access": {"roles": "admin"}}), None),
+        (json!({"realm_access": "admin"}), Some(Refusal::ClaimMissing)),
+        (json!({"https://acme.example/plan": null}), Some(Refusal::ClaimMissing)),
+    ] {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let token = forged(&json!({"alg": "HS256", "kid": "hs"}), &claims);
+        let got = judge(&rules, &keys(), &token, NOW + 60);
+        assert_eq!(got.err(), want, "{change}");
+    }
+}
+
+/// Everything at once: `key-a` is the API key of ann, whose certificate is known too.
+fn several(json: &Value) -> Policy {
+    let mut json = json.clone();
+    let sha256 = "f10f781241e2246678b6b45c857069208152a53863e47fac33f607ab405006f4";
+    json["api_keys"] = json!({"header": "x-api-key", "keys": [{"id": "ann", "sha256": sha256, "scopes": ["read"]}]});
+    json["client_certificate"] = json!({"consumers": [{"id": "billing", "dns": "billing.acme", "roles": ["ops"]}]});
+    json["forward_claims"] = json!({"sub": "x-user"});
+    rules(&json)
+}
+
+const CERTIFICATE: &[(&str, &str)] =
+    &[("sha256_peer_certificate_digest", "00"), ("dns_san_peer_certificate", "billing.acme")];
+
+#[test]
+fn the_first_scheme_that_applies_decides() {
+    let token = || bearer("hs", &json!({"exp": NOW + 1, "sub": "tom"})).remove(0);
+    let key = |key: &str| ("x-api-key", key.as_bytes().to_vec());
+    let wrong = || ("authorization", b"Bearer a.b.c".to_vec());
+    for (order, headers, connection, want) in [
+        (json!([]), vec![], &[][..], (By::Nothing, Err(Refusal::Missing))),
+        (json!([]), vec![("authorization", token())], &[], (By::Jwt, Ok("tom"))),
+        (json!([]), vec![key("key-a")], &[], (By::ApiKey, Ok("ann"))),
+        (json!([]), vec![key("key-b")], CERTIFICATE, (By::ApiKey, Err(Refusal::ApiKey))),
+        (json!([]), vec![], CERTIFICATE, (By::ClientCertificate, Ok("billing"))),
+        (json!([]), vec![], &CERTIFICATE[..1], (By::ClientCertificate, Err(Refusal::Certificate))),
+        (json!([]), vec![wrong(), key("key-a")], &[], (By::Jwt, Err(Refusal::Malformed))),
+        (json!(["api_key", "jwt", "client_certificate"]), vec![wrong(), key("key-a")], &[], (By::ApiKey, Ok("ann"))),
+    ] {
+        let judged = judged(&several(&json!({"order": order})), &headers, connection, NOW);
+        let who = judged.outcome.as_ref().map(|admitted| admitted.headers[0].1.as_deref().unwrap_or_default());
+        assert_eq!((judged.by, who.map_err(|why| *why)), want, "{order} {headers:?}");
+    }
+}
+
+#[test]
+fn the_table_says_who_may_do_what() {
+    let policy = several(&json!({"rules": [
+        {"methods": ["GET"], "path": "/public/*", "anonymous": true},
+        {"methods": ["GET"], "path": "/orders/{id}", "scopes": ["read"]},
+        {"methods": ["PUT"], "path": "/orders/{id}", "scopes": ["read", "write"]},
+        {"path": "/admin/*", "roles": ["admin", "ops"]},
+    ]}));
+    let key = ("x-api-key", b"key-a".to_vec());
+    for (method, path, headers, connection, want) in [
+        ("GET", "/public/a", vec![], &[][..], None),
+        ("GET", "/public/a", vec![("x-api-key", b"wrong".to_vec())], &[], Some(Refusal::ApiKey)),
+        ("GET", "/orders/7?x=/public/", vec![], &[], Some(Refusal::Missing)),
+        ("GET", "/orders/7", vec![key.clone()], &[], None),
+        ("GET", "/orders/7", vec![], CERTIFICATE, Some(Refusal::Scope)),
+        ("PUT", "/orders/7", vec![key.clone()], &[], Some(Refusal::Scope)),
+        ("DELETE", "/orders/7", vec![key.clone()], &[], Some(Refusal::NoRule)),
+        ("POST", "/admin/users", vec![key.clone()], &[], Some(Refusal::Role)),
+        ("POST", "/admin/users", vec![], CERTIFICATE, None),
+        ("GET", "/", vec![key.clone()], &[], Some(Refusal::NoRule)),
+    ] {
+        let mut all = headers;
+        all.extend([(":method", method.into()), (":path", path.into())]);
+        assert_eq!(judged(&policy, &all, connection, NOW).outcome.err(), want, "{method} {path}");
+    }
+}
+
+#[test]
+fn anonymous_requests_have_no_identity_whatever_they_say() {
+    let policy = several(&json!({"anonymous": true}));
+    let judged = judged(&policy, &[("x-user", b"root".to_vec())], &[], NOW);
+    assert_eq!(judged.outcome, Ok(Admitted { headers: vec![("x-user".to_owned(), None)] }));
+}
+
+#[test]
+fn a_realm_and_every_scheme_that_can_be_challenged_are_named() {
+    let hash = "pbkdf2-sha256$1000$c2FsdHNhbHQ=$BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let policy = rules(&json!({"realm": "orders", "basic": {"users": [{"name": "ann", "password": hash}]}}));
+    for (refusal, want) in [
+        (Refusal::Missing, vec!["Bearer realm=\"orders\"", "Basic realm=\"orders\", charset=\"UTF-8\""]),
+        (Refusal::NoRule, vec![]),
+    ] {
+        let reply = policy.reply(refusal, &[]);
+        let challenges: Vec<String> =
+            reply.headers().get_all("www-authenticate").iter().map(ToString::to_string).collect();
+        assert_eq!(challenges, want);
+    }
 }

@@ -1,0 +1,157 @@
+//! Who may do what: a small table of methods and paths, and the scopes and roles they need.
+
+use portcullis_sdk::Config;
+use serde_json::{Map, Value};
+
+use crate::claims::{ClaimPath, Split, words};
+use crate::refusal::Refusal;
+
+/// A row of the table. The first that fits a request is the one that counts.
+#[derive(Config, Debug)]
+pub(crate) struct Rule {
+    /// Of these methods; any, if there are none.
+    #[serde(default)]
+    methods: Vec<String>,
+    /// Of this path: `{name}` is any one segment, `*` at the end is the rest. Any path, if there is none.
+    path: Option<String>,
+    /// Scopes that are all needed.
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// Roles of which one is needed.
+    #[serde(default)]
+    roles: Vec<String>,
+    /// Whether a request without credentials passes. One with wrong credentials does not.
+    #[serde(default)]
+    anonymous: bool,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    /// Needed by every request, anonymous ones excepted.
+    pub(crate) scopes: Vec<String>,
+    pub(crate) roles_in: Option<ClaimPath>,
+    /// Empty: every request whose credentials are right passes.
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) anonymous: bool,
+}
+
+/// What one request needs.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) scopes: Vec<String>,
+    roles: Vec<String>,
+    pub(crate) anonymous: bool,
+}
+
+impl Access {
+    /// Finds what a request needs.
+    ///
+    /// # Errors
+    /// There is a table, and it says nothing of such a request.
+    pub(crate) fn needs(&self, method: &str, path: &str) -> Result<Needs, Refusal> {
+        let mut needs = Needs { scopes: self.scopes.clone(), roles: Vec::new(), anonymous: self.anonymous };
+        if self.rules.is_empty() {
+            return Ok(needs);
+        }
+        let rule = self.rules.iter().find(|rule| rule.fits(method, path)).ok_or(Refusal::NoRule)?;
+        needs.scopes.extend(rule.scopes.iter().filter(|scope| !self.scopes.contains(scope)).cloned());
+        needs.roles.clone_from(&rule.roles);
+        needs.anonymous |= rule.anonymous;
+        Ok(needs)
+    }
+
+    /// Whether claims hold what is needed. `scope` is RFC 8693's, `scp` what several issuers write instead.
+    pub(crate) fn check(&self, needs: &Needs, claims: &Map<String, Value>) -> Result<(), Refusal> {
+        let mut granted = words(claims.get("scope"), Split::Yes);
+        granted.extend(words(claims.get("scp"), Split::Yes));
+        if !needs.scopes.iter().all(|scope| granted.contains(&scope.as_str())) {
+            return Err(Refusal::Scope);
+        }
+        let roles = match &self.roles_in {
+            Some(path) => words(path.find(claims), Split::No),
+            None => words(claims.get("roles"), Split::No),
+        };
+        if needs.roles.is_empty() || needs.roles.iter().any(|role| roles.contains(&role.as_str())) {
+            Ok(())
+        } else {
+            Err(Refusal::Role)
+        }
+    }
+}
+
+impl Rule {
+    /// # Errors
+    /// What an operator has to change.
+    pub(crate) fn checked(&self) -> Result<(), String> {
+        if let Some(path) = &self.path {
+            let star = path.find('*').is_none_or(|at| at + 1 == path.len() && path.ends_with("/*"));
+            if !path.starts_with('/') || !star {
+                return Err(format!("`{path}` is not a path such as /orders/{{id}} or /orders/*"));
+            }
+        }
+        let upper = |method: &String| !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
+        if let Some(method) = self.methods.iter().find(|method| !upper(method)) {
+            return Err(format!("`{method}` is not a method in upper case"));
+        }
+        check_scopes(&self.scopes)
+    }
+
+    fn fits(&self, method: &str, path: &str) -> bool {
+        let by_method = self.methods.is_empty() || self.methods.iter().any(|own| own == method);
+        by_method && self.path.as_ref().is_none_or(|pattern| fits(pattern, path))
+    }
+}
+
+/// Scopes are words (RFC 6749 §3.3); they are quoted in `WWW-Authenticate`.
+///
+/// # Errors
+/// The one that is none.
+pub(crate) fn check_scopes(scopes: &[String]) -> Result<(), String> {
+    let token = |byte: u8| (0x21..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    match scopes.iter().find(|scope| scope.is_empty() || !scope.bytes().all(token)) {
+        Some(scope) => Err(format!("`{scope}` is not a scope")),
+        None => Ok(()),
+    }
+}
+
+fn fits(pattern: &str, path: &str) -> bool {
+    let mut segments = path.split('/');
+    for wanted in pattern.split('/') {
+        match (wanted, segments.next()) {
+            ("*", _) => return true,
+            (_, None) => return false,
+            (wanted, Some(segment)) if wanted.starts_with('{') && wanted.ends_with('}') => {
+                if segment.is_empty() {
+                    return false;
+                }
+            }
+            (wanted, Some(segment)) if wanted == segment => {}
+            (_, Some(_)) => return false,
+        }
+    }
+    segments.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_of_whole_segments() {
+        for (pattern, path, want) in [
+            ("/orders", "/orders", true),
+            ("/orders", "/orders/", false),
+            ("/orders/*", "/orders/1/2", true),
+            ("/orders/*", "/orders", true),
+            ("/orders/*", "/ordersx", false),
+            ("/orders/{id}", "/orders/7", true),
+            ("/orders/{id}", "/orders/", false),
+            ("/orders/{id}", "/orders/7/lines", false),
+            ("/*", "/", true),
+            ("/", "/", true),
+        ] {
+            assert_eq!(fits(pattern, path), want, "{pattern} {path}");
+        }
+    }
+}

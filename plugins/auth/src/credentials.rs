@@ -1,0 +1,157 @@
+//! Where in a request credentials are, and how they are taken out of it.
+
+use portcullis_sdk::{Config, HeaderName, HeaderValue};
+
+use crate::refusal::Refusal;
+
+/// Where a credential may come from.
+#[derive(Clone, Config, Debug, Default)]
+pub(crate) struct Places {
+    /// A header; for tokens `authorization` unless told otherwise, as `Bearer TOKEN`. In others the value is the credential.
+    pub(crate) header: Option<HeaderName>,
+    /// A cookie.
+    pub(crate) cookie: Option<String>,
+    /// A parameter of the query. Addresses end up in logs and histories: off unless asked for.
+    pub(crate) query: Option<String>,
+}
+
+impl Places {
+    /// # Errors
+    /// What an operator has to change.
+    pub(crate) fn checked(&self, name: &str) -> Result<(), String> {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        for place in [&self.cookie, &self.query].into_iter().flatten() {
+            if place.is_empty() || !place.bytes().all(token) {
+                return Err(format!("`{name}`: `{place}` is not a name of letters, digits, `-`, `_` and `.`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn authorization(&self) -> bool {
+        self.header.as_ref().is_none_or(|name| name.as_str() == "authorization")
+    }
+}
+
+/// What of a request is looked at.
+pub(crate) struct Credentials {
+    /// Names in lower case.
+    headers: Vec<(String, HeaderValue)>,
+    target: String,
+}
+
+impl Credentials {
+    pub(crate) fn new(headers: Vec<(String, HeaderValue)>) -> Self {
+        let target = headers.iter().find(|(name, _)| name == ":path").map(|(_, value)| value.to_string());
+        Self { headers, target: target.unwrap_or_default() }
+    }
+
+    /// The path alone.
+    pub(crate) fn path(&self) -> &str {
+        self.target.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    pub(crate) fn method(&self) -> &str {
+        self.all(":method").next().and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a HeaderValue> {
+        self.headers.iter().filter(move |(own, _)| own == name).map(|(_, value)| value)
+    }
+
+    /// What follows this scheme's word in `authorization`, which there may be one of: with two, the upstream might believe the
+    /// one that was not checked.
+    pub(crate) fn authorization(&self, scheme: &str) -> Result<Option<&str>, Refusal> {
+        let mut values = self.all("authorization");
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(Refusal::Twice);
+        }
+        let value = value.as_bytes();
+        let of_scheme = value.get(..scheme.len()).is_some_and(|word| word.eq_ignore_ascii_case(scheme.as_bytes()));
+        match (of_scheme, value.get(scheme.len())) {
+            (true, None) => Err(Refusal::Malformed),
+            (true, Some(b' ')) => {
+                let rest = value.get(scheme.len()..).unwrap_or_default();
+                std::str::from_utf8(rest).map(|rest| Some(rest.trim())).map_err(|_| Refusal::Malformed)
+            }
+            (true, Some(_)) | (false, _) => Ok(None),
+        }
+    }
+
+    /// The one token in these places (RFC 6750 §2: never in two).
+    pub(crate) fn token(&self, places: &Places) -> Result<Option<String>, Refusal> {
+        let from_header = match &places.header {
+            _ if places.authorization() => self.authorization("bearer")?.map(str::to_owned),
+            Some(name) => self.header(name)?,
+            None => None,
+        };
+        only([from_header, self.cookie(places)?, self.parameter(places)?])
+    }
+
+    /// The one key in these places; without a header of its own there is none in `authorization`.
+    pub(crate) fn key(&self, places: &Places) -> Result<Option<String>, Refusal> {
+        let from_header = places.header.as_ref().map_or(Ok(None), |name| self.header(name))?;
+        only([from_header, self.cookie(places)?, self.parameter(places)?])
+    }
+
+    fn header(&self, name: &HeaderName) -> Result<Option<String>, Refusal> {
+        let values = self.all(name.as_str()).map(|value| value.to_str().map(|text| text.trim().to_owned()));
+        once(values.map(|value| value.map_err(|_| Refusal::Malformed)))
+    }
+
+    fn cookie(&self, places: &Places) -> Result<Option<String>, Refusal> {
+        let Some(name) = &places.cookie else { return Ok(None) };
+        let pairs = self.all("cookie").filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+        let named = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(own, _)| own == name);
+        once(named.map(|(_, value)| Ok(value.trim_matches('"').to_owned())))
+    }
+
+    fn parameter(&self, places: &Places) -> Result<Option<String>, Refusal> {
+        let Some(name) = &places.query else { return Ok(None) };
+        let named = parameters(&self.target).filter_map(|pair| pair.split_once('=')).filter(|(own, _)| own == name);
+        once(named.map(|(_, value)| Ok(value.to_owned())))
+    }
+
+    /// What becomes of the headers that hold a credential of these places when the upstream is not to have it.
+    pub(crate) fn without(&self, places: &Places) -> Vec<(String, Option<String>)> {
+        let mut changes = Vec::new();
+        if let Some(name) = &places.header {
+            changes.push((name.to_string(), None));
+        }
+        if let Some(name) = &places.cookie
+            && self.all("cookie").next().is_some()
+        {
+            let pairs = self.all("cookie").filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+            let others = pairs.map(str::trim).filter(|pair| pair.split('=').next() != Some(name));
+            let others = others.collect::<Vec<_>>().join("; ");
+            changes.push(("cookie".to_owned(), (!others.is_empty()).then_some(others)));
+        }
+        if let Some(name) = &places.query
+            && let Some((path, _)) = self.target.split_once('?')
+        {
+            let others = parameters(&self.target).filter(|pair| pair.split('=').next() != Some(name));
+            let others = others.collect::<Vec<_>>().join("&");
+            let target = if others.is_empty() { path.to_owned() } else { format!("{path}?{others}") };
+            changes.push((":path".to_owned(), Some(target)));
+        }
+        changes
+    }
+}
+
+fn parameters(target: &str) -> impl Iterator<Item = &str> {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    query.split('#').next().unwrap_or_default().split('&')
+}
+
+fn once(mut values: impl Iterator<Item = Result<String, Refusal>>) -> Result<Option<String>, Refusal> {
+    let value = values.next().transpose()?;
+    if values.next().is_some() { Err(Refusal::Twice) } else { Ok(value) }
+}
+
+fn only(found: [Option<String>; 3]) -> Result<Option<String>, Refusal> {
+    once(found.into_iter().flatten().map(Ok))
+}
+
+#[cfg(test)]
+mod tests;
