@@ -66,7 +66,7 @@ impl Jwks {
         match fetched {
             Ok(keys) => {
                 log::info!("{} keys from {}{}", keys.len(), source.upstream, source.path);
-                self.keys.replace(Some(Rc::new(keys)));
+                self.keys.replace(Some(Rc::new(keys.with_host(crate::verify_signature))));
             }
             Err(why) => log::warn!("no keys from {}{}: {why}", source.upstream, source.path),
         }

@@ -11,11 +11,12 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::crypto::JwtVerifier;
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use portcullis_sdk::Config;
 use portcullis_sdk::schema::{Piece, Schema};
 use serde::Deserialize;
 
+use crate::foreign::{HostKey, VerifySignature};
 use crate::token::Token;
 
 /// A JWKS document may hold this many keys; the rest is ignored.
@@ -33,18 +34,26 @@ pub(crate) struct Key {
     kid: Option<String>,
     alg: String,
     verifier: Box<dyn JwtVerifier>,
+    host_key: Option<HostKey>,
 }
 
 impl Key {
-    /// Whether this key made the signature.
-    pub(crate) fn verifies(&self, message: &[u8], signature: &Vec<u8>) -> bool {
-        self.verifier.verify(message, signature).is_ok()
+    /// Whether this key made the signature: as the host says, or else as is worked out here.
+    fn verifies(&self, host: Option<VerifySignature>, message: &[u8], signature: &Vec<u8>) -> bool {
+        let host_key = self.host_key.as_ref().zip(host);
+        let told = host_key.and_then(|(key, host)| key.verifies(host, message, signature));
+        told.unwrap_or_else(|| self.verifier.verify(message, signature).is_ok())
     }
 
     fn new(kid: Option<String>, algorithm: Algorithm, key: &DecodingKey) -> Result<Self, String> {
         let verifier = (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key)
             .map_err(|_| format!("the key does not fit {algorithm:?}"))?;
-        Ok(Self { kid, alg: format!("{algorithm:?}"), verifier })
+        let alg = format!("{algorithm:?}");
+        let host_key = match key.kind() {
+            DecodingKeyKind::RsaModulusExponent { n, e } => HostKey::new(&alg, n, e),
+            DecodingKeyKind::SecretOrDer(_) => None,
+        };
+        Ok(Self { kid, alg, verifier, host_key })
     }
 }
 
@@ -218,6 +227,7 @@ fn pem_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
 pub(crate) struct KeySet {
     keys: Vec<Key>,
     passed: RefCell<HashMap<Box<str>, Rc<Token>>>,
+    host: Option<VerifySignature>,
 }
 
 /// What a token's header finds in a set.
@@ -259,6 +269,16 @@ impl KeySet {
         } else {
             Ok(Self { keys, ..Self::default() })
         }
+    }
+
+    /// With the host checking those signatures it can.
+    pub(crate) fn with_host(self, host: VerifySignature) -> Self {
+        Self { host: Some(host), ..self }
+    }
+
+    /// Whether one of these keys of this set made the signature.
+    pub(crate) fn signed(&self, by: &[&Key], message: &[u8], signature: &Vec<u8>) -> bool {
+        by.iter().any(|key| key.verifies(self.host, message, signature))
     }
 
     /// A token that passed before, to the letter, signature included.

@@ -4,6 +4,7 @@ mod access;
 mod claims;
 mod consumers;
 mod credentials;
+mod foreign;
 mod jwks;
 mod keys;
 mod password;
@@ -44,7 +45,7 @@ impl Filter for Auth {
     async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
         let (policy, source) = settings.checked()?;
         let keys = match source {
-            KeySource::Inline(keys) => Keys::Inline(keys),
+            KeySource::Inline(keys) => Keys::Inline(keys.with_host(verify_signature)),
             KeySource::Fetched(source) => Keys::Fetched(Jwks::keep(source, host)),
         };
         let counter = |by: By| (by, host.counter(&format!("auth_admitted.{}", by.word())));
@@ -72,6 +73,10 @@ impl Filter for Auth {
 }
 
 portcullis_sdk::export_filter!(Auth);
+
+fn verify_signature(call: &[u8]) -> Option<Vec<u8>> {
+    portcullis_sdk::foreign::call("verify_signature", call)
+}
 
 impl Auth {
     fn judge(&self, credentials: &Credentials) -> Judged {

@@ -56,9 +56,7 @@ pub(crate) fn check_signature(token: &str, keys: &KeySet) -> Result<(Option<Stri
     match keys.find(header.kid.as_deref(), &header.alg) {
         Lookup::Unknown => Err(Refusal::UnknownKey),
         Lookup::OtherAlgorithm => Err(Refusal::Algorithm),
-        Lookup::Found(keys) if keys.iter().any(|key| key.verifies(message.as_bytes(), &signature)) => {
-            Ok((header.typ, payload))
-        }
+        Lookup::Found(found) if keys.signed(&found, message.as_bytes(), &signature) => Ok((header.typ, payload)),
         Lookup::Found(_) => Err(Refusal::Signature),
     }
 }

@@ -81,6 +81,7 @@ mod ended;
 mod exchange;
 mod executor;
 mod filter;
+pub mod foreign;
 pub mod grpc;
 mod headers;
 mod host;

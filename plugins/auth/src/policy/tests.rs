@@ -385,3 +385,23 @@ fn a_realm_and_every_scheme_that_can_be_challenged_are_named() {
         assert_eq!(challenges, want);
     }
 }
+
+#[test]
+fn a_host_that_checks_signatures_is_believed_and_one_that_does_not_answer_is_not_missed() {
+    use crate::foreign::VerifySignature;
+    let good = bearer("rs", &json!({"exp": NOW + 1}));
+    let forged = forged(&json!({"alg": "RS256", "kid": "rs"}), &json!({"exp": NOW + 1}));
+    let silent: VerifySignature = |_| None;
+    let yes: VerifySignature = |_| Some(vec![0x08, 1]);
+    let no: VerifySignature = |_| Some(vec![]);
+    for (host, token, want) in [
+        (silent, &good, None),
+        (silent, &forged, Some(Refusal::Signature)),
+        (yes, &forged, None),
+        (no, &good, Some(Refusal::Signature)),
+    ] {
+        assert_eq!(judge(&rules(&json!({})), &keys().with_host(host), token, NOW).err(), want);
+    }
+    let es = bearer("es", &json!({"exp": NOW + 1}));
+    assert!(judge(&rules(&json!({})), &keys().with_host(no), &es, NOW).is_ok(), "the host is asked about RSA alone");
+}
