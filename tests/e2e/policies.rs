@@ -1,3 +1,4 @@
 //! The policies that come with the gateway, doing what their pages in `docs/policies` show: a module for each.
 
+mod auth;
 mod rate_limit;
