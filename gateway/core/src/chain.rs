@@ -202,7 +202,15 @@ impl<F: Filters> Walk<'_, F> {
         let Some(answer) = self.after_call(direction, index, called) else { return false };
         let Some(exchange) = self.exchange() else { return false };
         let pause = exchange.filter(index).map_or(HeadersPause::StopsAll, |filter| filter.headers_pause);
+        let gives_body = exchange.flow(direction).station(index).is_some_and(|station| station.ended);
         let gate = match (answer, pause) {
+            // The body that the filter has given it follows the head: both go on as if they had been held.
+            (0 | 2, _) if gives_body => {
+                if let Some(station) = exchange.flow(direction).station(index) {
+                    (station.gate, station.resume) = (Gate::HoldHead, true);
+                }
+                return false;
+            }
             // Envoy reads "continue and end stream" as "continue".
             (0 | 2, _) => return true,
             (1, HeadersPause::HoldsHeaders) => Gate::HoldHead,

@@ -187,6 +187,12 @@ impl Flow {
         self.headers.as_ref().or_else(|| self.kept.head())
     }
 
+    /// Whether the message ends with its head, and this filter, which has the head, may give it a body.
+    pub(crate) fn has_no_body_yet(&self, index: FilterIndex) -> bool {
+        let may = self.headers.as_ref().is_some_and(may_have_body) && !self.bodiless;
+        self.headers_end && may && self.stage == Stage::HeadAt(index)
+    }
+
     /// Bytes held by all stations together.
     pub(crate) fn held(&self) -> usize {
         self.stations.iter().map(Station::held).sum()

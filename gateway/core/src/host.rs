@@ -14,7 +14,7 @@ use crate::context::{
 };
 use crate::event::{Direction, End};
 use crate::exchange::{Asked, Exchange, Exchanges, Stand};
-use crate::filter::{Callback, FilterIndex, Speaks};
+use crate::filter::{Callback, FilterIndex, HeadersPause, Speaks};
 use crate::flow::{Gate, Hold, Stage};
 use crate::grpc::{self, Begin, News, Sends, Wish};
 use crate::headers::{Headers, Refused, Scheme};
@@ -269,6 +269,10 @@ impl Host<'_> {
 
     /// Replaces a range of a body. A body can be changed while its filter sees or holds it.
     ///
+    /// Two things more than on Envoy, for a filter whose heads are held: a message that ends with its head gets a body, from the
+    /// filter that the head is with; and what is set in the trailers' callback goes on before the trailers. A REST call can
+    /// become a gRPC call by that, and a gRPC status the last of a body.
+    ///
     /// # Errors
     /// `BadArgument` when the buffer cannot be changed, or not now; `NotFound` for a callout's answer when there is none.
     pub fn set_buffer(&mut self, buffer: BufferType, start: usize, size: usize, data: Bytes) -> Result<(), Status> {
@@ -281,11 +285,22 @@ impl Host<'_> {
         if exchange.chain.speaks() != speaks {
             return Err(Status::BadArgument);
         }
-        let sees = matches!(exchange.running(filter, direction), Some(Callback::Body(..) | Callback::Data(..)));
+        let running = exchange.running(filter, direction);
+        let adds = exchange.filter(filter).is_some_and(|filter| filter.headers_pause == HeadersPause::HoldsHeaders);
+        let sees = match running {
+            Some(Callback::Body(..) | Callback::Data(..)) => true,
+            Some(Callback::Trailers(..)) => adds,
+            _ => false,
+        };
         let flow = exchange.flow(direction);
+        let gives = adds && flow.has_no_body_yet(filter) && !data.is_empty();
         let station = flow.stations.get_mut(filter).ok_or(Status::BadArgument)?;
-        if !sees && station.hold == Hold::Nothing {
+        if !sees && !gives && station.hold == Hold::Nothing {
             return Err(Status::BadArgument);
+        }
+        if gives {
+            (station.hold, station.ended) = (Hold::Buffer, true);
+            flow.headers_end = false;
         }
         if station.held().saturating_add(data.len()) > limit.saturating_mul(4) {
             return Err(Status::BadArgument);

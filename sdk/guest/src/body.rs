@@ -224,7 +224,8 @@ impl<'a> BodyMut<'a> {
         }
     }
 
-    /// Replaces the body, whether it was collected or not.
+    /// Replaces the body, whether it was collected or not. Gives one to a message without, where the host lets it
+    /// ([`Host::adds_bodies`](crate::Host::adds_bodies)).
     ///
     /// # Errors
     /// When there is none to replace, or it or its length has been sent on.
@@ -332,11 +333,18 @@ fn set(exchange: &Exchange, way: Way, body: Vec<u8>) -> Result<(), BodyError> {
     let seen = side.seen.get();
     let head = side.head.get();
     if seen.ended && !seen.shown {
-        return Err(BodyError::None);
+        let gives = head == Head::Here && exchange.root.adds_bodies.get() && !body.is_empty();
+        if !gives || sys::set_buffer(way.buffer(), 0, &body).is_err() {
+            return Err(BodyError::None);
+        }
     }
     if head == Head::Here {
         let _absent = sys::set_header(way.map(), "content-length", body.len().to_string().as_bytes());
         side.length.set(Length::Stays);
+    }
+    if seen.ended && !seen.shown {
+        side.seen.set(Seen { size: body.len(), shown: true, ..seen });
+        return Ok(());
     }
     if seen.shown {
         if head == Head::Gone && side.length.get() == Length::Stays {

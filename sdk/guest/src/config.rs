@@ -88,14 +88,19 @@ pub(crate) fn bytes() -> Vec<u8> {
     sys::buffer(BufferType::PluginConfiguration, usize::MAX)
 }
 
-/// Whether the host lets a filter read a body whose head it holds. There is no asking hosts, so the operator says it, in the
-/// VM's configuration: see the crate's documentation.
-pub(crate) fn host_holds_headers() -> bool {
-    #[derive(Default, Deserialize)]
-    struct VmConfig {
-        #[serde(default)]
-        holds_headers: bool,
-    }
+/// What the host does beyond the ABI. There is no asking hosts, so the VM's configuration says it: see the crate's
+/// documentation.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct Abilities {
+    /// It lets a filter read a body whose head it holds.
+    #[serde(default)]
+    pub(crate) holds_headers: bool,
+    /// It lets a filter give a body to a message without one, and add to one when its trailers are there.
+    #[serde(default)]
+    pub(crate) adds_bodies: bool,
+}
+
+pub(crate) fn abilities() -> Abilities {
     let bytes = sys::buffer(BufferType::VmConfiguration, usize::MAX);
-    serde_json::from_slice::<VmConfig>(&bytes).unwrap_or_default().holds_headers
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use portcullis_abi::{MapType, Status};
+use portcullis_abi::{BufferType, MapType, Status};
 
 use crate::sys;
 
@@ -395,6 +395,26 @@ pub type TrailersMut = HeadersMut<'static>;
 impl TrailersMut {
     pub(crate) fn new(map: MapType) -> Self {
         Self(Target::Host(map))
+    }
+
+    /// Adds to the body, before the trailers. Whether the host did: see [`Host::adds_bodies`](crate::Host::adds_bodies).
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn closed(response: &mut Response) {
+    ///     response.on_trailers(|trailers| _ = trailers.append_to_body(b"]"));
+    /// }
+    /// ```
+    pub fn append_to_body(&mut self, more: &[u8]) -> bool {
+        let buffer = match &self.0 {
+            Target::Host(MapType::HttpRequestTrailers) => BufferType::HttpRequestBody,
+            Target::Host(_) => BufferType::HttpResponseBody,
+            Target::Own(_) => return false,
+        };
+        let mut body = sys::buffer(buffer, usize::MAX);
+        let held = body.len();
+        body.extend_from_slice(more);
+        sys::set_buffer(buffer, held, &body).is_ok()
     }
 }
 

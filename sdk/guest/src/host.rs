@@ -35,6 +35,20 @@ impl Host {
         Self { root }
     }
 
+    /// Whether a filter that declares `HOLDS_HEADERS` may give a body to a request that has none, and add to a body when its
+    /// trailers are there ([`TrailersMut::append_to_body`](crate::HeadersMut::append_to_body)). Portcullis lets it; Envoy does not.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Host, StartError};
+    /// fn checked(host: &Host) -> Result<(), StartError> {
+    ///     if host.adds_bodies() { Ok(()) } else { Err(StartError::new("this host cannot turn a GET into a POST")) }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn adds_bodies(&self) -> bool {
+        self.root.adds_bodies.get()
+    }
+
     /// Runs something beside the exchanges, to its end.
     ///
     /// ```

@@ -561,6 +561,25 @@ impl Response {
         }
     }
 
+    /// The trailers, if its body was collected and ended with some.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Response};
+    /// async fn grpc_status(response: &Response) -> Result<Option<String>, BodyError> {
+    ///     response.body().collect(1024).await?;
+    ///     Ok(response.trailers().and_then(|trailers| trailers.text("grpc-status")))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn trailers(&self) -> Option<Headers<'_>> {
+        match &self.of {
+            Of::Upstream(exchange) if exchange.response.seen.get().trailers => {
+                Some(Headers::host(MapType::HttpResponseTrailers))
+            }
+            Of::Upstream(_) | Of::Filter(_) => None,
+        }
+    }
+
     /// Changes the trailers when they come; not called if there are none.
     ///
     /// ```

@@ -25,6 +25,7 @@ pub(crate) struct Root {
     pub(crate) logs: bool,
     /// Whether heads are held while bodies are read.
     pub(crate) holds_heads: Cell<bool>,
+    pub(crate) adds_bodies: Cell<bool>,
 }
 
 /// The filter of a root, once it has started.
@@ -104,7 +105,7 @@ pub(crate) struct Plugin<F> {
 impl<F: Filter> Plugin<F> {
     pub(crate) fn new(id: u32) -> Self {
         let timers = Timers::default();
-        let root = Root { id, timers, bodies: F::BODIES, logs: F::LOGS, holds_heads: Cell::new(false) };
+        let root = Root { id, timers, bodies: F::BODIES, logs: F::LOGS, holds_heads: Cell::new(false), adds_bodies: Cell::new(false) };
         let started = Started { state: RefCell::new(State::Starting(Vec::new())) };
         Self { root: Rc::new(root), started: Rc::new(started) }
     }
@@ -118,7 +119,9 @@ impl<F: Filter> Plugin<F> {
                 return false;
             }
         };
-        self.root.holds_heads.set(F::HOLDS_HEADERS && config::host_holds_headers());
+        let abilities = config::abilities();
+        self.root.holds_heads.set(F::HOLDS_HEADERS && abilities.holds_headers);
+        self.root.adds_bodies.set(F::HOLDS_HEADERS && abilities.adds_bodies);
         let (host, started) = (Host::new(Rc::clone(&self.root)), Rc::clone(&self.started));
         let start = async move {
             match F::start(settings, &host).await {

@@ -6,7 +6,7 @@ mod outline;
 mod toolchain;
 mod trim;
 
-pub use manifest::{HOLDS_HEADERS, Manifest, upstreams};
+pub use manifest::{HOLDS_HEADERS, HOLDS_HEADERS_HERE, Manifest, upstreams};
 pub use outline::{Import, Outline, Unreadable};
 pub use toolchain::{NoToolchain, TARGET, Toolchain};
 pub use trim::{needed, trim};

@@ -9,6 +9,9 @@ pub(crate) const SECTION: &str = "portcullis";
 /// The VM configuration of a module whose heads are held while it reads bodies: its SDK cannot ask the host.
 pub const HOLDS_HEADERS: &[u8] = br#"{"holds_headers":true}"#;
 
+/// The same on Portcullis, which also lets a filter give a body to a message without one, and add to one that has ended.
+pub const HOLDS_HEADERS_HERE: &[u8] = br#"{"holds_headers":true,"adds_bodies":true}"#;
+
 /// What a module says of itself.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Manifest {

@@ -151,7 +151,7 @@ impl Plugin {
     #[must_use]
     pub fn holds_headers(mut self) -> Self {
         self.headers_pause = HeadersPause::HoldsHeaders;
-        self.vm_config = Bytes::from_static(b"{\"holds_headers\":true}");
+        self.vm_config = Bytes::from_static(b"{\"holds_headers\":true,\"adds_bodies\":true}");
         self
     }
 

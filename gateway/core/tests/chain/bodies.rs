@@ -270,12 +270,13 @@ fn a_body_can_be_written_only_where_there_is_one() {
         "a[holds](pause; resume: append x, resume)",
         "GET / end; resume a",
         expect![[r#"
-        > GET / end
-        a.request_headers 3 end     pause
-        > resume a
-        a.resume                    append x: BadArgument, resume
-            upstream: GET / end
-    "#]],
+            > GET / end
+            a.request_headers 3 end     pause
+            > resume a
+            a.resume                    append x, resume
+                upstream: GET /
+                upstream: body "x" end
+        "#]],
     );
 }
 
@@ -551,5 +552,38 @@ fn headers_paused_to_buffer_are_refused_when_full() {
             client: 413 content-type=application/problem+json content-length=137
             client: body <request_too_large> end
     "#]],
+    );
+}
+
+#[test]
+fn a_message_that_ends_with_its_head_is_given_a_body() {
+    for filter in ["a[holds](replace abc, continue)", "a[holds](replace abc, pause)"] {
+        let events = "GET / end; resume a";
+        let played = crate::world::play(&format!("{filter} | b"), events);
+        let sent = "upstream: GET /\n    upstream: body \"abc\" end\n";
+        assert!(played.contains(sent), "{filter}\n{played}");
+    }
+}
+
+#[test]
+fn what_is_set_when_the_trailers_are_there_goes_on_before_them() {
+    check(
+        "a[holds](response_trailers: append !)",
+        "GET / end; < 200; < body ab; < trailers x=1",
+        expect![[r#"
+            > GET / end
+            a.request_headers 3 end     continue
+                upstream: GET / end
+            > < 200
+            a.response_headers 1        continue
+                client: 200
+            > < body ab
+            a.response_body 2           continue
+                client: body "ab"
+            > < trailers x=1
+            a.response_trailers 1       append !
+                client: body "!"
+                client: trailers x=1 end
+        "#]],
     );
 }

@@ -14,7 +14,7 @@ use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, Chain, ChainFilter, Failed, Filters, HeadersPause, OnFailure, VmIndex};
 use portcullis_core::grpc::News;
 use portcullis_core::time::Time;
-use portcullis_module::HOLDS_HEADERS;
+use portcullis_module::HOLDS_HEADERS_HERE;
 use portcullis_simulation::{Guests, Line, Origin, Reply, Simulation, Stub, numbered};
 use portcullis_vm::{Engine, Module, RootSpec, Shared, StartError, VmSpec, Vms};
 
@@ -73,7 +73,7 @@ impl Stage {
             module: self.module.clone(),
             memory: PLUGIN_MEMORY,
             cpu: Duration::from_secs(1),
-            configuration: Bytes::from_static(if self.holds { HOLDS_HEADERS } else { b"" }),
+            configuration: Bytes::from_static(if self.holds { HOLDS_HEADERS_HERE } else { b"" }),
             roots: vec![RootSpec { name: "plugin".into(), configuration: config }],
             account: None,
             upstreams: numbered(&names),

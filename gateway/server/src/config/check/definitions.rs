@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::filter::{HeadersPause, OnFailure};
-use portcullis_module::HOLDS_HEADERS;
+use portcullis_module::HOLDS_HEADERS_HERE;
 
 use super::{Check, Section};
 use crate::config::file;
@@ -111,7 +111,7 @@ impl Check<'_> {
                 file::OnFailure::Open => OnFailure::Open,
             },
             headers_pause: if holds { HeadersPause::HoldsHeaders } else { HeadersPause::StopsAll },
-            vm_config: if holds && asks { Bytes::from_static(HOLDS_HEADERS) } else { Bytes::new() },
+            vm_config: if holds && asks { Bytes::from_static(HOLDS_HEADERS_HERE) } else { Bytes::new() },
         })
     }
 
