@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const NAMES: [&str; 4] = ["auth", "rate-limit", "transform", "aggregate"];
+const NAMES: [&str; 5] = ["auth", "rate-limit", "transform", "aggregate", "grpc-json"];
 /// The module that a tenant of `portcullis demo` brings along.
 const DEMO: &str = "banner";
 

@@ -362,6 +362,22 @@ impl<'a> HeadersMut<'a> {
         }
     }
 
+    /// Every entry, in order.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Response;
+    /// fn count(response: &mut Response) {
+    ///     response.on_trailers(|trailers| log::info!("{} trailers", trailers.all().len()));
+    /// }
+    /// ```
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, HeaderValue)> {
+        match &self.0 {
+            Target::Host(map) => Headers::host(*map).all(),
+            Target::Own(fields) => Headers::own(fields).all(),
+        }
+    }
+
     /// The first value of this name.
     ///
     /// ```
