@@ -6,6 +6,10 @@ use portcullis_tests::{docs, guests};
 /// Modules that readers have and this repository has not. The one here takes any settings, and does nothing.
 const READERS_OWN: &[&str] = &["file:hello.wasm", "file:plugins/guard.wasm"];
 
+/// Files that readers have, whose contents count.
+const READERS_FILES: &[(&str, &str)] =
+    &[("${file:notes.base64}", include_str!("../../plugins/grpc-json/proto/notes.base64"))];
+
 #[test]
 fn every_configuration_in_the_documentation_starts() {
     let noop = format!("file:{}", guests::module("noop").display());
@@ -14,7 +18,8 @@ fn every_configuration_in_the_documentation_starts() {
         let page = docs::page(&path.to_string_lossy());
         for printed in docs::configurations(&page) {
             let own = READERS_OWN.iter().filter(|own| printed.contains(*own));
-            let places: Vec<_> = own.map(|own| (*own, noop.as_str())).collect();
+            let files = READERS_FILES.iter().filter(|(file, _)| printed.contains(file));
+            let places: Vec<_> = own.map(|own| (*own, noop.as_str())).chain(files.copied()).collect();
             if let Err(why) = Gateway::try_start(&docs::here(&printed, &places), &[]) {
                 panic!("{}:\n{printed}\n{why}", path.display());
             }

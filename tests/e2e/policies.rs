@@ -1,4 +1,5 @@
 //! The policies that come with the gateway, doing what their pages in `docs/policies` show: a module for each.
 
 mod auth;
+mod grpc_json;
 mod rate_limit;

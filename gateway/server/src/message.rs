@@ -59,6 +59,11 @@ impl Source {
         Self(Some(body))
     }
 
+    /// Nothing: what there was has been read.
+    pub(crate) fn ended() -> Self {
+        Self(None)
+    }
+
     /// The body as it is, if nothing of it has been read.
     pub(crate) fn into_body(self) -> Option<Incoming> {
         self.0

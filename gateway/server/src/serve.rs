@@ -312,7 +312,8 @@ fn request_body(worker: &Rc<Worker>, id: ExchangeId, source: Option<Source>, end
             source.into_body().map_or(RequestBody::Empty, |body| RequestBody::Passing(worker.clone(), id, body))
         }
         Some(source) => RequestBody::Fed(worker.clone(), id, source),
-        None => RequestBody::Empty,
+        // The client has sent none; a filter has.
+        None => RequestBody::Fed(worker.clone(), id, Source::ended()),
     }
 }
 

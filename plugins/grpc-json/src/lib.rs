@@ -265,9 +265,10 @@ fn replaced(mut response: Response, kind: &str, body: Vec<u8>) -> Response {
 }
 
 fn too_large(why: &BodyError) -> Response {
-    match why {
-        BodyError::AnsweredEarly => Response::problem(502, "answered_early"),
-        _ => Response::problem(413, "body_too_large"),
+    if *why == BodyError::AnsweredEarly {
+        Response::problem(502, "answered_early")
+    } else {
+        Response::problem(413, "body_too_large")
     }
 }
 

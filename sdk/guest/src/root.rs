@@ -105,7 +105,14 @@ pub(crate) struct Plugin<F> {
 impl<F: Filter> Plugin<F> {
     pub(crate) fn new(id: u32) -> Self {
         let timers = Timers::default();
-        let root = Root { id, timers, bodies: F::BODIES, logs: F::LOGS, holds_heads: Cell::new(false), adds_bodies: Cell::new(false) };
+        let root = Root {
+            id,
+            timers,
+            bodies: F::BODIES,
+            logs: F::LOGS,
+            holds_heads: Cell::new(false),
+            adds_bodies: Cell::new(false),
+        };
         let started = Started { state: RefCell::new(State::Starting(Vec::new())) };
         Self { root: Rc::new(root), started: Rc::new(started) }
     }
