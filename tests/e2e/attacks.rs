@@ -79,7 +79,7 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
         &[("authorization", &format!("Bearer {HS256}")), ("authorization", &format!("Bearer {CONFUSED}"))],
         "",
     );
-    assert_eq!(twice.status(), 401, "two tokens");
+    assert_eq!(code(&twice), (400, "token_twice".to_owned()));
     assert_eq!((origin.begun(), stranger.begun()), (0, 0));
     assert_eq!(bearer(&gateway, HS256).status(), 200, "the next client");
 }

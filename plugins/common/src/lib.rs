@@ -1,13 +1,15 @@
-//! What those modules share that stand on the `proxy-wasm` crate alone: the probe, and what the benchmarks run.
+//! What modules share: templates for every policy; settings and headers for those that stand on the `proxy-wasm` crate alone,
+//! the probe and what the benchmarks run.
 //!
-//! The `proxy-wasm` crate turns an unexpected status or a value that is not UTF-8 into a panic, and a panic ends the VM. So
-//! everything here works on bytes, and its users keep two rules: a header map is touched only while its phase lasts, and a
-//! client's bytes become text by [`text`] or not at all.
+//! The `proxy-wasm` crate turns an unexpected status or a value that is not UTF-8 into a panic, and a panic ends the VM.
+//! So `headers` and `settings` work on bytes, and their users keep two rules: a header map is touched only while its phase
+//! lasts, and a client's bytes become text by [`text`] or not at all.
 
 #![warn(missing_docs)]
 
 pub mod headers;
 pub mod settings;
+pub mod template;
 
 /// The bytes as text, if that is what they are and every character is printable ASCII.
 #[must_use]

@@ -3,17 +3,43 @@
 //! A body that cannot be transformed goes no further, in either direction: a rule may be there to take something out. So a
 //! request gets 400, 413 or 415; a response becomes 502, or is cut off where its head has gone out already.
 
-use portcullis_sdk::{HeaderName, HeaderText, Headers, HeadersMut, Response};
+use std::collections::BTreeMap;
+
+use plugin_common::template::Template;
+use portcullis_sdk::{HeaderName, Headers, HeadersMut, Response};
 use serde_json::Value;
 
 use crate::pointer::Pointer;
+use crate::values::{Pattern, Values};
 
 /// What to do, both ways.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Rules {
+    pub(crate) rewrites: Vec<Rewrite>,
+    pub(crate) env: BTreeMap<String, String>,
     pub(crate) request: Side,
     pub(crate) response: Side,
     pub(crate) max_bytes: usize,
+}
+
+/// A path that becomes another.
+#[derive(Debug)]
+pub(crate) struct Rewrite {
+    pub(crate) from: Pattern,
+    pub(crate) to: Template,
+    /// Whether it brings a query of its own.
+    pub(crate) has_query: bool,
+}
+
+impl Rewrite {
+    /// The new target of a request, if its path is the old one; the captures are then among its values.
+    pub(crate) fn apply(&self, values: &mut Values<'_>) -> Result<Option<String>, Obstacle> {
+        let Some(captures) = self.from.captures(values.path()) else { return Ok(None) };
+        values.captures = captures;
+        let made = self.to.render(&|path| values.get(path)).map_err(|_| Obstacle::Unfit)?;
+        let query = values.query().filter(|_| !self.has_query).map(|query| format!("?{query}"));
+        Ok(Some(made + &query.unwrap_or_default()))
+    }
 }
 
 /// What to do one way.
@@ -28,8 +54,8 @@ pub(crate) struct Side {
 pub(crate) struct HeaderRules {
     pub(crate) remove: Vec<HeaderName>,
     pub(crate) rename: Vec<(HeaderName, HeaderName)>,
-    pub(crate) set: Vec<(HeaderName, HeaderText)>,
-    pub(crate) append: Vec<(HeaderName, HeaderText)>,
+    pub(crate) set: Vec<(HeaderName, Template)>,
+    pub(crate) append: Vec<(HeaderName, Template)>,
 }
 
 /// Changes to a JSON document, in this order.
@@ -61,11 +87,23 @@ pub(crate) enum Obstacle {
     Malformed,
     TooLarge,
     Encoded,
+    /// A template's value would have made a header or a path that is none.
+    Unfit,
 }
 
 impl HeaderRules {
-    /// Changes headers.
-    pub(crate) fn apply(&self, mut headers: HeadersMut<'_>) {
+    /// Changes headers. All values are as they were before.
+    pub(crate) fn apply(&self, mut headers: HeadersMut<'_>, values: &Values<'_>) -> Result<(), Obstacle> {
+        let rendered = |rules: &[(HeaderName, Template)]| {
+            let rendered = rules.iter().map(|(name, template)| {
+                template
+                    .render(&|path| values.get(path))
+                    .map(|value| (name.clone(), value))
+                    .map_err(|_| Obstacle::Unfit)
+            });
+            rendered.collect::<Result<Vec<_>, _>>()
+        };
+        let (set, append) = (rendered(&self.set)?, rendered(&self.append)?);
         for name in &self.remove {
             headers.remove(name);
         }
@@ -75,12 +113,18 @@ impl HeaderRules {
                 headers.set(to, value);
             }
         }
-        for (name, value) in &self.set {
+        for (name, value) in set.iter().filter(|(_, value)| !value.is_empty()) {
             headers.set(name, value);
         }
-        for (name, value) in &self.append {
+        for (name, value) in append.iter().filter(|(_, value)| !value.is_empty()) {
             headers.append(name, value);
         }
+        Ok(())
+    }
+
+    /// Whether any of it is to be made of values.
+    pub(crate) fn has_values(&self) -> bool {
+        !self.set.is_empty() || !self.append.is_empty()
     }
 }
 
@@ -154,6 +198,8 @@ impl Obstacle {
                 problem(415, "body_encoded", "The body has to come without a content encoding")
                     .header("accept-encoding", "identity")
             }
+            (Way::Request, Self::Unfit) => problem(400, "value_unfit", "A value of the request cannot be passed on"),
+            (Way::Response, Self::Unfit) => problem(502, "response_unfit", "The upstream's answer cannot be used"),
             (Way::Response, Self::Malformed) => {
                 problem(502, "response_malformed", "The upstream's answer cannot be used")
             }

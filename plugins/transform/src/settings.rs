@@ -2,15 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use plugin_common::template::{Target, Template};
 use portcullis_sdk::{Config, HeaderName, HeaderText};
 use serde_json::Value;
 
 use crate::pointer::Pointer;
-use crate::policy::{BodyRules, HeaderRules, Rules, Side};
+use crate::policy::{BodyRules, HeaderRules, Rewrite, Rules, Side};
+use crate::values::{Pattern, known};
 
-/// Changes headers and the fields of JSON bodies.
+/// Changes paths, headers and the fields of JSON bodies.
 #[derive(Config)]
 pub(crate) struct Settings {
+    /// Other paths for requests; the first that fits is made.
+    #[serde(default)]
+    rewrite: Vec<RewriteSettings>,
+    /// Values that templates name as `${env.NAME}`.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
     /// What to do with requests.
     #[serde(default)]
     request: SideSettings,
@@ -20,6 +28,15 @@ pub(crate) struct Settings {
     /// How long a body may be that is transformed.
     #[serde(default = "default_max_bytes")]
     max_bytes: usize,
+}
+
+/// One path that becomes another.
+#[derive(Config)]
+struct RewriteSettings {
+    /// The path, with names for segments: `/v1/orders/{id}`; `*` at the end is the rest, which is named `rest`.
+    from: String,
+    /// A template of the new path with its query: `/orders/${captures.id}`. Without a query, the request keeps its own.
+    to: String,
 }
 
 /// One direction.
@@ -41,10 +58,10 @@ struct HeaderSettings {
     /// Old name: new name.
     #[serde(default)]
     rename: BTreeMap<HeaderName, HeaderName>,
-    /// Headers to set.
+    /// Headers to set, to texts or templates. One whose value is not there is not set.
     #[serde(default)]
     set: BTreeMap<HeaderName, HeaderText>,
-    /// Headers to add beside others of their name.
+    /// Headers to add beside others of their name, as texts or templates.
     #[serde(default)]
     append: BTreeMap<HeaderName, HeaderText>,
 }
@@ -71,22 +88,47 @@ impl Settings {
     /// # Errors
     /// What an operator has to change.
     pub(crate) fn checked(self) -> Result<Rules, String> {
+        let env = self.env;
+        let rewrites = self
+            .rewrite
+            .into_iter()
+            .enumerate()
+            .map(|(at, rewrite)| rewrite.checked(&env).map_err(|why| format!("rewrite[{at}]: {why}")));
         Ok(Rules {
-            request: self.request.checked().map_err(|why| format!("request: {why}"))?,
-            response: self.response.checked().map_err(|why| format!("response: {why}"))?,
+            rewrites: rewrites.collect::<Result<_, String>>()?,
+            request: self.request.checked(&env).map_err(|why| format!("request: {why}"))?,
+            response: self.response.checked(&env).map_err(|why| format!("response: {why}"))?,
             max_bytes: self.max_bytes,
+            env,
         })
     }
 }
 
+impl RewriteSettings {
+    fn checked(&self, env: &BTreeMap<String, String>) -> Result<Rewrite, String> {
+        let from = Pattern::parse(&self.from)?;
+        let to =
+            Template::compile(&self.to, Target::Path, &|path| known(path, env)).map_err(|why| format!("to: {why}"))?;
+        Ok(Rewrite { from, to, has_query: self.to.contains('?') })
+    }
+}
+
 impl SideSettings {
-    fn checked(self) -> Result<Side, String> {
+    fn checked(self, env: &BTreeMap<String, String>) -> Result<Side, String> {
         let HeaderSettings { remove, rename, set, append } = self.headers;
+        let compiled = |what: &str, texts: BTreeMap<HeaderName, HeaderText>| {
+            let texts = texts.into_iter().map(|(name, text)| {
+                let template = Template::compile(text.as_str(), Target::Header, &|path| known(path, env));
+                let template = template.map_err(|why| format!("headers.{what}.{name}: {why}"))?;
+                Ok((name, template))
+            });
+            texts.collect::<Result<Vec<_>, String>>()
+        };
         let headers = HeaderRules {
             remove,
             rename: rename.into_iter().collect(),
-            set: set.into_iter().collect(),
-            append: append.into_iter().collect(),
+            set: compiled("set", set)?,
+            append: compiled("append", append)?,
         };
         Ok(Side { headers, body: self.body.map(BodySettings::checked).transpose()? })
     }
@@ -126,6 +168,20 @@ mod tests {
             (
                 r#"{"request":{"headers":{"append":{"x":"\n"}}}}"#,
                 "`request.headers.append.x`: a header value may not hold control characters",
+            ),
+            (
+                r#"{"request":{"headers":{"set":{"x":"${request.nothing}"}}}}"#,
+                "request: headers.set.x: template, character 1: `request.nothing` is nothing a template can name",
+            ),
+            (
+                r#"{"request":{"headers":{"set":{"x":"${env.A}"}}}}"#,
+                "request: headers.set.x: template, character 1: `A` is not",
+            ),
+            (r#"{"env":{"A":"1"},"request":{"headers":{"set":{"x":"${env.A}"}}}}"#, ""),
+            (r#"{"rewrite":[{"from":"a","to":"/"}]}"#, "rewrite[0]: `a` is not a path such as"),
+            (
+                r#"{"rewrite":[{"from":"/a","to":"/${claims.sub}"}]}"#,
+                "rewrite[0]: to: template, character 2: claims are",
             ),
             (r#"{"response":{"body":{"remove":["a.b"]}}}"#, "response: `a.b` is not a JSON Pointer such as /user/name"),
         ] {

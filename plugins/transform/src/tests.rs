@@ -1,5 +1,5 @@
 use portcullis_sdk::start;
-use portcullis_testing::{Gateway, Outcome, Plugin, Reply, Request};
+use portcullis_testing::{Gateway, Outcome, Plugin, Reply, Request, Running};
 
 use super::*;
 
@@ -13,6 +13,10 @@ const SETTINGS: &str = r#"{
 fn transformed(request: Request, reply: Reply) -> Outcome {
     let plugin = Plugin::new("transform", start::<Transform>).config(SETTINGS);
     Gateway::new().origin(move |_| reply.clone()).plugin(plugin).start().send(request)
+}
+
+fn gateway(settings: &str) -> Running {
+    Gateway::new().plugin(Plugin::new("transform", start::<Transform>).config(settings)).start()
 }
 
 fn json() -> Request {
@@ -66,4 +70,36 @@ fn what_is_no_json_streams_past() {
     assert_eq!(outcome.status(), 204);
     let outcome = transformed(json().body(""), Reply::json("{}"));
     assert_eq!((outcome.at_upstream().text().as_str(), outcome.reply.text().as_str()), ("", "{}"));
+}
+
+#[test]
+fn paths_and_headers_are_made_of_templates() {
+    let mut gateway = gateway(
+        r#"{
+            "env": {"REGION": "eu"},
+            "rewrite": [{"from": "/v1/orders/{id}", "to": "/orders/${captures.id}"}, {"from": "/old/*", "to": "/new?was=${captures.rest}"}],
+            "request": {"headers": {"set": {
+                "x-path": "${request.path}", "x-who": "${request.headers.x-user | default(\"nobody\")}", "x-region": "${env.REGION}"
+            }}},
+            "response": {"headers": {"set": {"x-from": "${request.method} ${response.status} ${captures.id}", "x-none": "${request.query.none}"}}}
+        }"#,
+    );
+    let outcome = gateway.send(Request::get("/v1/orders/a%2Fb?x=1"));
+    let seen = outcome.at_upstream();
+    assert_eq!(seen.target(), "/orders/a%2Fb?x=1");
+    let fields = ["x-path", "x-who", "x-region"].map(|name| seen.header(name));
+    assert_eq!(fields, [Some("/v1/orders/a%2Fb"), Some("nobody"), Some("eu")]);
+    assert_eq!((outcome.reply.header("x-from"), outcome.reply.header("x-none")), (Some("GET 200 a/b"), None));
+    assert_eq!(gateway.send(Request::get("/old/a/b")).at_upstream().target(), "/new?was=a%2Fb");
+    assert_eq!(gateway.send(Request::get("/other?x=1")).at_upstream().target(), "/other?x=1");
+}
+
+#[test]
+fn a_value_that_would_leave_its_header_or_its_path_is_refused() {
+    let mut gateway = gateway(
+        r#"{"rewrite": [{"from": "/to/{where}", "to": "/${captures.where}"}], "request": {"headers": {"set": {"x-q": "${request.query.q}"}}}}"#,
+    );
+    for (target, want) in [("/to/%2e%2e", 400), ("/a?q=%0d%0ax:%20y", 400), ("/to/b", 200), ("/a?q=b", 200)] {
+        assert_eq!(gateway.send(Request::get(target)).status(), want, "{target}");
+    }
 }
