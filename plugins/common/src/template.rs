@@ -231,11 +231,13 @@ fn may_stand_in_path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte)
 }
 
-/// Whether origins agree on what it names: a `//` in front is a host to some, and dot segments climb.
+/// Whether origins agree on what it names: a `//` in front is a host to some, and dot segments climb, also between slashes that only
+/// some origins decode.
 fn is_safe_path(made: &str) -> bool {
-    let path = made.split('?').next().unwrap_or_default();
-    let climbs = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
-    path.starts_with('/') && !path.starts_with("//") && !path.split('/').any(climbs)
+    let path = made.split('?').next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
+    let path = path.replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
+    let climbs = |segment: &str| matches!(segment, "." | "..");
+    made.starts_with('/') && !path.starts_with("//") && !path.split('/').any(climbs)
 }
 
 #[cfg(test)]
