@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::eventually;
+use crate::process::free_address;
 
 /// A running process; killed when dropped.
 #[derive(Debug)]
@@ -19,11 +20,6 @@ pub struct Child {
     admin: SocketAddr,
     process: process::Child,
     folder: tempfile::TempDir,
-}
-
-/// A port that nobody has at this moment.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn binary() -> PathBuf {
@@ -39,7 +35,7 @@ impl Child {
     /// When it does not start to serve.
     #[must_use]
     pub fn start(descriptors: u32, text: &str, places: &[(&str, &dyn Display)]) -> Self {
-        let (address, admin) = (free(), free());
+        let (address, admin) = (free_address(), free_address());
         let mut text = text.replace("{port}", &address.port().to_string());
         for (name, place) in places {
             text = text.replace(&format!("{{{name}}}"), &place.to_string());

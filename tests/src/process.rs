@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
@@ -38,13 +39,22 @@ pub struct Start {
     stderr: Option<PathBuf>,
 }
 
-/// An address that nobody has at the moment.
+/// An address that nobody has, and that nobody is given by the system meanwhile: its port lies below those that are. Each process of
+/// the tests has some of its own.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const OF_EACH: u16 = 16;
+    let process = u16::try_from(std::process::id() % 1_250).unwrap();
+    (0..OF_EACH)
+        .map(|_| FIRST + process * OF_EACH + NEXT.fetch_add(1, Ordering::Relaxed) % OF_EACH)
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|address| TcpListener::bind(address).is_ok())
+        .expect("a port that nobody has")
 }
 
 impl Start {
