@@ -7,8 +7,8 @@ use prost_reflect::prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
 
 use crate::json::Json;
-use crate::percent;
 use crate::rules::{Part, Rule, field_at};
+use plugin_common::percent;
 
 /// Names of a dotted path; deeper than any message that people write.
 const MAX_DEPTH: usize = 16;

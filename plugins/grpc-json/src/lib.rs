@@ -7,7 +7,6 @@ mod answer;
 mod call;
 mod frames;
 mod json;
-mod percent;
 mod rules;
 mod settings;
 mod status;

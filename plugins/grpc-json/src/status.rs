@@ -2,7 +2,7 @@
 
 use portcullis_sdk::Response;
 
-use crate::percent;
+use plugin_common::percent;
 
 /// Code, name, and the HTTP status that `google/rpc/code.proto` gives it.
 const CODES: [(&str, u16); 17] = [

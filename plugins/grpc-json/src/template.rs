@@ -3,7 +3,7 @@
 //! A variable of one segment is decoded whole; one of several keeps its slashes, and `%2F` with them, so that a segment cannot
 //! pretend to be two (`google/api/http.proto`, "path template syntax").
 
-use crate::percent;
+use plugin_common::percent;
 
 /// One segment of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]

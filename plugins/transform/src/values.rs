@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use plugin_common::template;
+use plugin_common::{percent, template};
 use portcullis_sdk::{HeaderValue, property};
 
 /// What templates may name: everything of [`template::http`] but claims, which only a filter that has verified them may tell;
@@ -78,29 +78,14 @@ fn text<'v>(fields: &'v [(String, HeaderValue)], name: &str) -> Option<Cow<'v, s
     Some(String::from_utf8_lossy(value.as_bytes()))
 }
 
-/// Percent escapes and `+` undone; what is no escape stays as it is.
+/// A parameter's text: percent escapes and `+` undone.
 fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-        let escaped = escaped.and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match (first, escaped) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            (b'+', _) => {
-                bytes.push(b' ');
-                rest = after;
-            }
-            (byte, _) => {
-                bytes.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    decoded_path(&text.replace('+', " "))
+}
+
+/// The same of a path, where `+` is a plus. The template encodes it anew.
+fn decoded_path(text: &str) -> String {
+    String::from_utf8_lossy(&percent::decoded(text.as_bytes(), false)).into_owned()
 }
 
 /// A path with names for segments, such as `/v1/orders/{id}`; `*` at the end is the rest, captured as `rest`.
@@ -156,11 +141,6 @@ impl Pattern {
         }
         rest.is_none().then_some(captures)
     }
-}
-
-/// As [`decoded`], but `+` is a plus in paths. The template encodes it anew.
-fn decoded_path(text: &str) -> String {
-    decoded(&text.replace('+', "%2B"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Percent-decoding, for paths, queries and `grpc-message`.
 
 /// The bytes without their escapes; what is no escape stays as it is, and with `keep_slashes` so does `%2F`.
-pub(crate) fn decoded(bytes: &[u8], keep_slashes: bool) -> Vec<u8> {
+#[must_use]
+pub fn decoded(bytes: &[u8], keep_slashes: bool) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some((&byte, after)) = rest.split_first() {
