@@ -23,10 +23,10 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::spawn_local;
+use tokio::sync::{oneshot, watch};
 
 use self::access::{Encryption, Refusal, Via};
+use crate::services;
 use crate::supervisor::{Applied, Shown};
 use crate::telemetry::{self, LogFilterError, Telemetry};
 use crate::tls::server::Accepted;
@@ -35,8 +35,6 @@ use crate::tls::server::Accepted;
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait when the process has run out of file descriptors.
-const EXHAUSTED: Duration = Duration::from_millis(50);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -125,22 +123,8 @@ impl AdminState {
 /// Serves until dropped, on the thread it is polled on.
 pub async fn serve(listener: TcpListener, state: AdminState) {
     let state = Rc::new(state);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(place) = places.clone().acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let state = state.clone();
-                spawn_local(async move {
-                    connection(stream, state).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "an admin connection could not be accepted");
-                tokio::time::sleep(EXHAUSTED).await;
-            }
-        }
-    }
+    services::accept(listener, MAX_CONNECTIONS, "an admin connection", |stream| connection(stream, state.clone()))
+        .await;
 }
 
 async fn connection(stream: TcpStream, state: Rc<AdminState>) {

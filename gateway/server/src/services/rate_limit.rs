@@ -19,11 +19,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_vm::Limits;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_local;
 
 pub(crate) use self::decision::{SharedLimit, SharedLimits};
 use crate::clock::Clock;
+use crate::services;
 use crate::upstream::LocalExecutor;
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -36,8 +35,6 @@ const MAX_REQUEST: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often silent clients are asked whether they are there.
 const PING: Duration = Duration::from_secs(60);
-/// How long to wait when the process has run out of file descriptors.
-const EXHAUSTED: Duration = Duration::from_millis(50);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -51,23 +48,11 @@ struct Service {
 /// Serves until dropped, on the thread it is polled on.
 pub(crate) async fn serve(listener: TcpListener, rules: Arc<SharedLimits>) {
     let service = Rc::new(Service { rules, states: Limits::default(), clock: Clock::start() });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Ok(place) = places.clone().acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let _late = stream.set_nodelay(true);
-                let service = service.clone();
-                spawn_local(async move {
-                    connection(TokioIo::new(stream), service).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection to the rate-limit service could not be accepted");
-                tokio::time::sleep(EXHAUSTED).await;
-            }
-        }
-    }
+    services::accept(listener, MAX_CONNECTIONS, "a connection to the rate-limit service", |stream| {
+        let _late = stream.set_nodelay(true);
+        connection(TokioIo::new(stream), service.clone())
+    })
+    .await;
 }
 
 async fn connection(stream: TokioIo<tokio::net::TcpStream>, service: Rc<Service>) {
