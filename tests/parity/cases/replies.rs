@@ -206,7 +206,7 @@ fn in_chains() -> Vec<Case> {
     };
     vec![
         chain("the-second-of-three-replies-to-headers", "request_headers"),
-        chain("the-second-of-three-replies-to-a-body", "request_body#1").ask(post("body")),
+        chain("the-second-of-three-replies-to-a-body", "request_body#1").ask(post("body")).breaks_off(),
         chain("the-second-of-three-replies-to-a-response", "response_headers"),
         case(SECTION, "nobody-replies", quiet).then(quiet).then(quiet),
         case(
