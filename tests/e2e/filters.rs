@@ -38,6 +38,50 @@ routes:
 }
 
 #[test]
+fn a_filter_has_the_route_chosen_again_among_those_with_its_filters() {
+    let (first, second) = (Origin::plain(), Origin::plain());
+    let gateway = Gateway::start(
+        r#"
+upstreams: { first: { endpoints: ["{first}"] }, second: { endpoints: ["{second}"] } }
+plugins: { probe: {guest:probe}, banner: {guest:banner} }
+tenants:
+  own:
+    hosts: [own.test]
+    filters: [{ plugin: probe }]
+    routes:
+      - { name: same, match: { path: "/same" }, upstream: second }
+      - name: guarded
+        match: { path: "/guarded" }
+        filters: [{ plugin: banner, config: { header: x-guard, value: "on" } }]
+        upstream: second
+      - { name: rest, match: { path: "/*" }, upstream: first }
+  other:
+    hosts: [other.test]
+    filters: [{ plugin: probe }]
+    routes: [{ name: all, match: { path: "/*" }, upstream: second }]
+"#,
+        &[("first", &first), ("second", &second)],
+    );
+    let ask = |script: &str| {
+        let (before, there) = (first.begun(), second.begun());
+        let answer = gateway.ask("GET", "/", &[("host", "own.test"), ("x-probe", script)], "");
+        (answer.status(), first.begun() - before, second.begun() - there)
+    };
+    assert_eq!(ask("path=/same"), (200, 1, 0), "a path alone does not choose");
+    assert_eq!(ask("path=/same reroute"), (200, 0, 1));
+    assert_eq!(second.last().target(), "/same");
+    assert_eq!(ask("reroute path=/same"), (200, 0, 1), "it is chosen when all filters have seen the request");
+    assert_eq!(ask("path=/guarded reroute"), (200, 1, 0), "a filter that it has not been through stands there");
+    let there = second.begun();
+    assert_eq!(
+        gateway.ask("GET", "/", &[("host", "own.test"), ("x-probe", "path=/same reroute callout=second")], "").status(),
+        200,
+        "a filter that waits meanwhile does not lose it"
+    );
+    assert_eq!(second.begun() - there, 2, "the callout's and its own");
+}
+
+#[test]
 fn a_filter_answers_in_the_place_of_the_origin() {
     for (script, method, want) in [
         ("reply=403@request_headers", "GET", (403, "probe: reply from request_headers\n")),

@@ -185,6 +185,8 @@ pub struct Exchange {
     pub(crate) attempts: u32,
     upload: Upload,
     woken: bool,
+    /// A filter wants the route chosen again.
+    reroutes: bool,
     pub(crate) timings: Option<Box<Timings>>,
 }
 
@@ -224,6 +226,7 @@ impl Exchange {
             attempts: 0,
             upload: Upload::default(),
             woken: false,
+            reroutes: false,
             timings: None,
         }
     }
@@ -358,6 +361,23 @@ impl Exchange {
     #[must_use]
     pub fn is_let_in(&self) -> bool {
         self.request.stage == Stage::Sent
+    }
+
+    /// A filter wants the route chosen again, by the request as it has become.
+    pub(crate) fn reroute(&mut self) {
+        self.reroutes = true;
+    }
+
+    /// Whether the route is to be chosen again: true once after filters have asked for it.
+    pub fn takes_reroute(&mut self) -> bool {
+        std::mem::take(&mut self.reroutes)
+    }
+
+    /// Goes another way from here on, through the same filters.
+    pub fn move_to(&mut self, place: Arc<Place>) {
+        if let Some(facts) = &mut self.facts {
+            facts.place = place;
+        }
     }
 
     /// Its filters.
@@ -539,7 +559,7 @@ impl Live {
         (exchange.entered, exchange.asked, exchange.details, exchange.blamed) = (0, None, None, None);
         (exchange.started, exchange.last_progress) = (now, now);
         (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
-        (exchange.attempts, exchange.upload, exchange.woken) = (0, Upload::default(), false);
+        (exchange.attempts, exchange.upload, exchange.woken, exchange.reroutes) = (0, Upload::default(), false, false);
         exchange.timings = None;
         ExchangeId { index, life: exchange.life }
     }

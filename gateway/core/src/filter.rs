@@ -259,6 +259,13 @@ impl Chain {
         self.filters.get(index)
     }
 
+    /// Whether the same filters, configured alike, stand in the same order in both.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let what = |filter: &ChainFilter| (filter.vm, filter.root, filter.on_failure, filter.headers_pause);
+        self.speaks == other.speaks && self.filters.iter().map(what).eq(other.filters.iter().map(what))
+    }
+
     /// Whether some filter looks at what follows the head. If none does, the body never enters this crate.
     #[must_use]
     pub fn watches_body(&self, direction: Direction) -> bool {

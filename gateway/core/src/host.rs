@@ -334,6 +334,13 @@ impl Host<'_> {
         Ok(())
     }
 
+    /// Asks for the route to be chosen again, when the request's head leaves the chain. Later it has no effect.
+    pub fn clear_route_cache(&mut self) {
+        if let Some((exchange, _)) = self.exchange_mut() {
+            exchange.reroute();
+        }
+    }
+
     /// Asks for the exchange to be broken off, once the callback has returned.
     pub fn close_stream(&mut self, stream: StreamType) {
         let speaks = match stream {

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
 use portcullis_core::context::UpstreamId;
-use portcullis_core::exchange::{Place, Times};
+use portcullis_core::exchange::{Exchange, Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
+use portcullis_core::headers::Headers;
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
 use portcullis_core::route::{Match, Request};
@@ -436,6 +437,20 @@ impl Table {
     /// For requests that are refused before they are routed.
     pub(crate) fn nowhere(&self) -> &Spot {
         &self.nowhere
+    }
+
+    /// Finds the route anew, for a request that its filters have changed. Only routes of the same tenant with the same filters will
+    /// do: what another route asks of its requests, this one has not been through.
+    pub(crate) fn route_again(
+        &self,
+        exchange: &Exchange,
+        head: &Headers,
+    ) -> Option<(Arc<Place>, Result<UpstreamId, Failure>)> {
+        let tenant = &exchange.facts()?.place.tenant;
+        let host = head.fields().get(header::HOST);
+        let (spot, target) = self.route(head.method()?, host, head.path()?, head.fields());
+        let fits = spot.place.tenant == *tenant && spot.chain.is_same(exchange.chain());
+        fits.then(|| (spot.place.clone(), target))
     }
 
     /// Finds the route; without one, the filters of whoever owns the host still see the request before it gets its 404.

@@ -52,7 +52,8 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Broken> {
     let version = request.version();
-    let Admitted { mut ticket, headers, body, target, place, mut leaving } = admit(&worker, &connection, lane, request);
+    let Admitted { mut ticket, headers, body, mut target, mut place, mut leaving } =
+        admit(&worker, &connection, lane, request);
     let id = ticket.parts().1;
     let end = End::from_bool(body.is_end_stream());
     let mut source = (!end.is_end()).then(|| Source::new(body));
@@ -64,6 +65,9 @@ pub(crate) async fn serve(
     let mut answered = Answered::default();
     let mut ready = head(&worker, id, Direction::Request, &mut source).await;
     if let Ready::Upstream(mut headers, end) = ready {
+        if let Some(elsewhere) = ticket.reroute(&headers) {
+            (place, target) = elsewhere;
+        }
         if let Some(leaving) = &mut leaving {
             leaving.begin(&mut headers);
         }

@@ -42,8 +42,10 @@ type Function = fn(Call<'_, '_>) -> Answer;
 const FUNCTIONS: &[(&str, Function)] = &[
     ("compress", |call| compress(call.arguments)),
     ("uncompress", |call| uncompress(call.arguments)),
-    // A route is chosen once, before the first filter, since the filters are the route's.
-    ("clear_route_cache", |_| Ok(Vec::new())),
+    ("clear_route_cache", |call| {
+        call.host.clear_route_cache();
+        Ok(Vec::new())
+    }),
     ("set_envoy_filter_state", |call| set_filter_state(call.host, call.arguments)),
     ("declare_property", |call| declare_property(call.host, call.arguments)),
     ("verify_signature", |call| crypto::verify(call.arguments)),

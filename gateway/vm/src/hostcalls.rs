@@ -308,8 +308,9 @@ hostcalls! {
         Ok(host.continue_stream(StreamType::HttpResponse)?)
     }
 
-    /// ABI 0.1.0. A route is chosen once, before the first filter, since the filters are the route's.
-    free fn proxy_clear_route_cache(_guest;) {
+    /// ABI 0.1.0.
+    host fn proxy_clear_route_cache(_guest, host;) {
+        host.clear_route_cache();
         Ok(())
     }
 

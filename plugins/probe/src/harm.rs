@@ -25,6 +25,8 @@ pub(crate) fn done_by(verb: &Verb) {
         | Verb::Chunks
         | Verb::Count(_)
         | Verb::Property(_)
+        | Verb::Path(_)
+        | Verb::Reroute
         | Verb::Tick(_)
         | Verb::Fail => {}
     }

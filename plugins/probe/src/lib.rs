@@ -134,6 +134,14 @@ impl Filter {
                 self.found.push(("x-probe-property", value.unwrap_or_else(|| b"-".to_vec())));
                 return None;
             }
+            Verb::Path(path) => {
+                let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, ":path", Some(path));
+                return None;
+            }
+            Verb::Reroute => {
+                let _ = hostcalls::call_foreign_function("clear_route_cache", None);
+                return None;
+            }
             Verb::Pause => {}
             Verb::Log | Verb::Headers | Verb::Upper | Verb::Chunks | Verb::Tick(_) | Verb::Fail => return None,
             Verb::Spin(_) | Verb::Trap | Verb::Panic | Verb::Exit | Verb::Loop | Verb::Memory => return None,

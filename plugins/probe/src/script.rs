@@ -68,6 +68,10 @@ pub(crate) enum Verb {
     Count(String),
     /// `property=A.B`: the response gets its bytes as text, or `-`, as `x-probe-property`.
     Property(String),
+    /// `path=PATH`: makes it the request's.
+    Path(String),
+    /// `reroute`: has the route chosen again.
+    Reroute,
     /// `tick=MS`: ticks; with `count=KEY@tick` they are counted.
     Tick(u64),
     /// `fail`: answers false, in `vm_start` and `configure`.
@@ -111,6 +115,7 @@ fn step(word: &str) -> Option<Step> {
         Some(("callout", upstream)) => Verb::Callout(upstream.to_owned()),
         Some(("count", key)) => Verb::Count(key.to_owned()),
         Some(("property", path)) => Verb::Property(path.to_owned()),
+        Some(("path", path)) => Verb::Path(path.to_owned()),
         Some(("spin", ms)) => Verb::Spin(ms.parse().ok()?),
         Some(("tick", ms)) => Verb::Tick(ms.parse().ok()?),
         Some(_) => return None,
@@ -126,6 +131,7 @@ fn plain(action: &str) -> Option<Verb> {
         "reply" => Verb::Reply(418),
         "close" => Verb::Close,
         "pause" => Verb::Pause,
+        "reroute" => Verb::Reroute,
         "upper" => Verb::Upper,
         "chunks" => Verb::Chunks,
         "fail" => Verb::Fail,

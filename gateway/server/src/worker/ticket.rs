@@ -6,9 +6,11 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use portcullis_core::chain;
+use portcullis_core::context::UpstreamId;
 use portcullis_core::event::Direction;
-use portcullis_core::exchange::{ExchangeId, Facts};
+use portcullis_core::exchange::{ExchangeId, Facts, Place};
 use portcullis_core::filter::Chain;
+use portcullis_core::headers::Headers;
 use portcullis_core::reply::{Details, Failure};
 use portcullis_core::tenant::{Account, Admitted};
 
@@ -55,7 +57,7 @@ pub(crate) struct Ticket {
     /// The response's fields that are to be logged.
     fields: Chosen,
     /// What the exchange began with lives as long as it does.
-    _revision: Rc<Revision>,
+    revision: Rc<Revision>,
     /// Its tenant has one more under way for as long.
     _admitted: Option<Admitted>,
 }
@@ -67,6 +69,16 @@ impl Ticket {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.worker.clock
+    }
+
+    /// Chooses the route again, if a filter has asked for that: where the request goes now, if elsewhere.
+    pub(crate) fn reroute(&self, head: &Headers) -> Option<(Arc<Place>, Result<UpstreamId, Failure>)> {
+        let table = &self.revision.table;
+        self.worker.with(self.id, |exchange| {
+            let (place, target) = exchange.takes_reroute().then(|| table.route_again(exchange, head))??;
+            exchange.move_to(place.clone());
+            Some((place, target))
+        })?
     }
 
     /// The client is sent this head.
@@ -137,7 +149,7 @@ impl Worker {
             status: 0,
             ended: false,
             fields: Chosen::default(),
-            _revision: revision,
+            revision,
             _admitted: admitted,
         }
     }
