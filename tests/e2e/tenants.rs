@@ -4,7 +4,9 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use serde_json::Value;
 
+mod admin;
 mod budgets;
+mod files;
 
 const TWO: &str = r#"
 workers: 2

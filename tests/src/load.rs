@@ -36,10 +36,16 @@ impl Load {
     /// Starts that many clients over HTTP/1.1, and one over HTTP/2.
     #[must_use]
     pub fn start(address: SocketAddr, clients: usize, refused: Refused, check: Check) -> Self {
+        Self::start_for((address, "test"), clients, refused, check)
+    }
+
+    /// The same, for another host than `test`.
+    #[must_use]
+    pub fn start_for(to: (SocketAddr, &'static str), clients: usize, refused: Refused, check: Check) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let spawn = |over: fn(SocketAddr, Refused, Check, &AtomicBool, &AtomicU64) -> Result<(), String>| {
+        let spawn = |over: fn(To, Refused, Check, &AtomicBool, &AtomicU64) -> Result<(), String>| {
             let (stop, answered) = (stop.clone(), answered.clone());
-            thread::spawn(move || over(address, refused, check, &stop, &answered))
+            thread::spawn(move || over(to, refused, check, &stop, &answered))
         };
         let clients = (0..clients).map(|_| spawn(over_http1)).chain([spawn(over_http2)]).collect();
         Self { stop, answered, clients }
@@ -80,8 +86,11 @@ impl Load {
     }
 }
 
+/// Address and host.
+type To = (SocketAddr, &'static str);
+
 fn over_http1(
-    address: SocketAddr,
+    (address, host): To,
     refused: Refused,
     check: Check,
     stop: &AtomicBool,
@@ -97,7 +106,7 @@ fn over_http1(
         let mut on_this_one = 0;
         while !stop.load(Ordering::Relaxed) {
             let what = |error| format!("request {on_this_one} of a connection: {error}");
-            wire.write(request("GET", "/", &[], "")).map_err(what)?;
+            wire.write(request("GET", "/", &[("host", host)], "")).map_err(what)?;
             let answer = wire.message().map_err(what)?;
             check(&answer)?;
             answered.fetch_add(1, Ordering::Relaxed);
@@ -111,7 +120,7 @@ fn over_http1(
 }
 
 fn over_http2(
-    address: SocketAddr,
+    (address, host): To,
     refused: Refused,
     check: Check,
     stop: &AtomicBool,
@@ -124,7 +133,7 @@ fn over_http2(
             Err(error) => return Err(format!("connect: {error}")),
         };
         while !stop.load(Ordering::Relaxed) {
-            match connection.ask("GET", "/", &[], []) {
+            match connection.ask("GET", "/", &[("host", host)], []) {
                 Ok(answer) => check(&answer.into_message())?,
                 // GOAWAY: the request was not sent, and belongs on another connection.
                 Err(error) if error.is_canceled() || error.is_closed() => break,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::client::{Client, request};
 use crate::eventually;
 use crate::gateway::filled_in;
 use crate::guests;
@@ -243,9 +243,20 @@ impl Process {
     /// A request to its admin listener.
     #[must_use]
     pub fn ask_admin(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> Message {
+        self.tell_admin(method, path, fields, "")
+    }
+
+    /// The same, with a body.
+    #[must_use]
+    pub fn tell_admin(&self, method: &str, path: &str, fields: &[(&str, &str)], body: impl AsRef<[u8]>) -> Message {
         let host = self.admin.to_string();
-        let fields: Vec<(&str, &str)> = [("host", host.as_str())].iter().chain(fields).copied().collect();
-        Client::connect(self.admin).ask(method, path, &fields, "")
+        let body = body.as_ref();
+        let length = body.len().to_string();
+        let own = [("host", host.as_str()), ("content-length", &length)];
+        let fields: Vec<(&str, &str)> = own.iter().chain(fields).copied().collect();
+        let mut client = Client::connect(self.admin);
+        client.send([request(method, path, &fields, "").as_bytes(), body].concat());
+        client.answer()
     }
 
     /// Has it read its configuration anew, and returns what it answers.

@@ -2,11 +2,12 @@
 //!
 //! `proxy` puts whole gateways side by side over real sockets and asks whether the targets of the project are met.
 //! `edge` does so for TLS, HTTP/2, idle connections and reloads. `micro` times the core and the host ↔ guest crossing alone, counts
-//! their instructions, which do not change with what else the machine is doing, and prints what an idle VM weighs. None of these
-//! fails on a figure: noise is for people to judge.
+//! their instructions, which do not change with what else the machine is doing. `density` weighs idle VMs, ours and Envoy's. None of
+//! these fails on a figure: noise is for people to judge.
 //! `policies` measures every plugin that has a `bench.yaml`, and fails when a figure is beyond its `budget.yaml`.
 //! `soak` fails too: memory that grows is no noise.
 
+mod density;
 mod edge;
 mod h2load;
 mod options;
@@ -26,6 +27,7 @@ use crate::{cargo, root, run as run_command, tools};
 
 const USAGE: &str = "usage: cargo xtask bench proxy [--rounds N] [--seconds S] [--only PEER,…]
        cargo xtask bench micro [CRITERION ARGUMENTS]
+       cargo xtask bench density
        cargo xtask bench edge [--rounds N] [--seconds S] [--only PEER,…]
        cargo xtask bench policies [PLUGIN …]
        cargo xtask bench soak [--requests N]";
@@ -36,13 +38,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some((kind, rest)) if kind == "proxy" => proxy::run(&options::Options::parse(rest)?),
         Some((kind, rest)) if kind == "edge" => edge::run(&options::Options::parse(rest)?),
         Some((kind, rest)) if kind == "micro" => micro(rest),
+        Some((kind, [])) if kind == "density" => density::run(),
         Some((kind, rest)) if kind == "policies" => policies::run(rest),
         Some((kind, rest)) if kind == "soak" => soak::run(rest),
         _ => bail!("{USAGE}"),
     }
 }
 
-/// Times and counts, then weighs a VM. Only the timed benches take arguments: the counter knows none of criterion's.
+/// Times and counts. Only the timed benches take arguments: the counter knows none of criterion's.
 fn micro(args: &[String]) -> Result<()> {
     let bench = || {
         let mut bench = cargo();
@@ -54,7 +57,5 @@ fn micro(args: &[String]) -> Result<()> {
         Ok(runner) => run_command(bench().args(["--bench", "counts"]).env("GUNGRAUN_RUNNER", runner))?,
         Err(why) => eprintln!("instructions are not counted here: {why:#}"),
     }
-    let mut density = cargo();
-    density.current_dir(root()).args(["run", "--release", "--package", "portcullis-benches", "--bin", "density"]);
-    run_command(&mut density)
+    Ok(())
 }

@@ -212,6 +212,7 @@ fn flags(details: Option<&Details>) -> u64 {
         | Failure::FilterClosed
         | Failure::TenantInFlight
         | Failure::TenantCpu
+        | Failure::TenantUnavailable
         | Failure::LengthMismatch => 0,
     }
 }

@@ -101,6 +101,8 @@ failures! {
     TenantInFlight = 503 "tenant_in_flight" "This service is busy",
     /// The tenant's filters have used as much processor time as they may.
     TenantCpu = 503 "tenant_cpu" "This service is busy",
+    /// The tenant's own configuration cannot be used, and none of it ever could since the gateway started.
+    TenantUnavailable = 503 "tenant_unavailable" "This service is not available",
     /// A filter changed a body after its length had been sent.
     LengthMismatch = 502 "length_mismatch" "A policy on this route broke the message",
     /// Nothing moved for too long.
@@ -147,6 +149,7 @@ impl Failure {
             | Self::TenantRequests
             | Self::TenantInFlight
             | Self::TenantCpu
+            | Self::TenantUnavailable
             | Self::LengthMismatch
             | Self::Idle
             | Self::ClientGone => false,
@@ -173,7 +176,8 @@ impl Failure {
             | Self::UpstreamReset
             | Self::UpstreamProtocol
             | Self::UpstreamTls
-            | Self::UpstreamOverloaded => true,
+            | Self::UpstreamOverloaded
+            | Self::TenantUnavailable => true,
             Self::BadRequest
             | Self::BadFraming
             | Self::BadHost

@@ -1,8 +1,9 @@
 //! The admin listener: whether the gateway lives and is ready, its metrics, its configuration.
 //!
-//! It only reads, but for `POST /reload` and `PUT /log`. Who may ask is decided in `access`.
+//! It only reads, but for `POST /reload`, `PUT /log` and what is below `/v1/tenants` (`tenants`). Who may ask is decided in `access`.
 
 mod access;
+mod tenants;
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
 use self::access::{Encryption, Refusal, Via};
+use crate::life::tenants::{Change, ChangeError, Changed};
 use crate::services;
 use crate::supervisor::{Applied, Shown};
 use crate::telemetry::{self, LogFilterError, Telemetry};
@@ -52,6 +54,9 @@ Portcullis
 /revision  which that is, since when, and why the last change was refused, if it was
 /reload    POST: reads the configuration anew
 /log       what is logged; PUT /log?level=debug changes it, until the end
+/v1/tenants                   who they are, and whether what they say is in use
+/v1/tenants/NAME              GET, PUT, DELETE: one of them
+/v1/tenants/NAME/modules      its modules; PUT or DELETE /v1/tenants/NAME/modules/FILE.wasm
 ";
 
 /// Where the gateway stands.
@@ -97,14 +102,19 @@ pub struct AdminState {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
     shown: watch::Receiver<Shown>,
-    reloads: Option<UnboundedSender<Reload>>,
+    reloads: Option<UnboundedSender<Request>>,
 }
 
-/// A request that the configuration be read anew, and who waits for what comes of it.
+/// What is asked of those who read the configuration.
 #[derive(Debug)]
-pub struct Reload {
-    /// Gets what was put into use, or why nothing was, as `portcullis check` would print it.
-    pub answer: oneshot::Sender<Result<Applied, String>>,
+pub struct Request(pub(crate) Asked);
+
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// That it be read anew. Who waits gets what was put into use, or why nothing was, as `portcullis check` would print it.
+    Reread(oneshot::Sender<Result<Applied, String>>),
+    /// That a tenant be changed. Who waits gets what was changed, or why nothing was.
+    Change(Box<Change>, oneshot::Sender<Result<Changed, ChangeError>>),
 }
 
 impl AdminState {
@@ -114,7 +124,7 @@ impl AdminState {
         telemetry: Arc<Telemetry>,
         readiness: Arc<Readiness>,
         shown: watch::Receiver<Shown>,
-        reloads: Option<UnboundedSender<Reload>>,
+        reloads: Option<UnboundedSender<Request>>,
     ) -> Self {
         Self { telemetry, readiness, shown, reloads }
     }
@@ -128,10 +138,12 @@ pub async fn serve(listener: TcpListener, state: AdminState) {
 }
 
 async fn connection(stream: TcpStream, state: Rc<AdminState>) {
-    let Ok(local) = stream.local_addr() else { return };
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
     let tls = state.shown.borrow().admin.as_ref().and_then(|admin| admin.tls.clone());
-    let via = |encryption| Via { local: local.ip(), encryption };
-    let Some(tls) = tls else { return exchanges(stream, state, via(Encryption::None)).await };
+    let via = |encryption, who| Via { local: local.ip(), encryption, who };
+    let Some(tls) = tls else {
+        return exchanges(stream, state, via(Encryption::None, peer.ip().to_string())).await;
+    };
     match tls.accept(stream).await {
         Ok(Accepted { stream, tls, .. }) => {
             let encryption = match (&tls.peer, tls.client_auth) {
@@ -139,16 +151,18 @@ async fn connection(stream: TcpStream, state: Rc<AdminState>) {
                 (None, ClientAuth::Asked) => Encryption::Uncertified,
                 (None, ClientAuth::Off) => Encryption::Anonymous,
             };
-            exchanges(stream, state, via(encryption)).await;
+            let subject = tls.peer.as_ref().map(|certificate| format!(" {}", certificate.subject));
+            let who = format!("{}{}", peer.ip(), subject.unwrap_or_default());
+            exchanges(stream, state, via(encryption, who)).await;
         }
         Err(error) => tracing::debug!(%error, "an admin connection ended in its handshake"),
     }
 }
 
 async fn exchanges(stream: impl AsyncRead + AsyncWrite + Unpin, state: Rc<AdminState>, via: Via) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &state, via).await) }
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (state, via) = (state.clone(), via.clone());
+        async move { Ok::<_, Infallible>(answer(request, &state, &via).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -159,10 +173,16 @@ async fn exchanges(stream: impl AsyncRead + AsyncWrite + Unpin, state: Rc<AdminS
     }
 }
 
-async fn answer<B>(request: &Request<B>, state: &AdminState, via: Via) -> Response<Full<Bytes>> {
+async fn answer(request: http::Request<Incoming>, state: &AdminState, via: &Via) -> Response<Full<Bytes>> {
     let admin = state.shown.borrow().admin.clone();
-    if let Err(refusal) = access::check(request, admin.as_ref(), via) {
+    if let Err(refusal) = access::check(&request, admin.as_ref(), via) {
         return refused(refusal);
+    }
+    if let Some(path) =
+        request.uri().path().strip_prefix("/v1/tenants").filter(|rest| matches!(rest.bytes().next(), None | Some(b'/')))
+    {
+        let path = path.to_owned();
+        return tenants::answer(request, &path, state, via).await;
     }
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/reload") => reload(state).await,
@@ -217,8 +237,12 @@ fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
 fn revision(shown: &Shown) -> String {
     let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let refused = shown.refused.as_ref().map(|(at, why)| json!({ "at": seconds(*at), "why": &**why }));
-    let Shown { revision, digest, since, .. } = shown;
-    let told = json!({ "revision": revision, "digest": digest, "since": seconds(*since), "refused": refused });
+    let Shown { revision, digest, since, held, .. } = shown;
+    let since = seconds(*since);
+    let held: serde_json::Map<_, _> = held.iter().map(|(name, why)| (name.to_string(), json!(why))).collect();
+    let told = json!({
+        "revision": revision, "digest": digest, "since": since, "refused": refused, "refused_tenants": held,
+    });
     format!("{told:#}\n")
 }
 
@@ -244,7 +268,7 @@ fn change_log(query: &str) -> Response<Full<Bytes>> {
 /// Has the configuration read anew, and tells what came of it.
 async fn reload(state: &AdminState) -> Response<Full<Bytes>> {
     let (answer, answered) = oneshot::channel();
-    let asked = state.reloads.as_ref().is_some_and(|reloads| reloads.send(Reload { answer }).is_ok());
+    let asked = state.reloads.as_ref().is_some_and(|reloads| reloads.send(Request(Asked::Reread(answer))).is_ok());
     match answered.await {
         Ok(Ok(Applied { revision, at_next_start })) => {
             let told = json!({ "revision": revision, "at_next_start": at_next_start });
@@ -300,9 +324,11 @@ mod tests {
                 digest: "abc".to_owned(),
                 since: SystemTime::UNIX_EPOCH,
                 config: Bytes::from_static(b"{\n  \"version\": 1\n}\n"),
-                admin: Some(Admin { bind: address, token: None, tls: None }),
+                admin: Some(Admin { bind: address, token: None, tls: None, tenants: None }),
                 drain: Drain { delay: Duration::ZERO, deadline: Duration::ZERO },
                 refused: None,
+                held: Arc::default(),
+                tenants: [].into(),
             };
             let (_shown, shown) = watch::channel(shown);
             let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap();

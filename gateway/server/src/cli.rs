@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::config::snapshot::Snapshot;
+use crate::config::standing::{Refused, Settled, Standing, Unusable};
 use crate::config::{self, Inputs, Kept};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::inherited::Inherited;
@@ -127,26 +127,39 @@ pub(crate) struct Sources<'a> {
     pub(crate) keep: Option<Kept>,
 }
 
+/// A gateway that has been started, and from what.
+struct Started {
+    settled: Settled<Gateway>,
+    /// Why the configuration could not be used, where the last good one is in its place.
+    refused: Option<String>,
+}
+
 impl Sources<'_> {
-    /// Reads the configuration, or else the last good one with the reason; nothing when neither can be used, which has been said.
-    fn read(&self, inputs: &Inputs) -> io::Result<Option<(Snapshot, Option<String>)>> {
-        // Where nobody can be told, what can be served is served all the same.
-        let problems = match config::load_noting(self.paths, inputs) {
-            Ok((snapshot, warnings)) => {
-                let _unheard = print(&warnings, &mut io::stderr());
-                return Ok(Some((snapshot, None)));
-            }
-            Err(problems) => problems,
-        };
+    /// Starts a gateway from the configuration, or else from the last good one; nothing when neither can be used, which has been said.
+    fn start(&self, inputs: &Inputs, options: &Options) -> anyhow::Result<Option<Started>> {
+        let start = |snapshot| supervisor::start(snapshot, options).map_err(Unusable::from);
         let copy = self.keep.as_ref().and_then(|keep| keep.paths(self.paths));
-        if let Some((paths, inputs)) = copy
-            && let Ok((snapshot, _)) = config::load_noting(&paths, &inputs)
-        {
-            let _unheard = report(&problems, &mut io::stderr());
-            return Ok(Some((snapshot, Some(diagnostic::text(&problems)))));
+        let problems = match Standing::in_copy(copy.clone()).settle(self.paths, inputs, None, start) {
+            Ok(settled) => {
+                // Where nobody can be told, what can be served is served all the same.
+                let _unheard = print(&settled.warnings, &mut io::stderr());
+                return Ok(Some(Started { settled, refused: None }));
+            }
+            Err(Refused::Unusable(error)) => return Err(error).context("the gateway cannot start"),
+            Err(Refused::Problems(problems)) => problems,
+        };
+        let old = copy.map(|(paths, inputs)| Standing::default().settle(&paths, &inputs, None, start));
+        match old {
+            Some(Ok(settled)) => {
+                let _unheard = report(&problems, &mut io::stderr());
+                Ok(Some(Started { settled, refused: Some(diagnostic::text(&problems)) }))
+            }
+            Some(Err(Refused::Unusable(error))) => Err(error).context("the gateway cannot start"),
+            Some(Err(Refused::Problems(_))) | None => {
+                report(&problems, &mut io::stderr())?;
+                Ok(None)
+            }
         }
-        report(&problems, &mut io::stderr())?;
-        Ok(None)
     }
 }
 
@@ -159,19 +172,21 @@ pub(crate) fn serve(
     telemetry::init_logging();
     let (inherited, predecessor) = Inherited::of_this_process();
     let inputs = Inputs::default();
-    let Some((snapshot, refused)) = from.read(&inputs)? else { return Ok(ExitCode::FAILURE) };
     let (reloads, requests) = unbounded_channel();
     options.reloads = Some(reloads);
     options.inherited = inherited;
-    let gateway = supervisor::start(snapshot, &options).context("the gateway cannot start")?;
+    let Some(Started { settled, refused }) = from.start(&inputs, &options)? else { return Ok(ExitCode::FAILURE) };
+    let Settled { made: gateway, standing, held, .. } = settled;
+    life::tell_held(&held);
     if let Some(why) = refused {
         tracing::error!("the configuration cannot be used; the last good one is served in its place");
         gateway.handle().refused(&why);
     } else if let Some(keep) = &from.keep {
-        life::keep(keep, &inputs);
+        life::keep(keep, &inputs, &held);
     }
     started(&gateway);
-    let files = Files { paths: from.paths.into(), inputs, watch: from.watch == Watch::Yes, keep: from.keep };
+    let watch = from.watch == Watch::Yes;
+    let files = Files { paths: from.paths.into(), inputs, watch, keep: from.keep, standing };
     Ok(life::live(gateway, files, requests, predecessor)?)
 }
 

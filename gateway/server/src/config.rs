@@ -7,6 +7,7 @@
 
 mod check;
 pub(crate) mod defaults;
+pub(crate) mod directory;
 mod file;
 mod gather;
 mod inputs;
@@ -17,6 +18,7 @@ mod schema;
 mod secrets;
 mod shape;
 pub mod snapshot;
+pub mod standing;
 mod tree;
 mod written;
 pub(crate) mod yaml;
@@ -24,10 +26,12 @@ pub(crate) mod yaml;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 
+use self::check::Modules;
 use self::file::File;
 pub(crate) use self::file::{ClientAuthMode, ForwardedCertificate, TlsVersion};
 use self::gather::Gathered;
@@ -55,7 +59,7 @@ pub fn load(paths: &[PathBuf]) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagno
 /// # Errors
 /// As [`load`].
 pub fn load_noting(paths: &[PathBuf], inputs: &Inputs) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_paths(paths, inputs))
+    finish(gather::from_paths(paths, inputs, &HashMap::new()), Modules::default())
 }
 
 /// Reads and checks a configuration that is not in a file. `path` is what it is called and where paths in it start from.
@@ -63,11 +67,11 @@ pub fn load_noting(paths: &[PathBuf], inputs: &Inputs) -> Result<(Snapshot, Vec<
 /// # Errors
 /// As [`load`].
 pub fn from_text(path: &Path, text: &str) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_text(path, text))
+    finish(gather::from_text(path, text), Modules::default())
 }
 
-fn finish(gathered: Gathered) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let Gathered { tree, mut problems, complete } = gathered;
+fn finish(gathered: Gathered, modules: Modules) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let Gathered { tree, own: _, mut problems, complete } = gathered;
     let mut schema = schema();
     if let (false, Some(schema)) = (complete, schema.as_object_mut()) {
         // What is missing may well stand in the file that could not be read; so may every name that seems unknown below.
@@ -77,7 +81,7 @@ fn finish(gathered: Gathered) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnos
     let snapshot = tree.filter(|_| complete).and_then(|tree| {
         let file = File::deserialize(&*Private::new(tree.json()));
         match file {
-            Ok(file) => check::check(&tree, &file, &mut problems),
+            Ok(file) => check::check(&tree, &file, modules, &mut problems),
             Err(_) => {
                 // The text of the error could quote a secret.
                 problems

@@ -19,6 +19,8 @@ pub struct Source {
     pub folder: PathBuf,
     /// The directory that paths written in it may not leave; a tenant's own files have one.
     pub fence: Option<PathBuf>,
+    /// Whose own file it is, if it is a tenant's.
+    pub tenant: Option<Arc<str>>,
     /// Its text.
     pub text: String,
     /// Where the files are noted that it names.
@@ -32,7 +34,7 @@ impl Source {
     /// A reason, when the source is fenced and the path leads out of its fence.
     pub fn resolve(&self, written: &str) -> Result<PathBuf, String> {
         let path = self.inputs.locate(&self.folder, written);
-        self.inputs.note(&path);
+        self.inputs.note_of(&path, self.tenant.as_ref());
         if let (Some(fence), Ok(real)) = (&self.fence, path.canonicalize())
             && !fence.canonicalize().is_ok_and(|fence| real.starts_with(fence))
         {
@@ -44,7 +46,8 @@ impl Source {
     /// A source without text: the one that a path names, before it is read.
     pub(crate) fn named(path: &Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Self { name: path.display().to_string(), folder, fence: None, text: String::new(), inputs: Inputs::default() }
+        let (name, text) = (path.display().to_string(), String::new());
+        Self { name, folder, fence: None, tenant: None, text, inputs: Inputs::default() }
     }
 }
 
@@ -116,13 +119,15 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// What to do about it.
     pub help: Vec<String>,
+    /// The tenant whose own files it is about, where none of its places lies in them.
+    tenant: Option<Arc<str>>,
 }
 
 impl Diagnostic {
     /// An error that stops the configuration from being used.
     #[must_use]
     pub fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), labels: Vec::new(), help: Vec::new() }
+        Self { severity: Severity::Error, message: message.into(), labels: Vec::new(), help: Vec::new(), tenant: None }
     }
 
     /// A remark on a configuration that can be used.
@@ -143,6 +148,18 @@ impl Diagnostic {
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(text.into());
         self
+    }
+
+    /// Lays it on a tenant's own files.
+    #[must_use]
+    pub fn of_tenant(self, tenant: &str) -> Self {
+        Self { tenant: Some(tenant.into()), ..self }
+    }
+
+    /// The tenant who can mend it, if that is not the gateway's operator: one of its places is in that tenant's own files.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref().or_else(|| self.labels.iter().find_map(|label| label.span.source.tenant.as_ref()))
     }
 
     /// Adds advice if there is any.

@@ -5,6 +5,7 @@
 
 mod files;
 mod succession;
+pub(crate) mod tenants;
 
 use std::io;
 use std::process::ExitCode;
@@ -21,9 +22,9 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use self::files::Reloader;
-pub(crate) use self::files::{Files, keep};
+pub(crate) use self::files::{Files, keep, tell_held};
 use self::succession::Succession;
-use crate::admin::Reload;
+use crate::admin::{Asked, Request};
 use crate::inherited::Predecessor;
 use crate::supervisor::{Gateway, Handle};
 use crate::systemd::Manager;
@@ -40,7 +41,7 @@ const HURRIED: Duration = Duration::from_secs(1);
 pub(crate) fn live(
     gateway: Gateway,
     files: Files,
-    requests: UnboundedReceiver<Reload>,
+    requests: UnboundedReceiver<Request>,
     predecessor: Option<Predecessor>,
 ) -> io::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
@@ -99,7 +100,7 @@ impl Signals {
 async fn serve(
     gateway: &Gateway,
     files: Files,
-    mut requests: UnboundedReceiver<Reload>,
+    mut requests: UnboundedReceiver<Request>,
     signals: &mut Signals,
     manager: &Manager,
 ) -> Why {
@@ -117,7 +118,10 @@ async fn serve(
                 }
             }
             _ = signals.hang_up.recv() => reloader.ask(None),
-            Some(Reload { answer }) = requests.recv() => reloader.ask(Some(answer)),
+            Some(request) = requests.recv() => match request {
+                Request(Asked::Reread(answer)) => reloader.ask(Some(answer)),
+                Request(Asked::Change(change, answer)) => reloader.change(*change, answer),
+            },
             news = reloader.news() => {
                 if let Some(status) = news {
                     manager.ready(&status);

@@ -47,6 +47,8 @@ pub enum PlanError {
     /// A module cannot be loaded.
     #[error("plugin `{plugin}`: {source}")]
     Load {
+        /// Whose plugin it is, if it is a tenant's.
+        tenant: Option<Arc<str>>,
         /// The plugin.
         plugin: Arc<str>,
         /// Why.
@@ -198,8 +200,9 @@ impl Plan {
     /// A worker's own routing table. Its reference counts are the worker's alone, so that no two threads write to one.
     pub(crate) fn table(&self) -> Table {
         let snapshot = &self.snapshot;
+        let unavailable = |tenant: TenantIndex| snapshot.tenant(tenant).unavailable;
         let fallback = |tenant: Option<TenantIndex>, filters: &[FilterIndex]| Spot {
-            target: Err(Failure::NoRoute),
+            target: Err(if tenant.is_some_and(unavailable) { Failure::TenantUnavailable } else { Failure::NoRoute }),
             chain: self.chain(filters),
             place: Arc::new(Place {
                 route: Arc::from(""),
@@ -272,7 +275,8 @@ impl<'e> Draft<'e> {
     /// Gives a filter its root context in the VM it shares. `vm` is then the VM's place in this draft.
     fn filter(&mut self, snapshot: &Snapshot, filter: &Filter) -> Result<ChainFilter, PlanError> {
         let plugin = snapshot.plugin(filter.plugin);
-        let module = self.module(plugin)?;
+        let owner = plugin.tenant.map(|tenant| &snapshot.tenant(tenant).name);
+        let module = self.module(plugin, owner)?;
         let key = VmKey {
             tenant: filter.tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
             digest: *module.digest(),
@@ -300,12 +304,12 @@ impl<'e> Draft<'e> {
     }
 
     /// A plugin's module: what an earlier plan has compiled is not compiled again.
-    fn module(&mut self, plugin: &Plugin) -> Result<Arc<Module>, PlanError> {
+    fn module(&mut self, plugin: &Plugin, tenant: Option<&Arc<str>>) -> Result<Arc<Module>, PlanError> {
         let known = self.plan.modules.get(&plugin.digest);
         let earlier = || self.earlier.and_then(|earlier| earlier.modules.get(&plugin.digest));
         let module = match known.or_else(earlier) {
             Some(module) => module.clone(),
-            None => load(&self.plan.ground.engine, plugin)?,
+            None => load(&self.plan.ground.engine, plugin, tenant)?,
         };
         self.plan.modules.insert(plugin.digest, module.clone());
         Ok(module)
@@ -391,8 +395,8 @@ fn fresh(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-fn load(engine: &Engine, plugin: &Plugin) -> Result<Arc<Module>, PlanError> {
-    let failed = |source| PlanError::Load { plugin: plugin.name.clone(), source };
+fn load(engine: &Engine, plugin: &Plugin, tenant: Option<&Arc<str>>) -> Result<Arc<Module>, PlanError> {
+    let failed = |source| PlanError::Load { tenant: tenant.cloned(), plugin: plugin.name.clone(), source };
     engine.load_within(&plugin.name, &plugin.code, &plugin.limits.compile).map_err(failed)
 }
 
@@ -470,7 +474,7 @@ impl Table {
             }
             Match::NoRoute(owner) => {
                 let spot = owner.and_then(|tenant: TenantIndex| self.tenants.get(tenant.0)).unwrap_or(&self.outside);
-                (spot, Err(Failure::NoRoute))
+                (spot, spot.target)
             }
             Match::UnknownHost => (&self.outside, Err(Failure::NoRoute)),
         }

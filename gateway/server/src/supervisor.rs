@@ -24,6 +24,7 @@ use self::control::{Control, Workers};
 use self::crew::{Order, Post};
 use crate::admin::{self, AdminState, Readiness};
 use crate::config::snapshot::{Drain, RateLimitService, Snapshot};
+use crate::config::standing::Unusable;
 use crate::inherited::Inherited;
 use crate::plan::{Plan, PlanError};
 use crate::revision;
@@ -64,6 +65,29 @@ pub enum RunError {
     Stuck(Duration),
 }
 
+impl RunError {
+    /// The tenant for whose sake it happened, if it is one's.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Plan(PlanError::Load { tenant, .. }) => tenant.as_ref(),
+            Self::Start(error) => error.tenant.as_ref(),
+            Self::Plan(PlanError::Engine(_))
+            | Self::Bind { .. }
+            | Self::Worker(_)
+            | Self::AccessLog(_)
+            | Self::Lost
+            | Self::Stuck(_) => None,
+        }
+    }
+}
+
+impl From<RunError> for Unusable<RunError> {
+    fn from(why: RunError) -> Self {
+        Self { tenant: why.tenant().cloned(), why: Box::new(why) }
+    }
+}
+
 /// What is not in the configuration.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -74,7 +98,7 @@ pub struct Options {
     /// Where modules are compiled; in this process if absent.
     pub compiler: Option<Compiler>,
     /// Who reads the configuration anew when the admin listener is asked for it; nobody if absent.
-    pub reloads: Option<UnboundedSender<admin::Reload>>,
+    pub reloads: Option<UnboundedSender<admin::Request>>,
     /// Sockets to accept on instead of binding new ones.
     pub inherited: Inherited,
 }
@@ -122,11 +146,20 @@ impl Handle {
     /// # Errors
     /// When a module cannot be loaded, a guest not started, or an address not bound; nothing has changed then.
     pub fn apply(&self, snapshot: Snapshot) -> Result<Applied, RunError> {
-        let applied = self.control().apply(snapshot);
-        if let Err(error) = &applied {
-            self.refused(&error.to_string());
-        }
-        applied
+        self.control().apply(snapshot)
+    }
+
+    /// Does all of [`Self::apply`] that can fail, and leaves everything as it is.
+    ///
+    /// # Errors
+    /// When a module cannot be loaded, or a guest not started.
+    pub fn rehearse(&self, snapshot: Snapshot) -> Result<(), RunError> {
+        self.control().rehearse(snapshot)
+    }
+
+    /// The directory of the tenants that are changed over the admin listener, if there is one.
+    pub(crate) fn tenants_folder(&self) -> Option<PathBuf> {
+        self.shown.borrow().admin.as_ref()?.tenants.clone()
     }
 
     /// Notes that a configuration was refused, for operators to see why.

@@ -62,6 +62,7 @@ use traces::TraceParents;
 pub(crate) use upstreams::{Standing, UpstreamCounts};
 
 use crate::config::snapshot::{self as settings, LogTarget};
+use crate::config::standing::Held;
 use crate::tls::files::Shown;
 use crate::tls::server::{Accepted, HandshakeError};
 
@@ -194,9 +195,10 @@ impl Telemetry {
         self.told().refused_revision();
     }
 
-    /// The accounts of those who are tenants now.
-    pub(crate) fn show_accounts(&self, accounts: Vec<tenants::Named>) {
-        self.told().accounts = accounts;
+    /// The accounts of those who are tenants now, and whose files are not in use.
+    pub(crate) fn show_tenants(&self, accounts: Vec<tenants::Named>, held: Arc<Held>) {
+        let mut told = self.told();
+        (told.accounts, told.held) = (accounts, held);
     }
 
     /// The TLS files that are now in use.

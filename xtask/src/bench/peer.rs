@@ -29,6 +29,8 @@ pub(super) enum Filters {
     Noop,
     Headers,
     ThreeHeaders,
+    /// So many no-op filters, each in a VM of its own.
+    Vms(usize),
 }
 
 impl Filters {
@@ -39,6 +41,7 @@ impl Filters {
             Self::Noop => "1 no-op",
             Self::Headers => "1 headers",
             Self::ThreeHeaders => "3 headers",
+            Self::Vms(_) => "no-ops in VMs of their own",
         }
     }
 
@@ -49,6 +52,7 @@ impl Filters {
             Self::Noop => Some(("noop", 1)),
             Self::Headers => Some(("headers", 1)),
             Self::ThreeHeaders => Some(("headers", 3)),
+            Self::Vms(count) => Some(("noop", count)),
         }
     }
 }
@@ -184,11 +188,13 @@ fn module_path(name: &str) -> PathBuf {
     plugins::output_dir().join(format!("{name}.wasm"))
 }
 
-/// Filters of one module share a VM with a root context each, as in Portcullis.
+/// Filters of one module share a VM with a root context each, as in Portcullis, unless each is to have its own.
 fn envoy_filters(filters: Filters) -> String {
     let Some((module, count)) = filters.module() else { return String::new() };
     let filter = include_str!("envoy-filter.yaml").replace("@MODULE@", &module_path(module).display().to_string());
-    (1..=count).map(|number| filter.replace("@NUMBER@", &number.to_string())).collect()
+    let vm = |number: usize| if let Filters::Vms(_) = filters { format!("vm-{number}") } else { "bench".to_owned() };
+    let filter = |number: usize| filter.replace("@NUMBER@", &number.to_string()).replace("@VM@", &vm(number));
+    (1..=count).map(filter).collect()
 }
 
 fn portcullis_filters(template: &str, filters: Filters) -> String {

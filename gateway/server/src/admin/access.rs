@@ -24,11 +24,13 @@ pub(super) enum Refusal {
 }
 
 /// The connection that a request came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Via {
     /// Where the listener was reached.
     pub(super) local: IpAddr,
     pub(super) encryption: Encryption,
+    /// The client, for the log: its address, and whom its certificate names.
+    pub(super) who: String,
 }
 
 /// How a connection is encrypted.
@@ -53,7 +55,7 @@ impl Encryption {
 }
 
 /// Whether to answer a request.
-pub(super) fn check<B>(request: &Request<B>, admin: Option<&Admin>, via: Via) -> Result<(), Refusal> {
+pub(super) fn check<B>(request: &Request<B>, admin: Option<&Admin>, via: &Via) -> Result<(), Refusal> {
     let local = via.local;
     let ours = [admin.map_or(local, |admin| admin.bind.ip()), local];
     if is_cross_site(request.headers(), via.encryption.scheme(), &ours) {
@@ -118,7 +120,7 @@ mod tests {
     use crate::config::token;
 
     fn admin(bind: &str, token: Option<Token>) -> Admin {
-        Admin { bind: bind.parse().unwrap(), token, tls: None }
+        Admin { bind: bind.parse().unwrap(), token, tls: None, tenants: None }
     }
 
     fn ask(path: &str, fields: &[(&str, &str)], admin: &Admin, local: &str) -> Result<(), Refusal> {
@@ -130,7 +132,11 @@ mod tests {
     }
 
     fn ask_via(request: Builder, admin: &Admin, local: &str, encryption: Encryption) -> Result<(), Refusal> {
-        check(&request.body(()).unwrap(), Some(admin), Via { local: local.parse().unwrap(), encryption })
+        check(
+            &request.body(()).unwrap(),
+            Some(admin),
+            &Via { local: local.parse().unwrap(), encryption, who: String::new() },
+        )
     }
 
     #[test]

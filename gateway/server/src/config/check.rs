@@ -26,7 +26,7 @@ use portcullis_core::tenant;
 
 use self::definitions::Scope;
 use self::filters::Placed;
-use self::modules::Modules;
+pub(crate) use self::modules::{Code, Modules};
 use super::file::{self, File};
 use super::snapshot::{
     Admin, Drain, Filter, FilterIndex, Listener, Plugin, RateLimitService, Route, Snapshot, Tenant, TenantIndex,
@@ -39,8 +39,8 @@ use crate::services::rate_limit::{SharedLimit, SharedLimits};
 use crate::tls::files::Owner;
 
 /// Makes a snapshot, or adds to `problems` why there is none.
-pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) -> Option<Snapshot> {
-    let mut check = Check::new(problems);
+pub(crate) fn check(tree: &Node, file: &File, modules: Modules, problems: &mut Vec<Diagnostic>) -> Option<Snapshot> {
+    let mut check = Check::new(modules, problems);
     let (listeners, admin, rate_limit) = check.addresses(tree, file);
     let sections: Vec<Section<'_>> = sections(tree, file);
     for section in &sections {
@@ -88,6 +88,7 @@ pub(crate) fn check(tree: &Node, file: &File, problems: &mut Vec<Diagnostic>) ->
         routes,
         tcp_routes,
         tenants,
+        held: Arc::default(),
         chain,
         router,
         shared,
@@ -146,7 +147,7 @@ struct Check<'t> {
 type Hosts<'t> = Vec<(HostPattern, &'t Node)>;
 
 impl<'t> Check<'t> {
-    fn new(problems: &'t mut Vec<Diagnostic>) -> Self {
+    fn new(modules: Modules, problems: &'t mut Vec<Diagnostic>) -> Self {
         Self {
             problems,
             scopes: Vec::new(),
@@ -155,7 +156,7 @@ impl<'t> Check<'t> {
             filters: Vec::new(),
             interned: HashMap::new(),
             routes: Vec::new(),
-            modules: Modules::default(),
+            modules,
             roots: tls::MachineRoots::default(),
         }
     }
@@ -214,7 +215,17 @@ impl<'t> Check<'t> {
             self.report(problem);
         }
         let tls = self.server(Owner::Admin, admin.tls.as_ref(), node);
-        Some(Admin { bind: admin.bind.0, token, tls })
+        let tenants = admin.tenants.as_ref().zip(node.get("tenants")).map(|(folder, place)| {
+            if token.is_none() && admin.tls.as_ref().is_none_or(|tls| tls.client_auth.is_none()) {
+                let problem = Diagnostic::error("whoever can reach `admin` could change tenants")
+                    .at(&place.span, "over `/v1/tenants`")
+                    .help("set `token` or `tls.client_auth`");
+                self.report(problem);
+            }
+            let source = &place.span.source;
+            source.inputs.locate(&source.folder, folder)
+        });
+        Some(Admin { bind: admin.bind.0, token, tls, tenants })
     }
 
     /// Notes who listens where. Sockets share ports here (`SO_REUSEPORT`), so the system would not refuse a second one: it
@@ -282,6 +293,7 @@ impl<'t> Check<'t> {
                 limits: limits(&tenant.limits),
                 chain: filters::indices(outer).into_iter().chain(filters::indices(chain)).collect(),
                 own,
+                unavailable: false,
             });
         }
         made

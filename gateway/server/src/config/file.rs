@@ -88,6 +88,9 @@ pub(crate) struct Admin {
     /// How connections are encrypted. Absent: not at all. With `client_auth`, a certificate that is good will do in place of the
     /// token.
     pub(crate) tls: Option<ListenerTls>,
+    /// The directory of the tenants that `/v1/tenants` makes, changes and removes: for each a folder with its `tenant.yaml`, which
+    /// has what would stand under `tenants.NAME`, and its modules. Needs `token` or `tls.client_auth`. Absent: there are none.
+    pub(crate) tenants: Option<String>,
 }
 
 /// What the gateway offers beside passing requests on.
@@ -429,7 +432,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPE
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { bind: Text(NOWHERE), token: None, tls: None }
+        Self { bind: Text(NOWHERE), token: None, tls: None, tenants: None }
     }
 }
 

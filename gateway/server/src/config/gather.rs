@@ -4,11 +4,13 @@
 //! Lists are not merged, except routes, whose order means nothing: where a list of filters comes from several files, its
 //! order would hang on their names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::directory::{TENANT_FILE, is_tenant_name};
 use super::inputs::{Inputs, is_configuration};
 use super::tree::{Key, Map, Node, Value};
 use super::{secrets, yaml};
@@ -17,10 +19,15 @@ use crate::diagnostic::{Diagnostic, Source, Span};
 /// What all the files together say.
 pub(crate) struct Gathered {
     pub(crate) tree: Node,
+    /// What tenants' own files say, by their names; it is in the tree too.
+    pub(crate) own: Own,
     pub(crate) problems: Vec<Diagnostic>,
     /// Whether every file could be read to its end.
     pub(crate) complete: bool,
 }
+
+/// What each tenant's own files say.
+pub(crate) type Own = BTreeMap<Arc<str>, Node>;
 
 /// Keys of a tenant that only the gateway's own files may have: a tenant does not give itself hosts or lift its limits.
 const NOT_THE_TENANTS: [&str; 3] = ["hosts", "limits", "include"];
@@ -28,9 +35,10 @@ const NOT_THE_TENANTS: [&str; 3] = ["hosts", "limits", "include"];
 /// No configuration is larger; a path to a device would never end.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Reads what operators name on the command line.
-pub(crate) fn from_paths(paths: &[PathBuf], inputs: &Inputs) -> Gathered {
-    let mut gather = Gather { inputs: inputs.clone(), ..Gather::default() };
+/// Reads what operators name on the command line. The own files of tenants that are `held` are not looked into: what they once said
+/// stands in their place, or, for one that has never said anything good, nothing.
+pub(crate) fn from_paths(paths: &[PathBuf], inputs: &Inputs, held: &HashMap<Arc<str>, Option<Node>>) -> Gathered {
+    let mut gather = Gather { inputs: inputs.clone(), held: held.clone(), ..Gather::default() };
     for path in paths {
         for file in gather.files(path, |problem| problem) {
             gather.file(&file);
@@ -53,6 +61,8 @@ struct Gather {
     problems: Vec<Diagnostic>,
     incomplete: bool,
     inputs: Inputs,
+    own: Own,
+    held: HashMap<Arc<str>, Option<Node>>,
 }
 
 impl Gather {
@@ -63,7 +73,8 @@ impl Gather {
         };
         let mut tree = self.tree.take().unwrap_or_else(nothing);
         self.include(&mut tree);
-        Gathered { tree, problems: self.problems, complete: !self.incomplete }
+        self.directory(&mut tree);
+        Gathered { tree, own: self.own, problems: self.problems, complete: !self.incomplete }
     }
 
     /// The files that a path stands for, in the order of their names.
@@ -102,19 +113,17 @@ impl Gather {
     fn read(
         &mut self,
         path: &Path,
-        fence: Option<&Path>,
+        tenant: Option<(&Path, &Arc<str>)>,
         place: impl Fn(Diagnostic) -> Diagnostic,
     ) -> Option<Arc<Source>> {
-        self.inputs.note(path);
-        let text = match fs::metadata(path) {
-            Ok(metadata) if metadata.len() > MAX_BYTES => Err(format!("it is larger than {MAX_BYTES} bytes")),
-            Ok(_) => fs::read_to_string(path).map_err(|error| secrets::reason(&error)),
-            Err(error) => Err(secrets::reason(&error)),
-        };
-        match text {
+        self.inputs.note_of(path, tenant.map(|(_, name)| name));
+        let text = self.inputs.read(path, MAX_BYTES).and_then(|bytes| {
+            String::from_utf8(bytes.into()).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))
+        });
+        match text.map_err(|error| secrets::reason(&error)) {
             Ok(text) => {
-                let (fence, inputs) = (fence.map(Path::to_path_buf), self.inputs.clone());
-                Some(Arc::new(Source { text, fence, inputs, ..Source::named(path) }))
+                let (fence, tenant) = tenant.map(|(fence, name)| (fence.to_path_buf(), name.clone())).unzip();
+                Some(Arc::new(Source { text, fence, tenant, inputs: self.inputs.clone(), ..Source::named(path) }))
             }
             Err(why) => {
                 self.unreadable(path, &why, place);
@@ -150,17 +159,90 @@ impl Gather {
         let tenants = tree.map_mut().and_then(|map| map.get_mut("tenants")).and_then(Node::map_mut);
         for (key, tenant) in tenants.into_iter().flat_map(|tenants| &mut tenants.entries) {
             let Some(Node { span, value: Value::Text(text) }) = tenant.get("include").cloned() else { continue };
-            let place = |problem: Diagnostic| problem.at(&span, format!("included by tenant `{}`", key.name));
+            let place = |problem: Diagnostic| {
+                problem.at(&span, format!("included by tenant `{}`", key.name)).of_tenant(&key.name)
+            };
             let path = self.inputs.locate(&span.source.folder, &text.text);
             let fence = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(Path::new("")).to_path_buf() };
-            for file in self.files(&path, place) {
-                let source = self.read(&file, Some(&fence), place);
-                if let Some(own) = source.and_then(|source| self.parse(&source)) {
-                    let own = self.tenants_own(own, &key.name);
-                    merge(tenant, own, &mut self.problems);
+            let name: Arc<str> = key.name.as_str().into();
+            self.inputs.note_of(&fence, Some(&name));
+            let files = self.files(&path, place);
+            let own = match self.held.remove(&name) {
+                Some(Some(held)) => held,
+                Some(None) => {
+                    without_own(tenant);
+                    continue;
                 }
+                None => self.own_files(&files, (&fence, &name), place),
+            };
+            merge(tenant, own.clone(), &mut self.problems);
+            self.own.insert(name, own);
+        }
+    }
+
+    /// Adds the tenants of the directory that the admin listener keeps.
+    fn directory(&mut self, tree: &mut Node) {
+        let Some(Node { span, value: Value::Text(text) }) = tree.get("admin").and_then(|admin| admin.get("tenants"))
+        else {
+            return;
+        };
+        let (span, root) = (span.clone(), self.inputs.locate(&span.source.folder, &text.text));
+        self.inputs.note(&root);
+        let names = match self.inputs.folders_with(&root, TENANT_FILE) {
+            Ok(names) => names,
+            Err(error) => {
+                return self.unreadable(&root, &secrets::reason(&error), |problem| problem.at(&span, "named here"));
+            }
+        };
+        for name in names {
+            let (folder, place) = (root.join(&name), |problem: Diagnostic| problem.of_tenant(&name));
+            let tenant: Arc<str> = name.as_str().into();
+            self.inputs.note_of(&folder, Some(&tenant));
+            let own = match self.held.remove(&tenant) {
+                Some(Some(held)) => held,
+                Some(None) => continue,
+                None => {
+                    let source = self.read(&folder.join(TENANT_FILE), Some((&folder, &tenant)), place);
+                    let Some(own) = source.and_then(|source| self.parse(&source)) else { continue };
+                    own
+                }
+            };
+            if !is_tenant_name(&name) {
+                let problem = Diagnostic::error(format!("`{name}` is no name for a tenant in a directory"));
+                self.problems.push(
+                    problem
+                        .at(&own.span, "its folder has this name")
+                        .help("lower-case letters, digits, `-`, `_` and `.`, at most 63, with a letter or digit first"),
+                );
+            }
+            if let Some((key, _)) = own.map().and_then(|map| map.entries.iter().find(|(key, _)| key.name == "include"))
+            {
+                let problem = Diagnostic::error("`include` cannot stand in a directory for tenants");
+                self.problems.push(problem.at(&key.span, "all that this tenant says stands in this file"));
+            }
+            let key = Key { name, span: own.span.clone() };
+            self.own.insert(tenant, own.clone());
+            add_tenant(tree, key, own, &mut self.problems);
+        }
+    }
+
+    /// What all of a tenant's own files say.
+    fn own_files(
+        &mut self,
+        files: &[PathBuf],
+        (fence, name): (&Path, &Arc<str>),
+        place: impl Fn(Diagnostic) -> Diagnostic + Copy,
+    ) -> Node {
+        let nothing = Source { tenant: Some(name.clone()), ..Source::named(fence) };
+        let mut all = Node { span: Span::beginning(&Arc::new(nothing)), value: Value::Map(Map::default()) };
+        for file in files {
+            let source = self.read(file, Some((fence, name)), place);
+            if let Some(own) = source.and_then(|source| self.parse(&source)) {
+                let own = self.tenants_own(own, name);
+                merge(&mut all, own, &mut self.problems);
             }
         }
+        all
     }
 
     fn tenants_own(&mut self, mut node: Node, tenant: &str) -> Node {
@@ -174,6 +256,28 @@ impl Gather {
             }
         }
         node
+    }
+}
+
+/// Adds a tenant that no other file has.
+fn add_tenant(tree: &mut Node, key: Key, tenant: Node, problems: &mut Vec<Diagnostic>) {
+    let Some(map) = tree.map_mut() else { return };
+    if map.get("tenants").is_none_or(|node| matches!(node.value, Value::Null)) {
+        map.entries.retain(|(key, _)| key.name != "tenants");
+        let section = Key { name: "tenants".to_owned(), span: key.span.clone() };
+        map.entries.push((section, Node { span: key.span.clone(), value: Value::Map(Map::default()) }));
+    }
+    let Some(tenants) = map.get_mut("tenants").and_then(Node::map_mut) else { return };
+    match tenants.entries.iter().find(|(known, _)| known.name == key.name) {
+        Some((first, _)) => problems.push(yaml::twice(&key, &first.span)),
+        None => tenants.entries.push((key, tenant)),
+    }
+}
+
+/// Leaves of a tenant what its own files could not have said.
+fn without_own(tenant: &mut Node) {
+    if let Some(map) = tenant.map_mut() {
+        map.entries.retain(|(key, _)| NOT_THE_TENANTS.contains(&key.name.as_str()));
     }
 }
 

@@ -4,25 +4,41 @@
 //! missing may come. **Invariant:** a path's state is noted before it is looked at, so what happens to a file while it is read
 //! is a change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{fs, io};
+
+use bytes::Bytes;
+
+use super::directory::TENANT_FILE;
 
 /// The files and directories of one configuration. Clones note into the same list.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     #[allow(clippy::disallowed_types, reason = "taken while a configuration is read, which no request waits for")]
-    states: Arc<std::sync::Mutex<BTreeMap<PathBuf, State>>>,
+    states: Arc<std::sync::Mutex<BTreeMap<PathBuf, Noted>>>,
     /// Where absolute paths are taken to start, for a copy of the files.
     root: Option<Arc<Path>>,
+    /// Files that are taken to be so, whatever is there: with this content, or gone.
+    changes: Arc<Changes>,
 }
+
+type Changes = BTreeMap<PathBuf, Option<Bytes>>;
 
 /// What the file system says of all of them at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(Vec<State>);
+
+/// A path that was looked at.
+#[derive(Clone, Debug)]
+struct Noted {
+    state: State,
+    /// Whose it is, if a tenant's own files name it.
+    tenant: Option<Arc<str>>,
+}
 
 /// What tells one state of a path from another, links followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +58,52 @@ enum State {
 }
 
 impl Inputs {
-    fn states(&self) -> MutexGuard<'_, BTreeMap<PathBuf, State>> {
+    fn states(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Noted>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those of a copy, in which everything has the path it had, below `root`.
     pub(super) fn below(root: PathBuf) -> Self {
         Self { root: Some(root.into()), ..Self::default() }
+    }
+
+    /// Those of a configuration as it would be after these changes.
+    pub(crate) fn changed(changes: Changes) -> Self {
+        Self { changes: Arc::new(changes), ..Self::default() }
+    }
+
+    /// What is in a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has more than `most` bytes.
+    pub(crate) fn read(&self, path: &Path, most: u64) -> io::Result<Bytes> {
+        match self.changes.get(path) {
+            Some(Some(content)) => return Ok(content.clone()),
+            Some(None) => return Err(io::ErrorKind::NotFound.into()),
+            None => {}
+        }
+        if fs::metadata(path)?.len() > most {
+            return Err(io::Error::other(format!("it is larger than {most} bytes")));
+        }
+        fs::read(path).map(Bytes::from)
+    }
+
+    /// The names of the folders in `folder` that have a file of this name, in order.
+    pub(crate) fn folders_with(&self, folder: &Path, file: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries.collect::<io::Result<Vec<_>>>()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let there = entries.iter().map(fs::DirEntry::path);
+        let changed = self.changes.keys().filter_map(|path| path.parent()).filter(|path| path.parent() == Some(folder));
+        let all: BTreeSet<PathBuf> = there.chain(changed.map(Path::to_path_buf)).collect();
+        let has_file = |path: &PathBuf| match self.changes.get(&path.join(file)) {
+            Some(content) => content.is_some(),
+            None => path.join(file).is_file(),
+        };
+        let names = all.into_iter().filter(has_file);
+        Ok(names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
 
     /// The file that `written` means in a file in this folder.
@@ -60,26 +115,44 @@ impl Inputs {
     }
 
     /// Every path that was noted.
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
+    fn paths(&self) -> Vec<PathBuf> {
         self.states().keys().cloned().collect()
+    }
+
+    /// Every path that was noted, and whose it is.
+    pub(super) fn owned_paths(&self) -> Vec<(PathBuf, Option<Arc<str>>)> {
+        self.states().iter().map(|(path, noted)| (path.clone(), noted.tenant.clone())).collect()
     }
 
     /// Notes a path that is about to be looked at.
     pub(crate) fn note(&self, path: &Path) {
-        self.states().entry(path.to_path_buf()).or_insert_with(|| state(path));
+        self.note_of(path, None);
+    }
+
+    /// The same, for one that a tenant's own files name.
+    pub(crate) fn note_of(&self, path: &Path, tenant: Option<&Arc<str>>) {
+        let noted = || Noted { state: state(path), tenant: tenant.cloned() };
+        self.states().entry(path.to_path_buf()).or_insert_with(noted);
+    }
+
+    /// Notes what has become of a path by our own doing: that is no change.
+    pub(crate) fn note_again(&self, path: &Path) {
+        if let Some(noted) = self.states().get_mut(path) {
+            noted.state = state(path);
+        }
     }
 
     /// The same paths, noted anew.
     pub(crate) fn again(&self) -> Self {
         let again = Self::default();
-        self.paths().iter().for_each(|path| again.note(path));
+        self.owned_paths().iter().for_each(|(path, tenant)| again.note_of(path, tenant.as_ref()));
         again
     }
 
     /// The state of every path when it was noted.
     #[must_use]
     pub fn noted(&self) -> Stamp {
-        Stamp(self.states().values().cloned().collect())
+        Stamp(self.states().values().map(|noted| noted.state.clone()).collect())
     }
 
     /// The state of every path now.
@@ -100,12 +173,17 @@ pub(super) fn is_configuration(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "yaml" || end == "yml")
 }
 
+/// Whether a folder is that of a tenant, in the directory for them.
+fn is_tenant(path: &Path) -> bool {
+    path.join(TENANT_FILE).is_file()
+}
+
 fn state(path: &Path) -> State {
     match fs::metadata(path) {
         Err(_) => State::Missing,
         Ok(found) if found.is_dir() => {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            let files = entries.filter(|entry| is_configuration(&entry.path()));
+            let files = entries.filter(|entry| is_configuration(&entry.path()) || is_tenant(&entry.path()));
             let mut names: Vec<OsString> = files.map(|entry| entry.file_name()).collect();
             names.sort();
             State::Folder(names)

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::inputs::{Inputs, below};
+use super::standing::Held;
 
 /// The link to the newest copy.
 const CURRENT: &str = "current";
@@ -23,20 +24,25 @@ impl Kept {
         Self(folder)
     }
 
-    /// Puts a copy of what a configuration was read from in the place of the one before. Does nothing when a file has changed since:
-    /// it will be read again.
+    /// Puts a copy of what a configuration was read from in the place of the one before; of the tenants that are held, what is in the
+    /// one before. Does nothing when a file has changed since: it will be read again.
     ///
     /// # Errors
     /// When a file cannot be copied; the copy before remains.
-    pub(crate) fn keep(&self, inputs: &Inputs) -> io::Result<()> {
+    pub(crate) fn keep(&self, inputs: &Inputs, held: &Held) -> io::Result<()> {
         make(&self.0)?;
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = format!("revision-{}", time.as_nanos());
-        let copy = self.0.join(&name);
-        make(&copy)?;
-        let copied = inputs.paths().iter().try_for_each(|path| copy_below(&copy, path));
+        let copied_to = self.0.join(&name);
+        make(&copied_to)?;
+        let before = self.0.join(CURRENT);
+        let copied = inputs.owned_paths().iter().try_for_each(|(path, tenant)| {
+            let is_held = tenant.as_ref().is_some_and(|tenant| held.contains_key(tenant));
+            let to = below(&copied_to, path);
+            if is_held { copy_all(&below(&before, path), &to) } else { copy(path, &to) }
+        });
         if copied.is_err() || inputs.now() != inputs.noted() {
-            fs::remove_dir_all(&copy)?;
+            fs::remove_dir_all(&copied_to)?;
             return copied;
         }
         let link = self.0.join("next");
@@ -65,18 +71,29 @@ fn make(folder: &Path) -> io::Result<()> {
 }
 
 /// What is missing, or neither file nor directory, has no copy.
-fn copy_below(root: &Path, path: &Path) -> io::Result<()> {
-    let to = below(root, path);
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => make(&to),
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::metadata(from) {
+        Ok(found) if found.is_dir() => make(to),
         Ok(found) if found.is_file() => {
             to.parent().map_or(Ok(()), make)?;
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-            file.write_all(&fs::read(path)?)?;
+            file.write_all(&fs::read(from)?)?;
             file.sync_all()
         }
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// The same, with all that is in a directory.
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    copy(from, to)?;
+    if from.is_dir() {
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            copy_all(&from.join(&name), &to.join(&name))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -97,13 +114,13 @@ mod tests {
             inputs
         };
         let copied = || fs::read_to_string(&kept.paths(&[at("a.yaml")]).unwrap().0[0]).unwrap();
-        kept.keep(&read("one")).unwrap();
+        kept.keep(&read("one"), &Held::new()).unwrap();
         assert_eq!(copied(), "one");
-        kept.keep(&read("second")).unwrap();
+        kept.keep(&read("second"), &Held::new()).unwrap();
         assert_eq!(copied(), "second");
         let stale = read("the third");
         fs::write(at("a.yaml"), "changed meanwhile").unwrap();
-        kept.keep(&stale).unwrap();
+        kept.keep(&stale, &Held::new()).unwrap();
         assert_eq!(copied(), "second");
         assert_eq!(fs::read_dir(at("kept")).unwrap().count(), 2, "a copy and the link to it");
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub use portcullis_vm::CompileLimits;
 use sha2::{Digest as _, Sha256};
 
 pub use super::file::{Protocol, ProxyProtocol};
+use super::standing::Held;
 pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
 use crate::config::private::Configuration;
@@ -89,6 +91,8 @@ pub struct Snapshot {
     pub tcp_routes: Vec<TcpRoute>,
     /// Every tenant, by name.
     pub tenants: Vec<Tenant>,
+    /// The tenants whose own files are not in use, and why.
+    pub held: Arc<Held>,
     /// The chain of requests that no tenant owns and no route takes: the gateway's own filters.
     pub chain: Vec<FilterIndex>,
     /// Finds routes, or the tenant whose host it is; `None` stands for the gateway.
@@ -210,6 +214,8 @@ pub struct Admin {
     pub token: Option<Token>,
     /// How its connections are encrypted.
     pub(crate) tls: Option<Arc<Server>>,
+    /// The directory of the tenants that are changed over it.
+    pub tenants: Option<PathBuf>,
 }
 
 /// A service that counts for several gateways.
@@ -396,6 +402,8 @@ pub struct Tenant {
     pub chain: Vec<FilterIndex>,
     /// The upstreams that it alone sees.
     pub(super) own: HashMap<Arc<str>, UpstreamIndex>,
+    /// Whether nothing that its own files say could be used, so that its requests are refused.
+    pub unavailable: bool,
 }
 
 impl Snapshot {

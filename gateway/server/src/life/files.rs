@@ -4,6 +4,7 @@
 //! systems, in containers and over networks, through links on the way, and for files that do not exist yet, and it misses
 //! nothing however files are replaced. It costs one `stat` per file; with very many files it is done less often.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::config::{self, Inputs, Kept};
+use super::tenants::{self, Change, ChangeError, Changed};
+use crate::config::standing::{Held, Refused, Settled, Standing, Unusable};
+use crate::config::{Inputs, Kept};
 use crate::diagnostic::text;
 use crate::supervisor::{Applied, Handle};
 
@@ -39,11 +42,13 @@ pub(crate) struct Files {
     pub(crate) watch: bool,
     /// Where the last good configuration is kept.
     pub(crate) keep: Option<Kept>,
+    /// What is in use of tenants' own files.
+    pub(crate) standing: Standing,
 }
 
 /// Keeps a copy of the configuration that is served; the log says when that cannot be done.
-pub(crate) fn keep(keep: &Kept, inputs: &Inputs) {
-    if let Err(error) = keep.keep(inputs) {
+pub(crate) fn keep(keep: &Kept, inputs: &Inputs, held: &Held) {
+    if let Err(error) = keep.keep(inputs, held) {
         tracing::error!(%error, "no copy of the configuration could be kept");
     }
 }
@@ -52,6 +57,7 @@ pub(crate) fn keep(keep: &Kept, inputs: &Inputs) {
 pub(super) struct Reloader {
     paths: Arc<[PathBuf]>,
     keep: Option<Kept>,
+    standing: Arc<Standing>,
     handle: Handle,
     /// What the last attempt, good or bad, was read from.
     inputs: watch::Sender<Inputs>,
@@ -60,19 +66,52 @@ pub(super) struct Reloader {
     /// Who waits for the attempt that is still to come, and for the one under way.
     waiting: Vec<oneshot::Sender<Outcome>>,
     served: Vec<oneshot::Sender<Outcome>>,
-    running: Option<oneshot::Receiver<(Inputs, Outcome)>>,
+    /// Changes of tenants that are still to be made.
+    changes_of_tenants: VecDeque<(Change, ChangeAnswer)>,
+    running: Option<oneshot::Receiver<Attempt>>,
+}
+
+/// Who waits for what comes of a change.
+type ChangeAnswer = oneshot::Sender<Result<Changed, ChangeError>>;
+
+/// What has become of an attempt.
+struct Attempt {
+    /// What it was read from; nothing if what was read before still tells of changes.
+    inputs: Option<Inputs>,
+    /// What stands now, if anything new does.
+    standing: Option<Standing>,
+    told: Told,
+}
+
+/// What is to be told of it.
+enum Told {
+    Reread(Outcome),
+    Change(Result<Changed, ChangeError>, ChangeAnswer),
 }
 
 impl Reloader {
     pub(super) fn new(files: Files, handle: Handle) -> Self {
-        let Files { paths, inputs, watch, keep } = files;
+        let Files { paths, inputs, watch, keep, standing } = files;
         let (changed, changes) = mpsc::channel(1);
         let (inputs, watched) = watch::channel(inputs);
         if watch {
             spawn_local(look_for_changes(watched, changed));
         }
         let (waiting, served) = (Vec::new(), Vec::new());
-        Self { paths, keep, handle, inputs, changes, wanted: false, waiting, served, running: None }
+        let standing = Arc::new(standing);
+        Self {
+            paths,
+            keep,
+            standing,
+            handle,
+            inputs,
+            changes,
+            wanted: false,
+            waiting,
+            served,
+            changes_of_tenants: VecDeque::new(),
+            running: None,
+        }
     }
 
     /// Notes that the configuration is to be read anew, and who wants to know what comes of it.
@@ -81,24 +120,39 @@ impl Reloader {
         self.waiting.extend(answer);
     }
 
-    /// Begins to, if that was asked for and none is under way: what was read before the asking may be old.
+    /// Notes a change of a tenant that is to be made, and who wants to know what comes of it.
+    pub(super) fn change(&mut self, change: Change, answer: ChangeAnswer) {
+        self.changes_of_tenants.push_back((change, answer));
+    }
+
+    /// Begins with what was asked for, if none is under way: what was read before the asking may be old.
     pub(super) fn begin(&mut self) -> bool {
-        if !self.wanted || self.running.is_some() {
+        if self.running.is_some() {
             return false;
         }
-        self.wanted = false;
-        self.served = std::mem::take(&mut self.waiting);
+        let change = if self.wanted { None } else { self.changes_of_tenants.pop_front() };
+        if !self.wanted && change.is_none() {
+            return false;
+        }
+        if change.is_none() {
+            self.wanted = false;
+            self.served = std::mem::take(&mut self.waiting);
+        }
         let (done, running) = oneshot::channel();
         self.running = Some(running);
         let (paths, handle, kept) = (self.paths.clone(), self.handle.clone(), self.keep.clone());
+        let standing = self.standing.clone();
         thread::spawn(move || {
-            let inputs = Inputs::default();
-            let outcome = reload(&paths, &inputs, &handle);
-            if let (Ok(_), Some(kept)) = (&outcome, &kept) {
-                keep(kept, &inputs);
-            }
+            let attempt = match change {
+                None => reload(&paths, &standing, &handle, kept.as_ref()),
+                Some((change, answer)) => {
+                    let tenants::Outcome { result, now } = tenants::make(&change, &paths, &standing, &handle);
+                    let (inputs, standing) = now.unzip();
+                    Attempt { inputs, standing, told: Told::Change(result, answer) }
+                }
+            };
             // Nobody waits any more when the gateway ends.
-            let _ = done.send((inputs, outcome));
+            let _ = done.send(attempt);
         });
         true
     }
@@ -124,43 +178,50 @@ impl Reloader {
     }
 
     /// Tells those who waited what came of an attempt, and says what is served.
-    fn end(&mut self, ended: Option<(Inputs, Outcome)>) -> String {
+    fn end(&mut self, ended: Option<Attempt>) -> String {
         self.running = None;
-        let outcome = match ended {
-            Some((inputs, outcome)) => {
-                self.inputs.send_replace(inputs);
-                outcome
-            }
-            None => Err("the thread that read the configuration has panicked".to_owned()),
+        let Some(Attempt { inputs, standing, told }) = ended else {
+            self.served.drain(..).for_each(|answer| _ = answer.send(Err(PANICKED.to_owned())));
+            return PANICKED.to_owned();
         };
-        for answer in self.served.drain(..) {
-            // Who asked may have gone.
-            let _ = answer.send(outcome.clone());
+        if let Some(inputs) = inputs {
+            self.inputs.send_replace(inputs);
         }
-        match outcome {
-            Ok(Applied { revision, .. }) => format!("serving revision {revision}"),
-            Err(_) => "serving; the last change of the configuration was refused".to_owned(),
+        if let Some(standing) = standing {
+            self.standing = Arc::new(standing);
+        }
+        // Who asked may have gone.
+        match told {
+            Told::Reread(outcome) => {
+                self.served.drain(..).for_each(|answer| _ = answer.send(outcome.clone()));
+                match outcome {
+                    Ok(Applied { revision, .. }) => format!("serving revision {revision}"),
+                    Err(_) => "serving; the last change of the configuration was refused".to_owned(),
+                }
+            }
+            Told::Change(result, answer) => {
+                let status = match &result {
+                    Ok(Changed { revision: Some(revision), .. }) => format!("serving revision {revision}"),
+                    Ok(_) | Err(_) => "serving".to_owned(),
+                };
+                let _ = answer.send(result);
+                status
+            }
         }
     }
 }
 
-fn reload(paths: &[PathBuf], inputs: &Inputs, handle: &Handle) -> Outcome {
+const PANICKED: &str = "the thread that read the configuration has panicked";
+
+fn reload(paths: &[PathBuf], standing: &Standing, handle: &Handle, kept: Option<&Kept>) -> Attempt {
     let began = Instant::now();
-    let outcome = match config::load_noting(paths, inputs) {
-        Ok((snapshot, warnings)) => {
+    let inputs = Inputs::default();
+    match standing.settle(paths, &inputs, None, |snapshot| handle.apply(snapshot).map_err(Unusable::from)) {
+        Ok(Settled { made, standing, warnings, held }) => {
             if !warnings.is_empty() {
                 tracing::warn!(warnings = text(&warnings), "the configuration has warnings");
             }
-            handle.apply(snapshot).map_err(|error| error.to_string())
-        }
-        Err(problems) => {
-            let why = text(&problems);
-            handle.refused(&why);
-            Err(why)
-        }
-    };
-    match &outcome {
-        Ok(Applied { revision, at_next_start }) => {
+            let Applied { revision, at_next_start } = &made;
             tracing::info!(revision, took = ?began.elapsed(), "a new configuration is served");
             if !at_next_start.is_empty() {
                 tracing::warn!(
@@ -168,10 +229,29 @@ fn reload(paths: &[PathBuf], inputs: &Inputs, handle: &Handle) -> Outcome {
                     "changed, but only in use once the gateway starts anew"
                 );
             }
+            tell_held(&held);
+            if let Some(kept) = kept {
+                keep(kept, &inputs, &held);
+            }
+            Attempt { inputs: Some(inputs), standing: Some(standing), told: Told::Reread(Ok(made)) }
         }
-        Err(why) => tracing::error!(why, "the configuration was refused; the one before it is still served"),
+        Err(refused) => {
+            let why = match refused {
+                Refused::Problems(problems) => text(&problems),
+                Refused::Unusable(error) => error.to_string(),
+            };
+            handle.refused(&why);
+            tracing::error!(why, "the configuration was refused; the one before it is still served");
+            Attempt { inputs: Some(inputs), standing: None, told: Told::Reread(Err(why)) }
+        }
     }
-    outcome
+}
+
+/// Tells the log of every tenant whose files are not in use.
+pub(crate) fn tell_held(held: &Held) {
+    for (tenant, why) in held {
+        tracing::error!(tenant = &**tenant, why, "this tenant's own files were refused; what they said before holds");
+    }
 }
 
 /// Tells of every change of the files, once they have settled.

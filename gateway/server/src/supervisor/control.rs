@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use super::RunError;
 use super::crew::{Order, OwnSockets};
 use crate::clock::Clock;
-use crate::config::snapshot::{Admin, Drain, Snapshot};
+use crate::config::snapshot::{Admin, Drain, Snapshot, Tenant};
+use crate::config::standing::Held;
 use crate::inherited::Inherited;
 use crate::listener::Room;
 use crate::plan::Plan;
@@ -61,6 +62,21 @@ pub struct Shown {
     pub drain: Drain,
     /// When the last change was refused, and why; absent when it was not.
     pub refused: Option<(SystemTime, Arc<str>)>,
+    /// The tenants whose files are not in use.
+    pub held: Arc<Held>,
+    /// Every tenant.
+    pub tenants: Arc<[ShownTenant]>,
+}
+
+/// A tenant, as operators see it.
+#[derive(Clone, Debug)]
+pub struct ShownTenant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its hosts, as written.
+    pub hosts: Vec<String>,
+    /// Whether its requests are refused.
+    pub unavailable: bool,
 }
 
 impl Shown {
@@ -73,7 +89,16 @@ impl Shown {
             admin: snapshot.admin.clone(),
             drain: snapshot.drain,
             refused: None,
+            held: snapshot.held.clone(),
+            tenants: snapshot.tenants.iter().map(ShownTenant::of).collect(),
         }
+    }
+}
+
+impl ShownTenant {
+    fn of(tenant: &Tenant) -> Self {
+        let hosts = tenant.hosts.iter().map(ToString::to_string).collect();
+        Self { name: tenant.name.clone(), hosts, unavailable: tenant.unavailable }
     }
 }
 
@@ -101,7 +126,7 @@ impl Control {
         telemetry: Arc<Telemetry>,
     ) -> io::Result<Self> {
         plan.set_limits();
-        telemetry.show_accounts(plan.accounts());
+        telemetry.show_tenants(plan.accounts(), plan.snapshot().held.clone());
         let shown = Shown::new(1, plan.snapshot());
         telemetry.set_revision(shown.revision, &shown.digest);
         telemetry.show_tls_files(tls::watch::shown(plan.snapshot()));
@@ -139,7 +164,7 @@ impl Control {
         plan.set_limits();
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
-        self.telemetry.show_accounts(plan.accounts());
+        self.telemetry.show_tenants(plan.accounts(), snapshot.held.clone());
         self.plan = plan;
         let revision = self.shown.borrow().revision + 1;
         let shown = Shown::new(revision, &snapshot);
@@ -147,6 +172,13 @@ impl Control {
         self.telemetry.show_tls_files(tls::watch::shown(&snapshot));
         self.shown.send_replace(shown);
         Ok(Applied { revision, at_next_start })
+    }
+
+    /// Compiles modules and starts guests as for a change, and ends them again.
+    pub(super) fn rehearse(&self, snapshot: Snapshot) -> Result<(), RunError> {
+        let plan = Arc::new(self.plan.next(Arc::new(snapshot))?);
+        Prepared::new(&plan, Clock::start().now())?;
+        Ok(())
     }
 
     pub(super) fn refused(&self, why: &str) {

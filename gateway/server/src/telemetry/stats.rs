@@ -54,6 +54,9 @@ pub(super) fn page(metrics: &Metrics, sight: &Sight, started: SystemTime) -> Str
     routes.write(&mut page);
     upstreams::table(&sight.upstreams).write(&mut page);
     filters::table(&sight.filters).write(&mut page);
+    for tenant in sight.held.keys() {
+        put(&mut page, format_args!("tenant {tenant}: ITS LAST CHANGE WAS REFUSED: see /revision\n"));
+    }
     for trouble in &sight.troubles {
         put(&mut page, format_args!("{trouble}\n"));
     }

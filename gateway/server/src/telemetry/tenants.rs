@@ -6,15 +6,16 @@ use portcullis_core::tenant::{Account, Limit};
 
 use super::exposition::Exposition;
 use super::room::{Ledger, OVERFLOW, TENANTS};
+use crate::config::standing::Held;
 
 /// The lines there are of one of them, and the most bytes of one but for its name.
-const LINES: usize = 2 + Limit::ALL.len();
+const LINES: usize = 3 + Limit::ALL.len();
 const LINE_BYTES: usize = 100;
 
 /// A tenant's name and its account.
 pub(crate) type Named = (Arc<str>, Arc<Account>);
 
-pub(super) fn render(text: &mut Exposition, accounts: &[Named]) {
+pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     let mut ledger = Ledger::of(&TENANTS);
     let (own, rest): (Vec<&Named>, Vec<&Named>) =
         accounts.iter().partition(|(name, _)| ledger.take(&Arc::from(""), LINES * (LINE_BYTES + name.len())));
@@ -31,6 +32,15 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named]) {
     let help = "Requests of a tenant that are under way.";
     gauge("portcullis_tenant_requests_active", help, &|account| account.in_flight().into());
     gauge("portcullis_tenant_memory_bytes", "Memory of a tenant's VMs.", &Account::memory);
+    let name = "portcullis_tenant_configuration_refused";
+    text.family(name, "gauge", "Whether a tenant's own files could not be used as they are: 1, or 0.");
+    for (tenant, _) in &own {
+        text.sample(name, &[("portcullis_tenant", tenant)], u8::from(held.contains_key(tenant)));
+    }
+    if !rest.is_empty() {
+        let others = rest.iter().filter(|(tenant, _)| held.contains_key(tenant)).count();
+        text.sample(name, &[("portcullis_tenant", OVERFLOW)], others);
+    }
     let name = "portcullis_tenant_refused_total";
     text.family(name, "counter", "What a tenant was refused because of its limits.");
     for limit in Limit::ALL {

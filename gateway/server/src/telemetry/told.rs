@@ -14,6 +14,7 @@ use super::room::{Roster, UPSTREAMS};
 use super::tenants;
 use super::tls_files;
 use super::upstreams::{self, UpstreamCounts};
+use crate::config::standing::Held;
 use crate::tls::files::Shown;
 
 /// All of it.
@@ -27,6 +28,7 @@ pub(super) struct Told {
     refusals: u64,
     pub(super) tls_files: Vec<Arc<Shown>>,
     pub(super) accounts: Vec<tenants::Named>,
+    pub(super) held: Arc<Held>,
 }
 
 /// What is told of the configuration.
@@ -49,6 +51,7 @@ pub(super) struct Sight {
     pub(super) upstreams: Vec<(Arc<UpstreamCounts>, bool)>,
     tls_files: Vec<Arc<Shown>>,
     accounts: Vec<tenants::Named>,
+    pub(super) held: Arc<Held>,
     pub(super) revision: Option<Revision>,
     pub(super) refusals: u64,
 }
@@ -64,6 +67,7 @@ impl Default for Told {
             refusals: 0,
             tls_files: Vec::new(),
             accounts: Vec::new(),
+            held: Arc::default(),
         }
     }
 }
@@ -100,6 +104,7 @@ impl Told {
             upstreams: upstreams.collect(),
             tls_files: self.tls_files.clone(),
             accounts: self.accounts.clone(),
+            held: self.held.clone(),
             revision: self.revision.clone(),
             refusals: self.refusals,
         }
@@ -118,7 +123,7 @@ impl Sight {
         guests::render(text, &self.guests);
         upstreams::render(text, &self.upstreams);
         tls_files::render(text, &self.tls_files);
-        tenants::render(text, &self.accounts);
+        tenants::render(text, &self.accounts, &self.held);
         if let Some(revision) = &self.revision {
             revision.render(text, self.refusals);
         }

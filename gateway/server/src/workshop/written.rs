@@ -23,7 +23,8 @@ pub(super) fn tree(path: &Path) -> anyhow::Result<Node> {
 /// The same of text that is called `name`.
 pub(super) fn parse(name: &str, text: &str) -> anyhow::Result<Node> {
     let (name, text) = (name.to_owned(), text.to_owned());
-    let source = Arc::new(Source { name, folder: PathBuf::new(), fence: None, text, inputs: Inputs::default() });
+    let source =
+        Arc::new(Source { name, folder: PathBuf::new(), fence: None, tenant: None, text, inputs: Inputs::default() });
     let mut problems = Vec::new();
     let node = yaml::read(&source, &mut problems);
     match node {

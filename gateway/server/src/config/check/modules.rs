@@ -3,8 +3,8 @@
 //! Whether it is a module that can run is left to the engine, before the snapshot is used.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis_module::{Manifest, Outline, Unreadable};
@@ -20,19 +20,27 @@ use crate::config::tree::{Key, Node};
 use crate::config::written::{Digest, Written};
 use crate::diagnostic::{Diagnostic, Span};
 
-type Code = (Bytes, [u8; 32]);
+/// A module and its SHA-256 digest.
+pub(crate) type Code = (Bytes, [u8; 32]);
 
-/// Files that have been read, so that many plugins of one file share its code.
+/// Code that is known already.
 #[derive(Default)]
-pub(super) struct Modules(HashMap<PathBuf, Code>);
+pub(crate) struct Modules {
+    /// By the file it was read from, so that many plugins of one file share it.
+    files: HashMap<PathBuf, Code>,
+    /// That of tenants whose files are not looked at, by the tenant's name and the plugin's.
+    held: HashMap<(Arc<str>, Arc<str>), Code>,
+}
 
 impl Check<'_> {
     /// A plugin's code with its digest.
-    pub(super) fn module(&mut self, plugin: &file::Plugin, key: &Key, node: &Node) -> Option<Code> {
+    pub(super) fn module(&mut self, plugin: &file::Plugin, key: &Key, node: &Node, tenant: &str) -> Option<Code> {
         let place = node.get("module")?;
-        let code = match &plugin.module.0 {
-            Module::Builtin(name) => builtin_code(name, &place.span),
-            Module::File(path) => self.modules.read(&path.to_string_lossy(), &key.name, place),
+        let held = self.modules.held.get(&(tenant.into(), key.name.as_str().into())).cloned();
+        let code = match (held, &plugin.module.0) {
+            (Some(code), _) => Ok(code),
+            (None, Module::Builtin(name)) => builtin_code(name, &place.span),
+            (None, Module::File(path)) => self.modules.read(&path.to_string_lossy(), &key.name, place),
         };
         let (code, digest) = match code {
             Ok(code) => code,
@@ -70,6 +78,11 @@ impl Check<'_> {
 }
 
 impl Modules {
+    /// With code that stands for what is in the files of some tenants now.
+    pub(crate) fn holding(held: HashMap<(Arc<str>, Arc<str>), Code>) -> Self {
+        Self { held, ..Self::default() }
+    }
+
     fn read(&mut self, written: &str, plugin: &str, place: &Node) -> Result<Code, Diagnostic> {
         let refuse = |why: String| {
             let written = place.written().trim_start_matches("file:");
@@ -77,7 +90,7 @@ impl Modules {
                 .at(&place.span, why)
         };
         let path = place.span.source.resolve(written).map_err(&refuse)?;
-        if let Some(code) = self.0.get(&path) {
+        if let Some(code) = self.files.get(&path) {
             return Ok(code.clone());
         }
         let missing = |why: String| {
@@ -88,9 +101,9 @@ impl Modules {
         if path.is_dir() {
             return Err(missing("it is a directory".to_owned()));
         }
-        let code = Bytes::from(fs::read(&path).map_err(|error| missing(reason(&error)))?);
+        let code = place.span.source.inputs.read(&path, u64::MAX).map_err(|error| missing(reason(&error)))?;
         let digest = Sha256::digest(&code).into();
-        self.0.insert(path, (code.clone(), digest));
+        self.files.insert(path, (code.clone(), digest));
         Ok((code, digest))
     }
 }

@@ -1,0 +1,204 @@
+//! `/v1/tenants`: the tenants there are, and changes of those that are kept in the directory `admin.tenants`.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::access::Via;
+use super::{AdminState, Asked, JSON, PROBLEM, Request, problem, response, wrong_method};
+use crate::config::directory::{TENANT_FILE, is_module_name, is_tenant_name};
+use crate::life::tenants::{Change, ChangeError, Changed, Condition, What, tag};
+
+/// The most bytes of what a tenant says, and of a module.
+const MOST: [usize; 2] = [1 << 20, 64 << 20];
+
+const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+
+/// What a path below `/v1/tenants` names.
+enum Named<'p> {
+    All,
+    Tenant(&'p str),
+    Modules(&'p str),
+    Module(&'p str, &'p str),
+}
+
+impl<'p> Named<'p> {
+    fn of(path: &'p str) -> Option<Self> {
+        let mut parts = path.strip_prefix('/').unwrap_or(path).split('/');
+        let named = match (parts.next()?, parts.next(), parts.next()) {
+            ("", None, None) => Self::All,
+            (tenant, None, None) => Self::Tenant(tenant),
+            (tenant, Some("modules"), None) => Self::Modules(tenant),
+            (tenant, Some("modules"), Some(file)) => Self::Module(tenant, file),
+            _ => return None,
+        };
+        parts.next().is_none().then_some(named)
+    }
+}
+
+pub(super) async fn answer(
+    request: http::Request<Incoming>,
+    path: &str,
+    state: &AdminState,
+    via: &Via,
+) -> Response<Full<Bytes>> {
+    let method = request.method().clone();
+    let reads = method == Method::GET || method == Method::HEAD;
+    match Named::of(path) {
+        Some(Named::All) if reads => list(state),
+        Some(Named::All) => wrong_method("GET, HEAD"),
+        Some(Named::Tenant(name)) if reads => show(name, state),
+        Some(Named::Modules(name)) if reads => modules(name, state),
+        Some(Named::Modules(_)) => wrong_method("GET, HEAD"),
+        Some(Named::Tenant(name)) => match method {
+            Method::PUT | Method::DELETE => change(request, (name, None), state, via).await,
+            _ => wrong_method("GET, HEAD, PUT, DELETE"),
+        },
+        Some(Named::Module(name, file)) => match method {
+            Method::PUT | Method::DELETE => change(request, (name, Some(file)), state, via).await,
+            _ => wrong_method("PUT, DELETE"),
+        },
+        None => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
+    }
+}
+
+/// Every tenant: what its hosts are, where it is written, and whether that is in use.
+fn list(state: &AdminState) -> Response<Full<Bytes>> {
+    let shown = state.shown.borrow();
+    let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.clone());
+    let tenants = shown.tenants.iter().map(|tenant| {
+        let refused = shown.held.get(&tenant.name);
+        let text = folder.as_ref().and_then(|folder| fs::read(folder.join(&*tenant.name).join(TENANT_FILE)).ok());
+        let status = match refused {
+            None => "served",
+            Some(_) if tenant.unavailable => "unavailable",
+            Some(_) => "refused",
+        };
+        json!({
+            "name": *tenant.name, "hosts": tenant.hosts, "status": status, "why": refused,
+            "from": if text.is_some() { "directory" } else { "files" }, "etag": text.map(|text| tag(&text)),
+        })
+    });
+    let tenants: Vec<Value> = tenants.collect();
+    response(StatusCode::OK, JSON, format!("{:#}\n", json!({ "tenants": tenants })))
+}
+
+/// What one says: as it was put, or, where it stands in files, as the gateway has read it. Without secrets.
+fn show(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
+    let shown = state.shown.borrow();
+    let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.as_ref()).filter(|_| is_tenant_name(name));
+    if let Some(text) = folder.and_then(|folder| fs::read(folder.join(name).join(TENANT_FILE)).ok()) {
+        let tag = tag(&text);
+        return with_tag(response(StatusCode::OK, YAML, text), Some(&tag));
+    }
+    let config: Value = serde_json::from_slice(&shown.config).unwrap_or_default();
+    match config.get("tenants").and_then(|tenants| tenants.get(name)) {
+        Some(tenant) => response(StatusCode::OK, JSON, format!("{tenant:#}\n")),
+        None => problem(StatusCode::NOT_FOUND, "no_tenant", "There is no such tenant"),
+    }
+}
+
+fn modules(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
+    let folder = state.shown.borrow().admin.as_ref().and_then(|admin| admin.tenants.clone());
+    let folder = folder.filter(|_| is_tenant_name(name)).map(|folder| folder.join(name));
+    match folder.as_deref().map(stored_modules) {
+        Some(Ok(modules)) => response(StatusCode::OK, JSON, format!("{:#}\n", json!({ "modules": modules }))),
+        Some(Err(_)) | None => problem(StatusCode::NOT_FOUND, "no_tenant", "There is no such tenant in the directory"),
+    }
+}
+
+fn stored_modules(folder: &Path) -> std::io::Result<serde_json::Map<String, Value>> {
+    let mut modules = serde_json::Map::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if is_module_name(&name) {
+            let module = fs::read(folder.join(&name))?;
+            modules.insert(name, json!({ "bytes": module.len(), "etag": tag(&module) }));
+        }
+    }
+    Ok(modules)
+}
+
+/// Has a tenant changed, or one of its modules.
+async fn change(
+    request: http::Request<Incoming>,
+    (tenant, module): (&str, Option<&str>),
+    state: &AdminState,
+    via: &Via,
+) -> Response<Full<Bytes>> {
+    if !is_tenant_name(tenant) || module.is_some_and(|module| !is_module_name(module)) {
+        let rule = "Tenants have lower-case letters, digits and -_. in their names, modules letters, digits and -_. before .wasm";
+        return problem(StatusCode::BAD_REQUEST, "bad_name", rule);
+    }
+    let (head, body) = request.into_parts();
+    let [tenant_bytes, module_bytes] = MOST;
+    let most = if module.is_some() { module_bytes } else { tenant_bytes };
+    let Ok(body) = Limited::new(body, most).collect().await else {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "It is larger than 1 MiB, or a module than 64 MiB");
+    };
+    let what = match (head.method == Method::DELETE, module) {
+        (false, None) => What::Put(body.to_bytes()),
+        (true, None) => What::Delete,
+        (false, Some(file)) => What::PutModule(file.to_owned(), body.to_bytes()),
+        (true, Some(file)) => What::DeleteModule(file.to_owned()),
+    };
+    let dry_run = head.uri.query().is_some_and(|query| query.split('&').any(|part| part == "dry_run=true"));
+    let (tenant, condition, who) = (tenant.to_owned(), condition(&head.headers), via.who.clone());
+    let change = Box::new(Change { tenant, what, condition, dry_run, who });
+    let (answer, answered) = oneshot::channel();
+    let asked = state.reloads.as_ref().is_some_and(|asks| asks.send(Request(Asked::Change(change, answer))).is_ok());
+    match answered.await {
+        Ok(Ok(changed)) => told(&changed, dry_run),
+        Ok(Err(why)) => not_changed(&why),
+        Err(_) if asked => problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is draining"),
+        Err(_) => problem(StatusCode::NOT_IMPLEMENTED, "no_files", "This gateway was not started from files"),
+    }
+}
+
+fn condition(headers: &HeaderMap) -> Condition {
+    let tags = |name| {
+        let values = headers.get_all(name).iter();
+        let tags = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+        tags.map(|tag| tag.trim().to_owned()).collect::<Vec<_>>()
+    };
+    Condition {
+        matches: headers.contains_key(header::IF_MATCH).then(|| tags(header::IF_MATCH)),
+        is_new: tags(header::IF_NONE_MATCH).iter().any(|tag| tag == "*"),
+    }
+}
+
+fn told(changed: &Changed, dry_run: bool) -> Response<Full<Bytes>> {
+    let Changed { revision, is_new, tag } = changed;
+    let status = if *is_new && !dry_run { StatusCode::CREATED } else { StatusCode::OK };
+    let told = json!({ "revision": revision, "dry_run": dry_run, "etag": tag });
+    with_tag(response(status, JSON, format!("{told:#}\n")), tag.as_deref())
+}
+
+fn with_tag(mut response: Response<Full<Bytes>>, tag: Option<&str>) -> Response<Full<Bytes>> {
+    if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(tag).ok()) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+fn not_changed(why: &ChangeError) -> Response<Full<Bytes>> {
+    let (status, code) = match why {
+        ChangeError::NoDirectory => (StatusCode::NOT_IMPLEMENTED, "no_directory"),
+        ChangeError::NotThere => (StatusCode::NOT_FOUND, "no_tenant"),
+        ChangeError::Condition => (StatusCode::PRECONDITION_FAILED, "condition"),
+        ChangeError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+        ChangeError::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_stored"),
+    };
+    let title = "Nothing was changed";
+    let told = json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "code": code, "detail": why.to_string(),
+    });
+    response(status, PROBLEM, format!("{told:#}\n"))
+}

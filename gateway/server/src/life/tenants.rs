@@ -1,0 +1,252 @@
+//! Changes of tenants that the admin listener was asked for: tried on the configuration as it would be, put into use, stored.
+//!
+//! A tenant of the directory `admin.tenants` is a folder there: `tenant.yaml` says what would stand under `tenants.NAME`, and its
+//! modules lie beside it. **Invariant:** what is stored has been in use; what was refused has left no trace.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::Inputs;
+use crate::config::directory::TENANT_FILE;
+use crate::config::standing::{Refused, Settled, Standing, Unusable};
+use crate::diagnostic::text;
+use crate::supervisor::{Handle, RunError};
+
+/// A change of one tenant.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Its name, which `directory::is_tenant_name` holds for.
+    pub(crate) tenant: String,
+    pub(crate) what: What,
+    pub(crate) condition: Condition,
+    /// Everything is tried, and nothing changed.
+    pub(crate) dry_run: bool,
+    /// Who asks, for the log.
+    pub(crate) who: String,
+}
+
+/// What is to be changed of it.
+#[derive(Debug)]
+pub(crate) enum What {
+    Put(Bytes),
+    Delete,
+    /// File name and content.
+    PutModule(String, Bytes),
+    DeleteModule(String),
+}
+
+/// What must hold of the file as it is (RFC 9110 §13).
+#[derive(Debug, Default)]
+pub(crate) struct Condition {
+    /// `If-Match`: one of these tags, or any if `*` is among them.
+    pub(crate) matches: Option<Vec<String>>,
+    /// `If-None-Match: *`.
+    pub(crate) is_new: bool,
+}
+
+/// A change that was put into use, or could be.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    /// The revision that has it; nothing where none was needed, or nothing was changed.
+    pub(crate) revision: Option<u64>,
+    /// Whether there was nothing in its place.
+    pub(crate) is_new: bool,
+    /// The tag of what is there now.
+    pub(crate) tag: Option<String>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error("this gateway has no directory for tenants: set `admin.tenants`")]
+    NoDirectory,
+    #[error("there is nothing of this name in the directory for tenants")]
+    NotThere,
+    #[error("what is there is not what the request's condition names")]
+    Condition,
+    #[error("{0}")]
+    Refused(String),
+    #[error("it could not be stored: {0}")]
+    Store(#[from] io::Error),
+}
+
+/// What came of a change, with what it was read from and what stands now, if anything new does.
+pub(super) struct Outcome {
+    pub(super) result: Result<Changed, ChangeError>,
+    pub(super) now: Option<(Inputs, Standing)>,
+}
+
+/// The entity tag of a file: the same for the same bytes.
+pub(crate) fn tag(content: &[u8]) -> String {
+    let digest: String = Sha256::digest(content).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{digest}\"")
+}
+
+/// Makes a change, on the thread this is called on.
+pub(super) fn make(change: &Change, paths: &[PathBuf], standing: &Standing, handle: &Handle) -> Outcome {
+    let outcome = try_to(change, paths, standing, handle);
+    let Change { tenant, what, dry_run, who, .. } = change;
+    let what = match what {
+        What::Put(_) => "tenant put",
+        What::Delete => "tenant deleted",
+        What::PutModule(..) => "module put",
+        What::DeleteModule(_) => "module deleted",
+    };
+    match &outcome.result {
+        Ok(Changed { revision, tag, .. }) => {
+            let (revision, tag) = (revision.unwrap_or_default(), tag.as_deref().unwrap_or_default());
+            tracing::info!(target: "portcullis::audit", tenant, who, dry_run, revision, tag, "{what}");
+        }
+        Err(why) => tracing::warn!(target: "portcullis::audit", tenant, who, dry_run, %why, "{what}: refused"),
+    }
+    outcome
+}
+
+fn try_to(change: &Change, paths: &[PathBuf], standing: &Standing, handle: &Handle) -> Outcome {
+    let refused = |why: ChangeError| Outcome { result: Err(why), now: None };
+    let place = match Place::of(change, handle) {
+        Ok(place) => place,
+        Err(why) => return refused(why),
+    };
+    let used = match place.is_used(change) {
+        true => match use_it(change, &place, paths, standing, handle) {
+            Ok(used) => Some(used),
+            Err(why) => return refused(why),
+        },
+        false => None,
+    };
+    let new = place.content.as_deref();
+    let changed =
+        Changed { revision: used.as_ref().and_then(|used| used.made), is_new: place.is_new, tag: new.map(tag) };
+    if change.dry_run {
+        return Outcome { result: Ok(changed), now: None };
+    }
+    let stored = place.store(change);
+    let now = used.map(|Used { inputs, standing, .. }| {
+        inputs.note_again(&place.file);
+        (inputs, standing)
+    });
+    Outcome { result: stored.map(|()| changed).map_err(ChangeError::from), now }
+}
+
+/// The file that changes.
+struct Place {
+    folder: PathBuf,
+    file: PathBuf,
+    /// What is to be in it; nothing if it is to go.
+    content: Option<Bytes>,
+    is_new: bool,
+}
+
+impl Place {
+    fn of(change: &Change, handle: &Handle) -> Result<Self, ChangeError> {
+        let folder = handle.tenants_folder().ok_or(ChangeError::NoDirectory)?.join(&change.tenant);
+        let (name, content) = match &change.what {
+            What::Put(text) => (TENANT_FILE, Some(text.clone())),
+            What::Delete => (TENANT_FILE, None),
+            What::PutModule(name, module) => (name.as_str(), Some(module.clone())),
+            What::DeleteModule(name) => (name.as_str(), None),
+        };
+        let file = folder.join(name);
+        let there = match fs::read(&file) {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        if !change.condition.holds(there.as_deref()) {
+            return Err(ChangeError::Condition);
+        }
+        if there.is_none() && content.is_none() {
+            return Err(ChangeError::NotThere);
+        }
+        Ok(Self { folder, file, content, is_new: there.is_none() })
+    }
+
+    /// Whether it is part of a tenant that there is: a module may come before the tenant that will use it.
+    fn is_used(&self, change: &Change) -> bool {
+        matches!(change.what, What::Put(_) | What::Delete) || self.folder.join(TENANT_FILE).is_file()
+    }
+
+    fn store(&self, change: &Change) -> io::Result<()> {
+        match (&change.what, &self.content) {
+            (What::Delete, _) => fs::remove_dir_all(&self.folder),
+            (_, None) => fs::remove_file(&self.file),
+            (_, Some(content)) => write(&self.folder, &self.file, content),
+        }
+    }
+}
+
+impl Condition {
+    fn holds(&self, there: Option<&[u8]>) -> bool {
+        let is_one =
+            |tags: &Vec<String>| there.is_some_and(|there| tags.iter().any(|one| one == "*" || *one == tag(there)));
+        self.matches.as_ref().is_none_or(is_one) && !(self.is_new && there.is_some())
+    }
+}
+
+/// A configuration that was put into use, or could be.
+struct Used {
+    made: Option<u64>,
+    inputs: Inputs,
+    standing: Standing,
+}
+
+fn use_it(
+    change: &Change,
+    place: &Place,
+    paths: &[PathBuf],
+    standing: &Standing,
+    handle: &Handle,
+) -> Result<Used, ChangeError> {
+    let inputs = Inputs::changed(BTreeMap::from([(place.file.clone(), place.content.clone())]));
+    let settled = standing.settle(paths, &inputs, Some(&change.tenant), |snapshot| {
+        let used = if change.dry_run {
+            handle.rehearse(snapshot).map(|()| None)
+        } else {
+            handle.apply(snapshot).map(|applied| Some(applied.revision))
+        };
+        used.map_err(Unusable::<RunError>::from)
+    });
+    match settled {
+        Ok(Settled { made, standing, .. }) => Ok(Used { made, inputs, standing }),
+        Err(Refused::Problems(problems)) => Err(ChangeError::Refused(text(&problems))),
+        Err(Refused::Unusable(error)) => Err(ChangeError::Refused(error.to_string())),
+    }
+}
+
+/// Replaces a file as a whole, or leaves it as it was.
+fn write(folder: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let new = file.with_extension("new");
+    let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    open.write_all(content)?;
+    open.sync_all()?;
+    fs::rename(new, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_about_what_is_there() {
+        let matches = |tags: &[&str]| Condition {
+            matches: Some(tags.iter().map(|tag| (*tag).to_owned()).collect()),
+            is_new: false,
+        };
+        let new = Condition { matches: None, is_new: true };
+        let (one, other) = (tag(b"one"), tag(b"other"));
+        assert!(Condition::default().holds(None) && Condition::default().holds(Some(b"one")));
+        assert!(matches(&[&other, &one]).holds(Some(b"one")) && matches(&["*"]).holds(Some(b"one")));
+        assert!(
+            !matches(&[&other]).holds(Some(b"one")) && !matches(&["*"]).holds(None) && !matches(&[]).holds(Some(b""))
+        );
+        assert!(new.holds(None) && !new.holds(Some(b"one")));
+    }
+}
