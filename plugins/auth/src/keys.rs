@@ -91,6 +91,21 @@ impl KeyEntry {
     }
 }
 
+/// Which algorithms the keys of a document are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Algorithms {
+    /// No others are used; any, if there are none.
+    pub(crate) allowed: Vec<String>,
+    /// What a key is for that does not say, if it fits.
+    pub(crate) offered: Vec<String>,
+}
+
+impl Algorithms {
+    fn allow(&self, alg: &str) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed == alg)
+    }
+}
+
 /// One key of RFC 7517. Members not named here are allowed and ignored, as it demands.
 #[derive(Deserialize)]
 pub(crate) struct Jwk {
@@ -130,8 +145,24 @@ impl Jwk {
         {
             return Err(format!("`alg` is {outer}, but {inner} in the jwk"));
         }
-        let algorithm = algorithm(alg.or(self.alg.as_deref()).unwrap_or_else(|| self.default_alg()))?;
+        let alg = alg.or(self.alg.as_deref()).unwrap_or_else(|| self.default_alg());
+        self.key_for(kid, alg)
+    }
+
+    fn key_for(&self, kid: Option<String>, alg: &str) -> Result<Key, String> {
+        let algorithm = algorithm(alg)?;
         Key::new(kid.or_else(|| self.kid.clone()), algorithm, &self.material(algorithm)?)
+    }
+
+    /// A key of a document, for one of these algorithms.
+    ///
+    /// One that does not say is for the algorithm everybody has for its type, unless that is not among those that are offered.
+    fn published(&self, algorithms: &Algorithms) -> Option<Key> {
+        let key = self.key(None, None).ok()?;
+        let offered = if algorithms.allowed.is_empty() { &algorithms.offered } else { &algorithms.allowed };
+        let is_told = self.alg.is_some() || offered.is_empty() || offered.contains(&key.alg);
+        let key = if is_told { key } else { offered.iter().find_map(|alg| self.key_for(None, alg).ok())? };
+        algorithms.allow(&key.alg).then_some(key)
     }
 
     /// For a key that does not say: the algorithm everybody has for its type.
@@ -173,7 +204,9 @@ fn part(value: Option<&String>, name: &str) -> Result<Vec<u8>, String> {
     URL_SAFE_NO_PAD.decode(value).map_err(|_| format!("`{name}` is not base64url"))
 }
 
-fn algorithm(name: &str) -> Result<Algorithm, String> {
+/// # Errors
+/// There is none of this name, or it is not used here.
+pub(crate) fn algorithm(name: &str) -> Result<Algorithm, String> {
     name.parse().map_err(|_| format!("`{name}` is not a signature algorithm known here"))
 }
 
@@ -259,11 +292,11 @@ impl KeySet {
     /// Keys of a JWKS document. Those that cannot be used are passed over: an issuer may publish others beside ours.
     ///
     /// A shared secret in a public document is nobody's secret, so symmetric keys are passed over too.
-    pub(crate) fn from_jwks(document: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_jwks(document: &[u8], algorithms: &Algorithms) -> Result<Self, String> {
         let document: Document =
             serde_json::from_slice(document).map_err(|why| format!("not a JWKS document: {why}"))?;
         let jwks = document.keys.into_iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
-        let keys: Vec<Key> = jwks.filter(|jwk| jwk.kty != "oct").filter_map(|jwk| jwk.key(None, None).ok()).collect();
+        let keys: Vec<Key> = jwks.filter(|jwk| jwk.kty != "oct").filter_map(|jwk| jwk.published(algorithms)).collect();
         if keys.is_empty() {
             Err("the JWKS document holds no usable key".to_owned())
         } else {

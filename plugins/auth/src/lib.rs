@@ -4,6 +4,7 @@ mod access;
 mod claims;
 mod consumers;
 mod credentials;
+mod discovery;
 mod foreign;
 mod jwks;
 mod keys;
@@ -55,7 +56,7 @@ impl Filter for Auth {
     async fn handle(&self, mut request: Request, next: Next) -> Response {
         let credentials = Credentials::new(request.headers().all());
         let mut judged = self.judge(&credentials);
-        if let (Err(Refusal::UnknownKey | Refusal::KeysUnavailable), Keys::Fetched(jwks)) =
+        if let (Err(Refusal::UnknownKey | Refusal::KeysUnavailable | Refusal::KeysStale), Keys::Fetched(jwks)) =
             (&judged.outcome, &self.keys)
             && jwks.wait().await
         {
@@ -74,23 +75,28 @@ impl Filter for Auth {
 
 portcullis_sdk::export_filter!(Auth);
 
+/// The time as tokens tell it: seconds since 1970.
+fn now_s(host: &Host) -> u64 {
+    host.now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
+
 fn verify_signature(call: &[u8]) -> Option<Vec<u8>> {
     portcullis_sdk::foreign::call("verify_signature", call)
 }
 
 impl Auth {
     fn judge(&self, credentials: &Credentials) -> Judged {
-        let now_s = self.host.now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let now_s = now_s(&self.host);
         let connection = |name: &str| property::get(&["connection", name]).filter(|value: &String| !value.is_empty());
         let judge = |keys: &KeySet| self.policy.judge(&Evidence { credentials, keys, connection: &connection, now_s });
         match &self.keys {
             Keys::Inline(keys) => judge(keys),
-            Keys::Fetched(jwks) => match jwks.keys() {
-                Some(keys) => judge(&keys),
+            Keys::Fetched(jwks) => match jwks.keys(now_s) {
+                Ok(keys) => judge(&keys),
                 // A request without a token is refused for that, keys or no keys.
-                None => {
+                Err(why_not) => {
                     let judged = judge(&KeySet::default());
-                    let known = |why| if why == Refusal::UnknownKey { Refusal::KeysUnavailable } else { why };
+                    let known = |why| if why == Refusal::UnknownKey { why_not } else { why };
                     Judged { outcome: judged.outcome.map_err(known), ..judged }
                 }
             },

@@ -27,7 +27,10 @@ pub(crate) enum Refusal {
     Role,
     /// There is a table of rules, and no row of it is for this request.
     NoRule,
+    /// No keys have been had yet.
     KeysUnavailable,
+    /// The keys there are have not been confirmed for too long.
+    KeysStale,
 }
 
 /// What a reply tells about how to do better.
@@ -64,6 +67,7 @@ impl Refusal {
             Self::Role => (403, "role_missing", "The credential lacks a role this request needs"),
             Self::NoRule => (403, "no_rule", "No rule allows this request"),
             Self::KeysUnavailable => (503, "keys_unavailable", "Tokens cannot be checked at the moment"),
+            Self::KeysStale => (503, "keys_stale", "Tokens cannot be checked at the moment"),
         }
     }
 
@@ -71,7 +75,7 @@ impl Refusal {
     pub(crate) fn reply(self, challenge: &Challenge<'_>) -> Response {
         let (status, code, title) = self.words();
         let mut reply = Response::problem(status, code).title(title);
-        if self == Self::KeysUnavailable {
+        if status == 503 {
             return reply.header("retry-after", "1");
         }
         if challenge.bearer
@@ -92,7 +96,7 @@ impl Refusal {
         let (status, _, title) = self.words();
         let error = match self {
             Self::Missing | Self::ApiKey | Self::Password => return Some(Vec::new()),
-            Self::Certificate | Self::Role | Self::NoRule | Self::KeysUnavailable => return None,
+            Self::Certificate | Self::Role | Self::NoRule | Self::KeysUnavailable | Self::KeysStale => return None,
             Self::Twice => "invalid_request",
             Self::Scope => "insufficient_scope",
             Self::Malformed

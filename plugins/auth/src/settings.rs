@@ -1,9 +1,11 @@
 //! Settings as an operator writes them, and as the policy reads them.
 
+mod remote;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use portcullis_sdk::{Config, HeaderName, Period, Upstream};
+use portcullis_sdk::{Config, HeaderName, Period};
 
 use serde_json::Value;
 
@@ -11,10 +13,12 @@ use crate::access::{Access, Rule, check_scopes};
 use crate::claims::{ClaimPath, Expiry, Rules};
 use crate::consumers::{ApiKeyEntry, ApiKeys, CertificateEntry, Certificates, UserEntry, Users};
 use crate::credentials::Places;
-use crate::keys::{KeyEntry, KeySet};
+use crate::keys::{self, Algorithms, KeyEntry, KeySet};
 use crate::policy::{Policy, Scheme};
+use remote::{DiscoverySettings, JwksSettings};
+pub(crate) use remote::{JwksPlace, JwksSource};
 
-/// Who sends a request, and what they may: JWT by `keys` or `jwks`, API keys, names and passwords, client certificates.
+/// Who sends a request, and what they may: JWT by `keys`, `jwks` or `discovery`, API keys, names and passwords, client certificates.
 #[derive(Config)]
 pub(crate) struct Settings {
     /// What `iss` has to be, or of what one.
@@ -25,6 +29,11 @@ pub(crate) struct Settings {
     keys: Option<Vec<KeyEntry>>,
     /// Where the keys of tokens are fetched.
     jwks: Option<JwksSettings>,
+    /// Who says where the keys of `issuer` are.
+    discovery: Option<DiscoverySettings>,
+    /// Of keys that are fetched, those for these algorithms are used.
+    #[serde(default)]
+    algorithms: Vec<String>,
     /// How far clocks may be apart.
     #[serde(default = "default_leeway")]
     leeway: Period,
@@ -76,7 +85,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Config, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum SchemeName {
-    /// `keys` or `jwks`.
+    /// `keys`, `jwks` or `discovery`.
     Jwt,
     /// `api_keys`.
     ApiKey,
@@ -121,23 +130,6 @@ enum OneOrMany {
     Several(Vec<String>),
 }
 
-/// A JWKS document (RFC 7517) of an upstream.
-#[derive(Config)]
-struct JwksSettings {
-    /// Who has it.
-    upstream: Upstream,
-    /// Where.
-    path: String,
-    /// The host that is asked for; the upstream's name unless told otherwise.
-    host: Option<String>,
-    /// How often it is fetched.
-    #[serde(default = "default_refresh")]
-    refresh: Period,
-    /// How long that may take.
-    #[serde(default = "default_timeout")]
-    timeout: Period,
-}
-
 fn default_leeway() -> Period {
     Period(Duration::from_secs(30))
 }
@@ -150,30 +142,12 @@ fn default_max_token_bytes() -> usize {
     16 * 1024
 }
 
-fn default_refresh() -> Period {
-    Period(Duration::from_secs(300))
-}
-
-fn default_timeout() -> Period {
-    Period(Duration::from_secs(5))
-}
-
 /// Where the keys come from.
 pub(crate) enum KeySource {
     /// The settings themselves.
     Inline(KeySet),
-    /// A JWKS document of an upstream.
+    /// A JWKS document.
     Fetched(JwksSource),
-}
-
-/// Where and how often the JWKS document is fetched.
-#[derive(Debug)]
-pub(crate) struct JwksSource {
-    pub(crate) upstream: Upstream,
-    pub(crate) path: String,
-    pub(crate) host: String,
-    pub(crate) refresh: Duration,
-    pub(crate) timeout: Duration,
 }
 
 impl Settings {
@@ -182,17 +156,18 @@ impl Settings {
     /// # Errors
     /// What an operator has to change.
     pub(crate) fn checked(mut self) -> Result<(Policy, KeySource), String> {
-        let keys = self.key_source()?;
+        let issuers = names(self.issuer.take(), "issuer")?;
+        let keys = self.key_source(&issuers)?;
         let access = self.access()?;
         let mut schemes = Vec::new();
         if keys.is_some() {
-            schemes.push((SchemeName::Jwt, self.jwt()?));
-        } else if self.issuer.is_some() || self.audience.is_some() || !self.required_claims.is_empty() {
-            return Err("`keys` or `jwks` is needed beside rules for tokens".to_owned());
+            schemes.push((SchemeName::Jwt, self.jwt(issuers)?));
+        } else if !issuers.is_empty() || self.audience.is_some() || !self.required_claims.is_empty() {
+            return Err("`keys`, `jwks` or `discovery` is needed beside rules for tokens".to_owned());
         }
         self.consumers(&mut schemes)?;
         if schemes.is_empty() {
-            return Err("`keys`, `jwks`, `api_keys`, `basic` or `client_certificate` is needed".to_owned());
+            return Err("`keys`, `jwks`, `discovery`, `api_keys`, `basic` or `client_certificate` is needed".to_owned());
         }
         if let Some(realm) = &self.realm
             && !realm.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\')
@@ -210,13 +185,21 @@ impl Settings {
         Ok((policy, keys.unwrap_or_else(|| KeySource::Inline(KeySet::default()))))
     }
 
-    fn key_source(&mut self) -> Result<Option<KeySource>, String> {
-        match (self.keys.take(), self.jwks.take()) {
-            (Some(entries), None) => Ok(Some(KeySource::Inline(KeySet::from_entries(entries)?))),
-            (None, Some(jwks)) => Ok(Some(KeySource::Fetched(jwks.checked()?))),
-            (None, None) => Ok(None),
-            (Some(_), Some(_)) => Err("`keys` and `jwks` exclude each other".to_owned()),
-        }
+    fn key_source(&mut self, issuers: &[String]) -> Result<Option<KeySource>, String> {
+        let allowed = std::mem::take(&mut self.algorithms);
+        let fetched = match (self.keys.take(), self.jwks.take(), self.discovery.take()) {
+            (None, None, None) => return Ok(None),
+            (Some(_), None, None) if !allowed.is_empty() => {
+                return Err("`algorithms` is for keys that are fetched; `keys` name their own".to_owned());
+            }
+            (Some(entries), None, None) => return Ok(Some(KeySource::Inline(KeySet::from_entries(entries)?))),
+            (None, Some(jwks), None) => jwks.checked()?,
+            (None, None, Some(discovery)) => discovery.checked(issuers)?,
+            _ => return Err("`keys`, `jwks` and `discovery` exclude each other".to_owned()),
+        };
+        allowed.iter().try_for_each(|name| keys::algorithm(name).map(|_| ()))?;
+        let algorithms = Algorithms { allowed, ..fetched.algorithms };
+        Ok(Some(KeySource::Fetched(JwksSource { algorithms, ..fetched })))
     }
 
     fn access(&mut self) -> Result<Access, String> {
@@ -232,7 +215,7 @@ impl Settings {
         })
     }
 
-    fn jwt(&mut self) -> Result<Scheme, String> {
+    fn jwt(&mut self, issuers: Vec<String>) -> Result<Scheme, String> {
         let places = self.token_from.take().unwrap_or_default();
         places.checked("token_from")?;
         let types = self.types.iter().map(|typ| typ.to_ascii_lowercase());
@@ -246,7 +229,7 @@ impl Settings {
             Ok((ClaimPath::new(claim), wanted))
         });
         let rules = Rules {
-            issuers: names(self.issuer.take(), "issuer")?,
+            issuers,
             audience: names(self.audience.take(), "audience")?,
             leeway_s: self.leeway.0.as_secs(),
             expiry: if self.require_exp { Expiry::Required } else { Expiry::Optional },
@@ -298,27 +281,6 @@ fn names(setting: Option<OneOrMany>, name: &str) -> Result<Vec<String>, String> 
     }
 }
 
-impl JwksSettings {
-    fn checked(self) -> Result<JwksSource, String> {
-        if self.upstream.name().is_empty() {
-            return Err("`jwks.upstream` is empty".to_owned());
-        }
-        if !self.path.starts_with('/') {
-            return Err("`jwks.path` has to begin with `/`".to_owned());
-        }
-        if self.refresh.0 < Duration::from_secs(1) || self.timeout.0 < Duration::from_millis(1) {
-            return Err("`jwks.refresh` is at least 1s and `jwks.timeout` at least 1ms".to_owned());
-        }
-        Ok(JwksSource {
-            host: self.host.unwrap_or_else(|| self.upstream.name().to_owned()),
-            upstream: self.upstream,
-            path: self.path,
-            refresh: self.refresh.0,
-            timeout: self.timeout.0,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,8 +300,8 @@ mod tests {
             (format!(r#"{{"keys":[{key}]}}"#), ""),
             (format!(r#"{{"keys":[{key}],"audience":["a","b"],"leeway":5,"keep_token":false}}"#), ""),
             (r#"{"issuer":"https://idp.example","jwks":{"upstream":"idp","path":"/jwks.json"}}"#.to_owned(), ""),
-            (String::new(), "`keys`, `jwks`, `api_keys`, `basic` or `client_certificate` is needed"),
-            (r#"{"issuer":"a","basic":{"users":[]}}"#.to_owned(), "`keys` or `jwks` is needed beside"),
+            (String::new(), "`keys`, `jwks`, `discovery`, `api_keys`, `basic` or `client_certificate` is needed"),
+            (r#"{"issuer":"a","basic":{"users":[]}}"#.to_owned(), "`keys`, `jwks` or `discovery` is needed beside"),
             (r#"{"basic":{"users":[]}}"#.to_owned(), "`basic.users` is empty"),
             (r#"{"api_keys":{"keys":[]}}"#.to_owned(), "`api_keys` needs a `header`"),
             (
@@ -357,9 +319,21 @@ mod tests {
             (format!(r#"{{"keys":[{key}],"token_from":{{"cookie":"a b"}}}}"#), "`token_from`: `a b` is not a name"),
             (
                 format!(r#"{{"keys":[{key}],"jwks":{{"upstream":"idp","path":"/j"}}}}"#),
-                "`keys` and `jwks` exclude each other",
+                "`keys`, `jwks` and `discovery` exclude each other",
             ),
             (r#"{"keys":[]}"#.to_owned(), "`keys` is empty"),
+            (
+                r#"{"issuer":"https://idp.example","discovery":{"upstream":"idp"},"algorithms":["ES256"]}"#.to_owned(),
+                "",
+            ),
+            (r#"{"discovery":{"upstream":"idp"}}"#.to_owned(), "`discovery` needs an `issuer`, and just one"),
+            (r#"{"issuer":"idp","discovery":{"upstream":"idp"}}"#.to_owned(), "`issuer` is `idp`, which is no address"),
+            (r#"{"issuer":"https://a","discovery":{"upstream":""}}"#.to_owned(), "`discovery.upstream` is empty"),
+            (
+                r#"{"jwks":{"upstream":"idp","path":"/j"},"algorithms":["none"]}"#.to_owned(),
+                "`none` is not a signature algorithm known here",
+            ),
+            (format!(r#"{{"keys":[{key}],"algorithms":["HS256"]}}"#), "`algorithms` is for keys that are fetched"),
             (format!(r#"{{"keys":[{key}],"audience":[]}}"#), "`audience` is empty"),
             (format!(r#"{{"keys":[{key}],"required_scopes":["a b"]}}"#), "`a b` is not a scope"),
             (

@@ -30,6 +30,10 @@ fn request(kid: &str) -> Request {
 
 /// A gateway whose issuer answers with each of these in turn, the last again and again.
 fn gateway(answers: impl IntoIterator<Item = Reply>) -> Running {
+    configured(SETTINGS, answers)
+}
+
+fn configured(settings: &str, answers: impl IntoIterator<Item = Reply>) -> Running {
     let answers: Vec<Reply> = answers.into_iter().collect();
     let turn = RefCell::new(0);
     Gateway::new()
@@ -37,7 +41,7 @@ fn gateway(answers: impl IntoIterator<Item = Reply>) -> Running {
             let at = turn.replace_with(|at| *at + 1);
             answers[at.min(answers.len() - 1)].clone()
         })
-        .plugin(Plugin::new("auth", start::<Auth>).config(SETTINGS))
+        .plugin(Plugin::new("auth", start::<Auth>).config(settings))
         .start()
 }
 
@@ -94,4 +98,57 @@ fn keys_are_refreshed_in_time_and_stay_when_that_fails() {
     gateway.advance(secs(600));
     assert!(gateway.calls().len() > 1);
     assert_eq!(gateway.send(request("b")).status(), 200);
+}
+
+#[test]
+fn keys_that_cannot_be_refreshed_are_used_for_so_long_and_then_no_more() {
+    let settings = r#"{"jwks":{"upstream":"idp","path":"/jwks.json","refresh":"5m","stale_if_error":"10m"}}"#;
+    let mut gateway = configured(settings, [keys("a"), Reply::status(500)]);
+    gateway.advance(secs(14 * 60));
+    assert_eq!(gateway.send(request("a")).status(), 200);
+    gateway.advance(secs(2 * 60));
+    let outcome = gateway.send(request("a"));
+    assert_eq!((outcome.status(), outcome.details.as_str()), (503, "keys_stale"));
+    assert_eq!(outcome.reply.header("retry-after"), Some("1"));
+    assert_eq!(gateway.send(Request::get("/")).details, "token_missing");
+    // Once a second at first, every 30 s in the end: 11 minutes of failures are about 26 calls.
+    assert!((20..35).contains(&gateway.calls().len()), "{}", gateway.calls().len());
+}
+
+#[test]
+fn the_same_document_again_is_no_new_set_of_keys_and_forgets_no_token() {
+    for (second, want) in [("a", 0), ("b", 1)] {
+        let mut gateway = gateway([keys("a"), keys(second)]);
+        assert_eq!(gateway.send(request("a")).status(), 200);
+        gateway.advance(secs(301));
+        let log = gateway.log();
+        assert_eq!(log.iter().filter(|line| line.text.contains("1 keys from")).count(), want, "{log:?}");
+        assert_eq!(gateway.calls().len(), 2);
+    }
+}
+
+#[test]
+fn an_issuer_says_where_its_keys_are() {
+    let settings = r#"{"issuer":"https://idp.example/a","discovery":{"upstream":"idp"}}"#;
+    let metadata = |issuer: &str, keys: &str| Reply::json(json!({"issuer": issuer, "jwks_uri": keys}).to_string());
+    let good = || metadata("https://idp.example/a", "https://idp.example/keys");
+    let mut gateway = configured(settings, [good(), keys("a")]);
+    gateway.advance(secs(1));
+    let calls = gateway.calls();
+    let asked: Vec<_> =
+        calls.iter().map(|call| (call.request.header(":authority"), call.request.header(":path"))).collect();
+    let host = Some("idp.example");
+    assert_eq!(asked, [(host, Some("/a/.well-known/openid-configuration")), (host, Some("/keys"))]);
+    assert_eq!(gateway.send(request("a")).details, "token_issuer", "its keys are known, and the token is not of it");
+    for (metadata, why) in [
+        (metadata("https://idp.example", "https://idp.example/keys"), "the metadata is of `https://idp.example`"),
+        (metadata("https://idp.example/a", "https://evil.example/keys"), "`jwks_uri` is `https://evil.example/keys`"),
+        (Reply::status(404), "the answer's status is 404"),
+    ] {
+        let mut gateway = configured(settings, [metadata, keys("a")]);
+        let outcome = gateway.send(request("a"));
+        assert_eq!((outcome.status(), outcome.details.as_str()), (503, "keys_unavailable"));
+        assert!(outcome.logged(&format!("no keys from https://idp.example/a by idp: {why}")), "{:?}", outcome.log);
+        assert_eq!(gateway.calls().len(), 1);
+    }
 }

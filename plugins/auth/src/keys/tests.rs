@@ -70,8 +70,31 @@ fn a_jwks_document_is_taken_for_what_is_usable_in_it() {
         (json!({"keys": 1}), None),
         (json!([]), None),
     ] {
-        let keys = KeySet::from_jwks(document.to_string().as_bytes());
+        let keys = KeySet::from_jwks(document.to_string().as_bytes(), &Algorithms::default());
         assert_eq!(keys.ok().map(|keys| keys.len()), want);
+    }
+}
+
+#[test]
+fn a_key_that_does_not_say_what_it_is_for_is_for_what_its_issuer_offers() {
+    let b64 = |length: usize| URL_SAFE_NO_PAD.encode(vec![7; length]);
+    let rsa = |alg: Option<&str>| json!({"kty": "RSA", "alg": alg, "n": b64(256), "e": "AQAB"});
+    for (key, allowed, offered, want) in [
+        (rsa(None), &[][..], &[][..], Some("RS256")),
+        (rsa(None), &[], &["RS256", "PS256"], Some("RS256")),
+        (rsa(None), &[], &["none", "ES256", "PS256"], Some("PS256")),
+        (rsa(None), &[], &["ES256"], None),
+        (rsa(Some("PS512")), &[], &["RS256"], Some("PS512")),
+        (rsa(None), &["PS384"], &["RS256"], Some("PS384")),
+        (rsa(Some("RS256")), &["PS256"], &["RS256"], None),
+        (rsa(Some("RS256")), &["PS256", "RS256"], &[], Some("RS256")),
+    ] {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let algorithms = Algorithms { allowed: names(allowed), offered: names(offered) };
+        let document = json!({"keys": [key]}).to_string();
+        let keys = KeySet::from_jwks(document.as_bytes(), &algorithms).ok();
+        let alg = keys.as_ref().map(|keys| keys.keys[0].alg.as_str());
+        assert_eq!(alg, want, "{key} {allowed:?} {offered:?}");
     }
 }
 

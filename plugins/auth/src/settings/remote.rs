@@ -1,0 +1,144 @@
+//! Settings of what is asked over the network: whom, where, how often.
+
+use std::fmt;
+use std::time::Duration;
+
+use portcullis_sdk::{Config, Period, Upstream};
+
+use crate::discovery::Issuer;
+use crate::keys::Algorithms;
+
+/// A JWKS document (RFC 7517) of an upstream.
+#[derive(Config)]
+pub(crate) struct JwksSettings {
+    /// Who has it.
+    upstream: Upstream,
+    /// Where.
+    path: String,
+    /// The host that is asked for; the upstream's name unless told otherwise.
+    host: Option<String>,
+    /// How often it is fetched.
+    #[serde(default = "default_refresh")]
+    refresh: Period,
+    /// How long that may take.
+    #[serde(default = "default_timeout")]
+    timeout: Period,
+    /// How much longer than `refresh` its keys are used while it cannot be had.
+    #[serde(default = "default_stale_if_error")]
+    stale_if_error: Period,
+}
+
+/// An issuer that says where its keys are (OpenID Connect Discovery).
+#[derive(Config)]
+pub(crate) struct DiscoverySettings {
+    /// Who speaks for the issuer.
+    upstream: Upstream,
+    /// The host that is asked for, on which its keys have to be; the issuer's own unless told otherwise.
+    host: Option<String>,
+    /// How often it is asked.
+    #[serde(default = "default_refresh")]
+    refresh: Period,
+    /// How long each of the two calls may take.
+    #[serde(default = "default_timeout")]
+    timeout: Period,
+    /// How much longer than `refresh` its keys are used while it cannot be asked.
+    #[serde(default = "default_stale_if_error")]
+    stale_if_error: Period,
+}
+
+fn default_refresh() -> Period {
+    Period(Duration::from_secs(300))
+}
+
+fn default_timeout() -> Period {
+    Period(Duration::from_secs(5))
+}
+
+fn default_stale_if_error() -> Period {
+    Period(Duration::from_secs(3600))
+}
+
+/// Where and how often keys are fetched.
+#[derive(Debug)]
+pub(crate) struct JwksSource {
+    pub(crate) upstream: Upstream,
+    pub(crate) place: JwksPlace,
+    pub(crate) host: String,
+    pub(crate) refresh: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) stale_if_error: Duration,
+    pub(crate) algorithms: Algorithms,
+}
+
+/// Who says where the keys are.
+#[derive(Debug)]
+pub(crate) enum JwksPlace {
+    /// The settings.
+    Path(String),
+    /// The issuer.
+    Discovered(Issuer),
+}
+
+impl fmt::Display for JwksSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            JwksPlace::Path(path) => write!(f, "{}{path}", self.upstream),
+            JwksPlace::Discovered(issuer) => write!(f, "{issuer} by {}", self.upstream),
+        }
+    }
+}
+
+impl JwksSettings {
+    /// # Errors
+    /// What an operator has to change.
+    pub(crate) fn checked(self) -> Result<JwksSource, String> {
+        if !self.path.starts_with('/') {
+            return Err("`jwks.path` has to begin with `/`".to_owned());
+        }
+        JwksSource {
+            host: self.host.unwrap_or_else(|| self.upstream.name().to_owned()),
+            upstream: self.upstream,
+            place: JwksPlace::Path(self.path),
+            refresh: self.refresh.0,
+            timeout: self.timeout.0,
+            stale_if_error: self.stale_if_error.0,
+            algorithms: Algorithms::default(),
+        }
+        .checked("jwks")
+    }
+}
+
+impl DiscoverySettings {
+    /// For the issuers that tokens may be of, which has to be one.
+    ///
+    /// # Errors
+    /// What an operator has to change.
+    pub(crate) fn checked(self, issuers: &[String]) -> Result<JwksSource, String> {
+        let [issuer] = issuers else {
+            return Err("`discovery` needs an `issuer`, and just one".to_owned());
+        };
+        let issuer = Issuer::parse(issuer)?;
+        JwksSource {
+            host: self.host.unwrap_or_else(|| issuer.host().to_owned()),
+            upstream: self.upstream,
+            place: JwksPlace::Discovered(issuer),
+            refresh: self.refresh.0,
+            timeout: self.timeout.0,
+            stale_if_error: self.stale_if_error.0,
+            algorithms: Algorithms::default(),
+        }
+        .checked("discovery")
+    }
+}
+
+impl JwksSource {
+    fn checked(self, name: &str) -> Result<Self, String> {
+        if self.upstream.name().is_empty() {
+            return Err(format!("`{name}.upstream` is empty"));
+        }
+        if self.refresh < Duration::from_secs(1) || self.timeout < Duration::from_millis(1) {
+            return Err(format!("`{name}.refresh` is at least 1s and `{name}.timeout` at least 1ms"));
+        }
+        Ok(self)
+    }
+}
