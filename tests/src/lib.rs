@@ -12,6 +12,7 @@ pub mod docs;
 pub mod frames;
 pub mod gateway;
 pub mod guests;
+pub mod idp;
 pub mod languages;
 pub mod limited;
 pub mod load;

@@ -78,6 +78,7 @@ fn steps() -> Result<Vec<Step>> {
         step("Envoy", Task::Check(|| tools::envoy().map(|_| Vec::new()))),
         step("promtool", Task::Check(|| tools::promtool().map(|_| Vec::new()))),
         step("compilers of other languages", Task::Check(|| tools::languages::install().map(|()| Vec::new()))),
+        step("identity provider", Task::Check(|| tools::identity_provider().map(|()| Vec::new()))),
         step("tests", Task::Run(runner)),
         step("fuzzing", Task::Run(xtask(&["fuzz", "5", "--light"])?)),
         step("WebSockets by Autobahn", Task::Run(xtask(&["autobahn"])?)),

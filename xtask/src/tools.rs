@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{cargo, run, target_dir};
+use crate::{cargo, root, run, target_dir};
 
 /// The release that parity is tested against and that benches compare with.
 const ENVOY_VERSION: &str = "1.40.0";
@@ -107,6 +107,37 @@ pub(crate) fn promtool() -> Result<PathBuf> {
     }
     ensure!(promtool.is_file(), "package prometheus was unpacked and `promtool` is still missing");
     Ok(promtool)
+}
+
+/// The identity provider that `tests/idp` starts, below `<target>/tools`, installed on first use.
+///
+/// # Errors
+///
+/// When Node, npm or the packages cannot be had here.
+pub(crate) fn identity_provider() -> Result<()> {
+    npm_packages(&root().join("tests/idp/package.json"), &target_dir().join("tools/idp"))
+}
+
+/// The packages that a `package.json` names, in its versions, in a folder made on first use.
+///
+/// # Errors
+///
+/// When Node, npm or the packages cannot be had here.
+fn npm_packages(wanted: &Path, folder: &Path) -> Result<()> {
+    let stamp = folder.join("installed");
+    let text = std::fs::read_to_string(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == text) {
+        return Ok(());
+    }
+    require("node", "nodejs")?;
+    let npm = require("npm", "npm")?;
+    eprintln!("installing what {} names into {}", wanted.display(), folder.display());
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("package.json"), &text)?;
+    let quiet = ["install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"];
+    run(Command::new(npm).current_dir(folder).args(quiet).stdin(Stdio::null()))
+        .with_context(|| format!("what {} names could not be installed from the npm registry", wanted.display()))?;
+    Ok(std::fs::write(stamp, text)?)
 }
 
 /// The runner that the gungraun benches talk to, built once below `<target>/tools`.

@@ -1,5 +1,7 @@
 //! What the page about `auth` shows, over real sockets.
 
+mod provider;
+
 use portcullis_tests::docs;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};

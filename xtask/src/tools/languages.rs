@@ -4,12 +4,12 @@
 //! skipped. `cargo xtask languages` installs what is missing, as a step of `cargo xtask test` does, which fails where it cannot.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{apt_install, require, virtual_environment};
-use crate::{root, run, target_dir};
+use super::{apt_install, npm_packages, require, virtual_environment};
+use crate::{root, target_dir};
 
 /// The first release that a Proxy-Wasm module can be built with is 1.24.
 const GO_VERSION: &str = "1.26.6";
@@ -36,22 +36,7 @@ fn go() -> Result<()> {
 
 /// The AssemblyScript compiler and SDK, in the versions that the guest's own `package.json` names.
 fn assembly_script() -> Result<()> {
-    let wanted = root().join("tests/guests/assemblyscript/package.json");
-    let folder = target_dir().join("tools/assemblyscript");
-    let stamp = folder.join("installed");
-    let text = std::fs::read_to_string(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == text) {
-        return Ok(());
-    }
-    require("node", "nodejs")?;
-    let npm = require("npm", "npm")?;
-    eprintln!("installing AssemblyScript into {}", folder.display());
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("package.json"), &text)?;
-    let quiet = ["install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"];
-    run(Command::new(npm).current_dir(&folder).args(quiet).stdin(Stdio::null()))
-        .context("AssemblyScript could not be installed from the npm registry")?;
-    Ok(std::fs::write(stamp, text)?)
+    npm_packages(&root().join("tests/guests/assemblyscript/package.json"), &target_dir().join("tools/assemblyscript"))
 }
 
 /// Clang with the C and C++ libraries for `wasm32-wasi`.
