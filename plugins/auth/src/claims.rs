@@ -29,24 +29,26 @@ impl ClaimPath {
 }
 
 /// What a token has to satisfy.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     /// Empty: any.
     pub(crate) issuers: Vec<String>,
+    /// Of `iss`, where there are issuers.
+    pub(crate) issuer: Presence,
     /// Empty: any.
     pub(crate) audience: Vec<String>,
     pub(crate) leeway_s: u64,
-    pub(crate) expiry: Expiry,
+    /// Of `exp`.
+    pub(crate) expiry: Presence,
     /// In lower case, without `application/`. Empty: none, `JWT` and `at+jwt`.
     pub(crate) types: Vec<String>,
     /// A claim, and of what it has to be or hold one. Empty: it only has to be there.
     pub(crate) required: Vec<(ClaimPath, Vec<Value>)>,
 }
 
-/// Whether a token may be good for ever.
+/// Whether a claim has to be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Expiry {
-    /// `exp` has to be there.
+pub(crate) enum Presence {
     #[default]
     Required,
     /// It is looked at where it is there.
@@ -57,6 +59,11 @@ impl Rules {
     /// Judges the claims of a token of this `typ` whose signature was right.
     pub(crate) fn check(&self, typ: Option<&str>, claims: &Map<String, Value>, now_s: u64) -> Result<(), Refusal> {
         self.check_type(typ)?;
+        self.check_claims(claims, now_s)
+    }
+
+    /// Judges what is known of a token, whoever says it.
+    pub(crate) fn check_claims(&self, claims: &Map<String, Value>, now_s: u64) -> Result<(), Refusal> {
         self.check_times(claims, now_s)?;
         self.check_parties(claims)?;
         self.required.iter().try_for_each(|(path, wanted)| {
@@ -83,7 +90,7 @@ impl Rules {
 
     fn check_times(&self, claims: &Map<String, Value>, now_s: u64) -> Result<(), Refusal> {
         match seconds(claims, "exp")? {
-            None if self.expiry == Expiry::Required => return Err(Refusal::Claims),
+            None if self.expiry == Presence::Required => return Err(Refusal::Claims),
             Some(expires) if expires.saturating_add(self.leeway_s) <= now_s => return Err(Refusal::Expired),
             None | Some(_) => {}
         }
@@ -94,8 +101,9 @@ impl Rules {
     }
 
     fn check_parties(&self, claims: &Map<String, Value>) -> Result<(), Refusal> {
-        let issuer = claims.get("iss").and_then(Value::as_str);
-        if !self.issuers.is_empty() && !self.issuers.iter().any(|known| issuer == Some(known)) {
+        let (said, issuer) = (claims.contains_key("iss"), claims.get("iss").and_then(Value::as_str));
+        let counts = !self.issuers.is_empty() && (said || self.issuer == Presence::Required);
+        if counts && !self.issuers.iter().any(|known| issuer == Some(known)) {
             return Err(Refusal::Issuer);
         }
         let named = words(claims.get("aud"), Split::No);

@@ -6,6 +6,7 @@ mod consumers;
 mod credentials;
 mod discovery;
 mod foreign;
+mod introspection;
 mod jwks;
 mod keys;
 mod password;
@@ -21,15 +22,17 @@ use portcullis_sdk::metric::Counter;
 use portcullis_sdk::{Filter, Host, Next, Request, Response, StartError, property};
 
 use credentials::Credentials;
+use introspection::{Answer, Introspection};
 use jwks::Jwks;
 use keys::KeySet;
 use policy::{By, Evidence, Judged, Policy};
 use refusal::Refusal;
-use settings::{KeySource, Settings};
+use settings::{Checked, KeySource, Settings};
 
 struct Auth {
     policy: Policy,
     keys: Keys,
+    introspection: Option<Introspection>,
     host: Host,
     admitted: Vec<(By, Counter)>,
 }
@@ -44,23 +47,23 @@ impl Filter for Auth {
     const PROVIDES: &'static [&'static str] = &["identity"];
 
     async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
-        let (policy, source) = settings.checked()?;
-        let keys = match source {
+        let Checked { policy, keys, introspection } = settings.checked()?;
+        let keys = match keys {
             KeySource::Inline(keys) => Keys::Inline(keys.with_host(verify_signature)),
             KeySource::Fetched(source) => Keys::Fetched(Jwks::keep(source, host)),
         };
         let counter = |by: By| (by, host.counter(&format!("auth_admitted.{}", by.word())));
-        Ok(Self { policy, keys, admitted: By::ALL.map(counter).into(), host: host.clone() })
+        let introspection = introspection.map(|source| Introspection::new(source, host));
+        Ok(Self { policy, keys, introspection, admitted: By::ALL.map(counter).into(), host: host.clone() })
     }
 
     async fn handle(&self, mut request: Request, next: Next) -> Response {
         let credentials = Credentials::new(request.headers().all());
-        let mut judged = self.judge(&credentials);
-        if let (Err(Refusal::UnknownKey | Refusal::KeysUnavailable | Refusal::KeysStale), Keys::Fetched(jwks)) =
-            (&judged.outcome, &self.keys)
-            && jwks.wait().await
+        let mut judged = self.judge(&credentials, None);
+        if let Err(refusal) = judged.outcome
+            && let Some(news) = self.news(refusal, &credentials).await
         {
-            judged = self.judge(&credentials);
+            judged = self.judge(&credentials, Some(news));
         }
         self.count(&judged);
         match judged.outcome {
@@ -84,11 +87,40 @@ fn verify_signature(call: &[u8]) -> Option<Vec<u8>> {
     portcullis_sdk::foreign::call("verify_signature", call)
 }
 
+/// Something that was not known when a request was judged first.
+enum News {
+    /// There may be other keys.
+    Keys,
+    /// What is said of its token.
+    Answer(Answer),
+}
+
 impl Auth {
-    fn judge(&self, credentials: &Credentials) -> Judged {
+    /// Waits for what may turn a refusal into an admission, if there is anything.
+    async fn news(&self, refusal: Refusal, credentials: &Credentials) -> Option<News> {
+        match (refusal, &self.keys, &self.introspection) {
+            (Refusal::UnknownKey | Refusal::KeysUnavailable | Refusal::KeysStale, Keys::Fetched(jwks), _) => {
+                jwks.wait().await.then_some(News::Keys)
+            }
+            (Refusal::IntrospectionUnavailable, _, Some(introspection)) => {
+                let token = self.policy.opaque_token(credentials)?;
+                introspection.ask(&token).await.map(News::Answer)
+            }
+            _ => None,
+        }
+    }
+
+    fn judge(&self, credentials: &Credentials, news: Option<News>) -> Judged {
         let now_s = now_s(&self.host);
         let connection = |name: &str| property::get(&["connection", name]).filter(|value: &String| !value.is_empty());
-        let judge = |keys: &KeySet| self.policy.judge(&Evidence { credentials, keys, connection: &connection, now_s });
+        let answer = |token: &str| match (&news, &self.introspection) {
+            (Some(News::Answer(answer)), _) => Some(answer.clone()),
+            (Some(News::Keys) | None, Some(introspection)) => introspection.known(token, now_s),
+            (Some(News::Keys) | None, None) => None,
+        };
+        let judge = |keys: &KeySet| {
+            self.policy.judge(&Evidence { credentials, keys, answer: &answer, connection: &connection, now_s })
+        };
         match &self.keys {
             Keys::Inline(keys) => judge(keys),
             Keys::Fetched(jwks) => match jwks.keys(now_s) {
@@ -103,7 +135,7 @@ impl Auth {
         }
     }
 
-    /// Counts a decision: by the scheme, of which there are five, and a refusal by its code too, of which there are two dozen.
+    /// Counts a decision: by the scheme, of which there are six, and a refusal by its code too, of which there are two dozen.
     fn count(&self, judged: &Judged) {
         match judged.outcome {
             Ok(_) => self.admitted.iter().filter(|(by, _)| *by == judged.by).for_each(|(_, count)| count.increment()),

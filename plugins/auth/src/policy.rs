@@ -2,6 +2,8 @@
 //!
 //! The schemes are asked in order, and the first for which the request has a credential decides, for good or ill.
 
+use std::rc::Rc;
+
 use portcullis_sdk::{HeaderName, Request, Response};
 use serde_json::{Map, Value};
 
@@ -9,9 +11,10 @@ use crate::access::{Access, Needs};
 use crate::claims::{ClaimPath, Rules, header_value};
 use crate::consumers::{ApiKeys, Certificates, Users};
 use crate::credentials::{Credentials, Places};
+use crate::introspection::Answer;
 use crate::keys::KeySet;
 use crate::refusal::{Challenge, Refusal};
-use crate::token::verified;
+use crate::token::{is_signed, verified};
 
 /// What is accepted, and what of it goes on.
 #[derive(Debug)]
@@ -27,16 +30,26 @@ pub(crate) struct Policy {
 /// A way to say who one is.
 #[derive(Debug)]
 pub(crate) enum Scheme {
-    Jwt { rules: Rules, places: Places, max_bytes: usize },
+    Jwt { rules: Rules, places: Places, max_bytes: usize, opaque: Opaque },
+    Introspection { rules: Rules, places: Places, max_bytes: usize },
     ApiKey { keys: ApiKeys, places: Places },
     Basic(Users),
     ClientCertificate(Certificates),
+}
+
+/// What becomes of a token that is not a signed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opaque {
+    Refused,
+    /// Another scheme asks about it.
+    LeftToOthers,
 }
 
 /// How a request was told to be whose, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     Jwt,
+    Introspection,
     ApiKey,
     Basic,
     ClientCertificate,
@@ -63,6 +76,8 @@ pub(crate) struct Judged {
 pub(crate) struct Evidence<'a> {
     pub(crate) credentials: &'a Credentials,
     pub(crate) keys: &'a KeySet,
+    /// What is known of an opaque token.
+    pub(crate) answer: &'a dyn Fn(&str) -> Option<Answer>,
     /// A property of the connection.
     pub(crate) connection: &'a dyn Fn(&str) -> Option<String>,
     pub(crate) now_s: u64,
@@ -105,11 +120,24 @@ impl Policy {
         Admitted { headers }
     }
 
+    /// The token that has to be asked about.
+    pub(crate) fn opaque_token(&self, credentials: &Credentials) -> Option<String> {
+        self.schemes.iter().find_map(|scheme| match scheme {
+            Scheme::Introspection { places, .. } => credentials.token(places).ok()?,
+            Scheme::Jwt { .. } | Scheme::ApiKey { .. } | Scheme::Basic(_) | Scheme::ClientCertificate(_) => None,
+        })
+    }
+
     /// The reply for a refused request that needed these scopes.
     pub(crate) fn reply(&self, refusal: Refusal, scopes: &[String]) -> Response {
         let has = |by: By| self.schemes.iter().any(|scheme| scheme.by() == by);
         let realm = self.realm.as_deref();
-        refusal.reply(&Challenge { realm, bearer: has(By::Jwt), basic: has(By::Basic), scopes })
+        refusal.reply(&Challenge {
+            realm,
+            bearer: has(By::Jwt) || has(By::Introspection),
+            basic: has(By::Basic),
+            scopes,
+        })
     }
 }
 
@@ -117,6 +145,7 @@ impl Scheme {
     fn by(&self) -> By {
         match self {
             Self::Jwt { .. } => By::Jwt,
+            Self::Introspection { .. } => By::Introspection,
             Self::ApiKey { .. } => By::ApiKey,
             Self::Basic(_) => By::Basic,
             Self::ClientCertificate(_) => By::ClientCertificate,
@@ -131,11 +160,21 @@ impl Scheme {
     ) -> Option<Result<T, Refusal>> {
         let credentials = evidence.credentials;
         match self {
-            Self::Jwt { rules, places, max_bytes } => {
+            Self::Jwt { rules, places, max_bytes, opaque } => {
                 let token = credentials.token(places).transpose()?;
+                if *opaque == Opaque::LeftToOthers && token.as_ref().is_ok_and(|token| !is_signed(token)) {
+                    return None;
+                }
                 Some(token.and_then(|token| verified(&token, evidence.keys, *max_bytes)).and_then(|token| {
                     rules.check(token.typ.as_deref(), &token.claims, evidence.now_s)?;
                     admit(&token.claims)
+                }))
+            }
+            Self::Introspection { rules, places, max_bytes } => {
+                let token = credentials.token(places).transpose()?;
+                Some(token.and_then(|token| introspected(&token, evidence, *max_bytes)).and_then(|claims| {
+                    rules.check_claims(&claims, evidence.now_s)?;
+                    admit(&claims)
                 }))
             }
             Self::ApiKey { keys, places } => {
@@ -156,25 +195,41 @@ impl Scheme {
     fn taken_out(&self, credentials: &Credentials) -> Vec<(String, Option<String>)> {
         let authorization = || ("authorization".to_owned(), None);
         match self {
-            Self::Jwt { places, .. } if places.header.is_none() => {
+            Self::Jwt { places, .. } | Self::Introspection { places, .. } if places.header.is_none() => {
                 let mut changes = credentials.without(places);
                 changes.push(authorization());
                 changes
             }
-            Self::Jwt { places, .. } | Self::ApiKey { places, .. } => credentials.without(places),
+            Self::Jwt { places, .. } | Self::Introspection { places, .. } | Self::ApiKey { places, .. } => {
+                credentials.without(places)
+            }
             Self::Basic(_) => vec![authorization()],
             Self::ClientCertificate(_) => Vec::new(),
         }
     }
 }
 
+/// What an issuer says of an opaque token. A longer one than allowed is not asked about.
+fn introspected(token: &str, evidence: &Evidence<'_>, max_bytes: usize) -> Result<Rc<Map<String, Value>>, Refusal> {
+    if token.is_empty() || token.len() > max_bytes {
+        return Err(Refusal::Malformed);
+    }
+    match (evidence.answer)(token) {
+        Some(Answer::Active(claims)) => Ok(claims),
+        Some(Answer::Inactive) => Err(Refusal::Inactive),
+        None => Err(Refusal::IntrospectionUnavailable),
+    }
+}
+
 impl By {
-    pub(crate) const ALL: [Self; 5] = [Self::Jwt, Self::ApiKey, Self::Basic, Self::ClientCertificate, Self::Nothing];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Jwt, Self::Introspection, Self::ApiKey, Self::Basic, Self::ClientCertificate, Self::Nothing];
 
     /// For metrics: one of a few words.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::Introspection => "introspection",
             Self::ApiKey => "api_key",
             Self::Basic => "basic",
             Self::ClientCertificate => "client_certificate",

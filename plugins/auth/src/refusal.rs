@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     UnknownKey,
     Algorithm,
     Signature,
+    /// Its issuer says that it is not good, or no more.
+    Inactive,
     Kind,
     Claims,
     Expired,
@@ -31,6 +33,8 @@ pub(crate) enum Refusal {
     KeysUnavailable,
     /// The keys there are have not been confirmed for too long.
     KeysStale,
+    /// The issuer did not say whether a token is good.
+    IntrospectionUnavailable,
 }
 
 /// What a reply tells about how to do better.
@@ -53,6 +57,7 @@ impl Refusal {
             Self::UnknownKey => (401, "token_unknown_key", "The token was signed with a key not known here"),
             Self::Algorithm => (401, "token_algorithm", "The token was signed with an algorithm not allowed here"),
             Self::Signature => (401, "token_signature", "The token's signature is wrong"),
+            Self::Inactive => (401, "token_inactive", "The token is not active"),
             Self::Kind => (401, "token_type", "The token is of a type not accepted here"),
             Self::Claims => (401, "token_claims", "The token's claims cannot be used"),
             Self::Expired => (401, "token_expired", "The token has expired"),
@@ -68,6 +73,9 @@ impl Refusal {
             Self::NoRule => (403, "no_rule", "No rule allows this request"),
             Self::KeysUnavailable => (503, "keys_unavailable", "Tokens cannot be checked at the moment"),
             Self::KeysStale => (503, "keys_stale", "Tokens cannot be checked at the moment"),
+            Self::IntrospectionUnavailable => {
+                (503, "introspection_unavailable", "Tokens cannot be checked at the moment")
+            }
         }
     }
 
@@ -96,13 +104,19 @@ impl Refusal {
         let (status, _, title) = self.words();
         let error = match self {
             Self::Missing | Self::ApiKey | Self::Password => return Some(Vec::new()),
-            Self::Certificate | Self::Role | Self::NoRule | Self::KeysUnavailable | Self::KeysStale => return None,
+            Self::Certificate
+            | Self::Role
+            | Self::NoRule
+            | Self::KeysUnavailable
+            | Self::KeysStale
+            | Self::IntrospectionUnavailable => return None,
             Self::Twice => "invalid_request",
             Self::Scope => "insufficient_scope",
             Self::Malformed
             | Self::UnknownKey
             | Self::Algorithm
             | Self::Signature
+            | Self::Inactive
             | Self::Kind
             | Self::Claims
             | Self::Expired

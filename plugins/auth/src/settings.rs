@@ -10,15 +10,15 @@ use portcullis_sdk::{Config, HeaderName, Period};
 use serde_json::Value;
 
 use crate::access::{Access, Rule, check_scopes};
-use crate::claims::{ClaimPath, Expiry, Rules};
+use crate::claims::{ClaimPath, Presence, Rules};
 use crate::consumers::{ApiKeyEntry, ApiKeys, CertificateEntry, Certificates, UserEntry, Users};
 use crate::credentials::Places;
 use crate::keys::{self, Algorithms, KeyEntry, KeySet};
-use crate::policy::{Policy, Scheme};
-use remote::{DiscoverySettings, JwksSettings};
-pub(crate) use remote::{JwksPlace, JwksSource};
+use crate::policy::{Opaque, Policy, Scheme};
+use remote::{DiscoverySettings, IntrospectionSettings, JwksSettings};
+pub(crate) use remote::{IntrospectionSource, JwksPlace, JwksSource};
 
-/// Who sends a request, and what they may: JWT by `keys`, `jwks` or `discovery`, API keys, names and passwords, client certificates.
+/// Who sends a request, and what they may: JWT by `keys`, `jwks` or `discovery`, opaque tokens, API keys, names and passwords, client certificates.
 #[derive(Config)]
 pub(crate) struct Settings {
     /// What `iss` has to be, or of what one.
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     /// Of keys that are fetched, those for these algorithms are used.
     #[serde(default)]
     algorithms: Vec<String>,
+    /// Who is asked about tokens that cannot be read here.
+    introspection: Option<IntrospectionSettings>,
     /// How far clocks may be apart.
     #[serde(default = "default_leeway")]
     leeway: Period,
@@ -87,6 +89,8 @@ pub(crate) struct Settings {
 enum SchemeName {
     /// `keys`, `jwks` or `discovery`.
     Jwt,
+    /// `introspection`.
+    Introspection,
     /// `api_keys`.
     ApiKey,
     /// `basic`.
@@ -150,24 +154,51 @@ pub(crate) enum KeySource {
     Fetched(JwksSource),
 }
 
+/// Which tokens there are.
+#[derive(Clone, Copy)]
+enum TokensFound {
+    /// Those that can be read here.
+    Signed,
+    /// Those that have to be asked about.
+    Opaque,
+    Both,
+}
+
+/// The policy, and what it stands on.
+pub(crate) struct Checked {
+    pub(crate) policy: Policy,
+    /// Without signed tokens, no keys.
+    pub(crate) keys: KeySource,
+    pub(crate) introspection: Option<IntrospectionSource>,
+}
+
 impl Settings {
-    /// The policy, and the keys of its tokens; without tokens, no keys.
+    /// The policy, and what it stands on.
     ///
     /// # Errors
     /// What an operator has to change.
-    pub(crate) fn checked(mut self) -> Result<(Policy, KeySource), String> {
+    pub(crate) fn checked(mut self) -> Result<Checked, String> {
         let issuers = names(self.issuer.take(), "issuer")?;
         let keys = self.key_source(&issuers)?;
+        let introspection = self.introspection.take().map(IntrospectionSettings::checked).transpose()?;
         let access = self.access()?;
-        let mut schemes = Vec::new();
-        if keys.is_some() {
-            schemes.push((SchemeName::Jwt, self.jwt(issuers)?));
-        } else if !issuers.is_empty() || self.audience.is_some() || !self.required_claims.is_empty() {
-            return Err("`keys`, `jwks` or `discovery` is needed beside rules for tokens".to_owned());
-        }
+        let mut schemes = match (&keys, &introspection) {
+            (Some(_), None) => self.tokens(issuers, TokensFound::Signed)?,
+            (None, Some(_)) => self.tokens(issuers, TokensFound::Opaque)?,
+            (Some(_), Some(_)) => self.tokens(issuers, TokensFound::Both)?,
+            (None, None) if !issuers.is_empty() || self.audience.is_some() || !self.required_claims.is_empty() => {
+                return Err(
+                    "`keys`, `jwks`, `discovery` or `introspection` is needed beside rules for tokens".to_owned()
+                );
+            }
+            (None, None) => Vec::new(),
+        };
         self.consumers(&mut schemes)?;
         if schemes.is_empty() {
-            return Err("`keys`, `jwks`, `discovery`, `api_keys`, `basic` or `client_certificate` is needed".to_owned());
+            return Err(
+                "one of `keys`, `jwks`, `discovery`, `introspection`, `api_keys`, `basic` and `client_certificate` is needed"
+                    .to_owned(),
+            );
         }
         if let Some(realm) = &self.realm
             && !realm.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\')
@@ -182,7 +213,8 @@ impl Settings {
             keep_token: self.keep_token,
             realm: self.realm,
         };
-        Ok((policy, keys.unwrap_or_else(|| KeySource::Inline(KeySet::default()))))
+        let keys = keys.unwrap_or_else(|| KeySource::Inline(KeySet::default()));
+        Ok(Checked { policy, keys, introspection })
     }
 
     fn key_source(&mut self, issuers: &[String]) -> Result<Option<KeySource>, String> {
@@ -215,9 +247,23 @@ impl Settings {
         })
     }
 
-    fn jwt(&mut self, issuers: Vec<String>) -> Result<Scheme, String> {
+    /// The schemes for tokens: one for those that can be read here, one for those that have to be asked about.
+    fn tokens(&mut self, issuers: Vec<String>, found: TokensFound) -> Result<Vec<(SchemeName, Scheme)>, String> {
         let places = self.token_from.take().unwrap_or_default();
         places.checked("token_from")?;
+        let (rules, max_bytes) = (self.rules_for_tokens(issuers)?, self.max_token_bytes);
+        // Who is asked knows when a token ends, and need not say whose it is: RFC 7662 §2.2 leaves both open.
+        let said = Rules { expiry: Presence::Optional, issuer: Presence::Optional, ..rules.clone() };
+        let jwt = |places, opaque| (SchemeName::Jwt, Scheme::Jwt { rules, places, max_bytes, opaque });
+        let asked = |places| (SchemeName::Introspection, Scheme::Introspection { rules: said, places, max_bytes });
+        Ok(match found {
+            TokensFound::Signed => vec![jwt(places, Opaque::Refused)],
+            TokensFound::Opaque => vec![asked(places)],
+            TokensFound::Both => vec![jwt(places.clone(), Opaque::LeftToOthers), asked(places)],
+        })
+    }
+
+    fn rules_for_tokens(&mut self, issuers: Vec<String>) -> Result<Rules, String> {
         let types = self.types.iter().map(|typ| typ.to_ascii_lowercase());
         let required = std::mem::take(&mut self.required_claims).into_iter().map(|(claim, wanted)| {
             let wanted = match wanted {
@@ -228,15 +274,15 @@ impl Settings {
             };
             Ok((ClaimPath::new(claim), wanted))
         });
-        let rules = Rules {
+        Ok(Rules {
             issuers,
+            issuer: Presence::Required,
             audience: names(self.audience.take(), "audience")?,
             leeway_s: self.leeway.0.as_secs(),
-            expiry: if self.require_exp { Expiry::Required } else { Expiry::Optional },
+            expiry: if self.require_exp { Presence::Required } else { Presence::Optional },
             types: types.map(|typ| typ.strip_prefix("application/").map_or(typ.clone(), str::to_owned)).collect(),
             required: required.collect::<Result<_, String>>()?,
-        };
-        Ok(Scheme::Jwt { rules, places, max_bytes: self.max_token_bytes })
+        })
     }
 
     fn consumers(&mut self, schemes: &mut Vec<(SchemeName, Scheme)>) -> Result<(), String> {
@@ -282,73 +328,4 @@ fn names(setting: Option<OneOrMany>, name: &str) -> Result<Vec<String>, String> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use portcullis_sdk::parse_config;
-
-    fn refusal(json: &str) -> String {
-        parse_config::<Settings>(json.as_bytes())
-            .and_then(|settings| settings.checked().map(|_| ()))
-            .err()
-            .unwrap_or_default()
-    }
-
-    #[test]
-    fn settings_say_what_is_wrong_with_them() {
-        let key = r#"{"alg":"HS256","secret":"0123456789abcdef0123456789abcdef"}"#;
-        for (json, want) in [
-            (format!(r#"{{"keys":[{key}]}}"#), ""),
-            (format!(r#"{{"keys":[{key}],"audience":["a","b"],"leeway":5,"keep_token":false}}"#), ""),
-            (r#"{"issuer":"https://idp.example","jwks":{"upstream":"idp","path":"/jwks.json"}}"#.to_owned(), ""),
-            (String::new(), "`keys`, `jwks`, `discovery`, `api_keys`, `basic` or `client_certificate` is needed"),
-            (r#"{"issuer":"a","basic":{"users":[]}}"#.to_owned(), "`keys`, `jwks` or `discovery` is needed beside"),
-            (r#"{"basic":{"users":[]}}"#.to_owned(), "`basic.users` is empty"),
-            (r#"{"api_keys":{"keys":[]}}"#.to_owned(), "`api_keys` needs a `header`"),
-            (
-                r#"{"api_keys":{"header":"x-api-key","keys":[{"id":"a","sha256":"abc"}]}}"#.to_owned(),
-                "api_keys.keys[0]: `sha256` has 64 hexadecimal digits",
-            ),
-            (
-                r#"{"client_certificate":{"consumers":[{"id":"a","dns":"a","uri":"b"}]}}"#.to_owned(),
-                "client_certificate.consumers[0]: a client certificate has exactly one of",
-            ),
-            (format!(r#"{{"keys":[{key}],"order":["jwt","basic"]}}"#), "`order` has to name each scheme"),
-            (format!(r#"{{"keys":[{key}],"rules":[{{"path":"orders"}}]}}"#), "rules[0]: `orders` is not a path"),
-            (format!(r#"{{"keys":[{key}],"rules":[{{"methods":["get"]}}]}}"#), "rules[0]: `get` is not a method"),
-            (format!(r#"{{"keys":[{key}],"realm":"a\"b"}}"#), "`realm` holds a quote"),
-            (format!(r#"{{"keys":[{key}],"token_from":{{"cookie":"a b"}}}}"#), "`token_from`: `a b` is not a name"),
-            (
-                format!(r#"{{"keys":[{key}],"jwks":{{"upstream":"idp","path":"/j"}}}}"#),
-                "`keys`, `jwks` and `discovery` exclude each other",
-            ),
-            (r#"{"keys":[]}"#.to_owned(), "`keys` is empty"),
-            (
-                r#"{"issuer":"https://idp.example","discovery":{"upstream":"idp"},"algorithms":["ES256"]}"#.to_owned(),
-                "",
-            ),
-            (r#"{"discovery":{"upstream":"idp"}}"#.to_owned(), "`discovery` needs an `issuer`, and just one"),
-            (r#"{"issuer":"idp","discovery":{"upstream":"idp"}}"#.to_owned(), "`issuer` is `idp`, which is no address"),
-            (r#"{"issuer":"https://a","discovery":{"upstream":""}}"#.to_owned(), "`discovery.upstream` is empty"),
-            (
-                r#"{"jwks":{"upstream":"idp","path":"/j"},"algorithms":["none"]}"#.to_owned(),
-                "`none` is not a signature algorithm known here",
-            ),
-            (format!(r#"{{"keys":[{key}],"algorithms":["HS256"]}}"#), "`algorithms` is for keys that are fetched"),
-            (format!(r#"{{"keys":[{key}],"audience":[]}}"#), "`audience` is empty"),
-            (format!(r#"{{"keys":[{key}],"required_scopes":["a b"]}}"#), "`a b` is not a scope"),
-            (
-                format!(r#"{{"keys":[{key}],"forward_claims":{{"sub":"X-User"}}}}"#),
-                "`forward_claims.sub`: `X-User` is not a header name in lower case",
-            ),
-            (r#"{"jwks":{"upstream":"idp","path":"jwks"}}"#.to_owned(), "`jwks.path` has to begin with `/`"),
-            (
-                r#"{"jwks":{"upstream":"idp","path":"/j","refresh":"10ms"}}"#.to_owned(),
-                "`jwks.refresh` is at least 1s and `jwks.timeout` at least 1ms",
-            ),
-        ] {
-            let why = refusal(&json);
-            assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{json}: {why}");
-        }
-        assert!(refusal(r#"{"keyz":[]}"#).starts_with("unknown field `keyz`"));
-    }
-}
+mod tests;

@@ -41,6 +41,13 @@ pub(crate) fn verified(token: &str, keys: &KeySet, max_bytes: usize) -> Result<R
     Ok(verified)
 }
 
+/// Whether a token has the form of a signed one: three parts, of which the first is an object.
+pub(crate) fn is_signed(token: &str) -> bool {
+    let mut parts = token.split('.');
+    let header = parts.next().and_then(|part| decoded(part).ok());
+    parts.count() == 2 && header.is_some_and(|header| header.trim_ascii_start().starts_with(b"{"))
+}
+
 /// The type and the payload of a token that is signed as it has to be.
 ///
 /// Of its header nothing else is read: not `jku`, `jwk`, `x5u` or `x5c`, with which a token would bring its own key.

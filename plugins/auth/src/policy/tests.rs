@@ -31,13 +31,19 @@ fn judged(policy: &Policy, headers: &[(&str, Vec<u8>)], connection: &[(&str, &st
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), HeaderValue::from(value.clone())));
     let property = |name: &str| connection.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
     let credentials = Credentials::new(headers.collect());
-    policy.judge(&Evidence { credentials: &credentials, keys: &keys(), connection: &property, now_s })
+    policy.judge(&Evidence {
+        credentials: &credentials,
+        keys: &keys(),
+        answer: &|_| None,
+        connection: &property,
+        now_s,
+    })
 }
 
 fn judge(policy: &Policy, keys: &KeySet, authorization: &[Vec<u8>], now_s: u64) -> Result<Admitted, Refusal> {
     let headers = authorization.iter().map(|value| ("authorization".to_owned(), HeaderValue::from(value.clone())));
     let credentials = Credentials::new(headers.collect());
-    policy.judge(&Evidence { credentials: &credentials, keys, connection: &|_| None, now_s }).outcome
+    policy.judge(&Evidence { credentials: &credentials, keys, answer: &|_| None, connection: &|_| None, now_s }).outcome
 }
 
 fn signing_key(kid: &str) -> (Algorithm, EncodingKey) {
@@ -59,9 +65,9 @@ fn bearer(kid: &str, claims: &Value) -> Vec<Vec<u8>> {
 fn rules(json: &Value) -> Policy {
     let mut json = json.clone();
     json["keys"] = json!([{"alg": "HS256", "secret": SECRET}]);
-    let (policy, source) = serde_json::from_value::<Settings>(json).unwrap().checked().unwrap();
-    assert!(matches!(source, KeySource::Inline(_)));
-    policy
+    let checked = serde_json::from_value::<Settings>(json).unwrap().checked().unwrap();
+    assert!(matches!(checked.keys, KeySource::Inline(_)));
+    checked.policy
 }
 
 #[test]

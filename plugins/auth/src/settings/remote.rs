@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use portcullis_sdk::{Config, Period, Upstream};
 
 use crate::discovery::Issuer;
+use crate::introspection::form_encoded;
 use crate::keys::Algorithms;
 
 /// A JWKS document (RFC 7517) of an upstream.
@@ -46,6 +49,52 @@ pub(crate) struct DiscoverySettings {
     stale_if_error: Period,
 }
 
+/// Who can be asked about tokens that cannot be read here (RFC 7662).
+#[derive(Config)]
+pub(crate) struct IntrospectionSettings {
+    /// Who is asked.
+    upstream: Upstream,
+    /// Where.
+    path: String,
+    /// The host that is asked for; the upstream's name unless told otherwise.
+    host: Option<String>,
+    /// As whom the gateway asks.
+    client_id: String,
+    /// Its secret.
+    client_secret: String,
+    /// How it shows the secret.
+    #[serde(default)]
+    client_auth: ClientAuth,
+    /// How long an answer may take.
+    #[serde(default = "default_timeout")]
+    timeout: Period,
+    /// How long an answer counts, unless the token expires before: so long is a token used that is taken back meanwhile.
+    #[serde(default = "default_cache")]
+    cache: Period,
+    /// How long an answer counts that a token is not active.
+    #[serde(default = "default_negative_cache")]
+    negative_cache: Period,
+}
+
+/// How a client of the issuer says who it is (RFC 6749 §2.3.1), by the names that are registered for that.
+#[derive(Clone, Config, Copy, Default)]
+#[serde(rename_all = "snake_case")]
+enum ClientAuth {
+    /// In `authorization`.
+    #[default]
+    ClientSecretBasic,
+    /// In the form.
+    ClientSecretPost,
+}
+
+fn default_cache() -> Period {
+    Period(Duration::from_secs(60))
+}
+
+fn default_negative_cache() -> Period {
+    Period(Duration::from_secs(10))
+}
+
 fn default_refresh() -> Period {
     Period(Duration::from_secs(300))
 }
@@ -77,6 +126,20 @@ pub(crate) enum JwksPlace {
     Path(String),
     /// The issuer.
     Discovered(Issuer),
+}
+
+/// Who is asked about opaque tokens, and how.
+pub(crate) struct IntrospectionSource {
+    pub(crate) upstream: Upstream,
+    pub(crate) path: String,
+    pub(crate) host: String,
+    /// What goes into `authorization`.
+    pub(crate) authorization: Option<String>,
+    /// What the form gets beside the token.
+    pub(crate) form: String,
+    pub(crate) timeout: Duration,
+    pub(crate) cache_s: u64,
+    pub(crate) negative_cache_s: u64,
 }
 
 impl fmt::Display for JwksSource {
@@ -128,6 +191,39 @@ impl DiscoverySettings {
             algorithms: Algorithms::default(),
         }
         .checked("discovery")
+    }
+}
+
+impl IntrospectionSettings {
+    /// # Errors
+    /// What an operator has to change.
+    pub(crate) fn checked(self) -> Result<IntrospectionSource, String> {
+        if self.upstream.name().is_empty() || self.client_id.is_empty() {
+            return Err("`introspection.upstream` or `introspection.client_id` is empty".to_owned());
+        }
+        if !self.path.starts_with('/') {
+            return Err("`introspection.path` has to begin with `/`".to_owned());
+        }
+        if self.timeout.0 < Duration::from_millis(1) {
+            return Err("`introspection.timeout` is at least 1ms".to_owned());
+        }
+        let (id, secret) = (form_encoded(&self.client_id), form_encoded(&self.client_secret));
+        let (authorization, form) = match self.client_auth {
+            ClientAuth::ClientSecretBasic => {
+                (Some(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))), String::new())
+            }
+            ClientAuth::ClientSecretPost => (None, format!("&client_id={id}&client_secret={secret}")),
+        };
+        Ok(IntrospectionSource {
+            host: self.host.unwrap_or_else(|| self.upstream.name().to_owned()),
+            upstream: self.upstream,
+            path: self.path,
+            authorization,
+            form,
+            timeout: self.timeout.0,
+            cache_s: self.cache.0.as_secs(),
+            negative_cache_s: self.negative_cache.0.as_secs(),
+        })
     }
 }
 

@@ -60,3 +60,36 @@ fn tokens_are_checked_with_keys_that_the_provider_publishes_and_changes() {
     });
     assert_refused(&ask(&gateway, "GET", &old), 401, "token_unknown_key");
 }
+
+/// The provider is asked about tokens that it alone can read; what it has taken back, what it never gave, and what it cannot be asked
+/// about are refused, each with a word of its own.
+#[test]
+fn opaque_tokens_are_what_the_provider_says_of_them() {
+    let Some(mut idp) = Idp::start() else { return };
+    let origin = Origin::plain();
+    let settings = "{ introspection: { upstream: idp, path: /token/introspection, client_id: gateway,
+              client_secret: 'secret & more: of the gateway', cache: 1s, negative_cache: 1m },
+            audience: orders, rules: [ { scopes: ['orders:read'] } ], forward_claims: { client_id: x-client }, keep_token: false }";
+    let gateway = gateway(&origin, &idp, settings);
+    let good = idp.token("urn:opaque", "orders:read");
+    for _ in 0..3 {
+        let answer = ask(&gateway, "GET", &good);
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+    }
+    assert_eq!((origin.last().get("x-client"), origin.last().get("authorization")), (Some("shop"), None));
+    assert_refused(&ask(&gateway, "GET", &idp.token("urn:opaque", "orders:write")), 403, "scope_missing");
+    assert_refused(&ask(&gateway, "GET", "never-given"), 401, "token_inactive");
+    assert_refused(&ask(&gateway, "GET", "never-given"), 401, "token_inactive");
+    idp.revoke(&good);
+    eventually("what was taken back counts no more", || {
+        let answer = ask(&gateway, "GET", &good);
+        if answer.status() != 200 {
+            assert_refused(&answer, 401, "token_inactive");
+        }
+        answer.status() == 401
+    });
+    idp.end();
+    assert_refused(&ask(&gateway, "GET", "not-seen-before"), 503, "introspection_unavailable");
+    assert_refused(&ask(&gateway, "GET", "never-given"), 401, "token_inactive");
+    assert_eq!(gateway.metric("portcullis_guest_events_total", &["auth_introspections.failed"]), 1.0);
+}
