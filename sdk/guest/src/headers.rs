@@ -8,6 +8,7 @@ use std::fmt;
 
 use portcullis_abi::{BufferType, MapType, Status};
 
+use crate::header_list::HeaderList;
 use crate::sys;
 
 /// The value of a header.
@@ -219,6 +220,22 @@ impl<'a> Headers<'a> {
         let text =
             |(name, value): (Vec<u8>, Vec<u8>)| (String::from_utf8_lossy(&name).into_owned(), HeaderValue(value));
         self.pairs().into_owned().into_iter().map(text).collect()
+    }
+
+    /// All of them, read in one piece: cheaper than [`Self::all`], and than asking for more than one or two.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Request;
+    /// fn is_sent_twice(request: &Request) -> bool {
+    ///     request.headers().list().get_all("authorization").count() > 1
+    /// }
+    /// ```
+    #[must_use]
+    pub fn list(self) -> HeaderList {
+        match self.0 {
+            Source::Host(map) => HeaderList::new(sys::header_pairs(map)),
+            Source::Own(fields) => fields.iter().map(|(name, value)| (name, value)).collect(),
+        }
     }
 
     fn pairs(self) -> Cow<'a, Fields> {

@@ -83,6 +83,7 @@ mod executor;
 mod filter;
 pub mod foreign;
 pub mod grpc;
+mod header_list;
 mod headers;
 mod host;
 mod json;
@@ -108,6 +109,7 @@ pub use ended::Ended;
 pub use filter::{Bodies, Filter, StartError};
 /// Waits for several futures at once: `let (a, b) = join!(first, second);`.
 pub use futures_util::join;
+pub use header_list::HeaderList;
 pub use headers::{HeaderValue, Headers, HeadersMut, NotText, TrailersMut, Unchanged};
 pub use host::Host;
 pub use message::{Message, Next, Request, Response};

@@ -168,13 +168,18 @@ pub(crate) fn header(map: MapType, name: &str) -> Result<Vec<u8>, Status> {
 
 /// All entries; none where the map is not there or not as the ABI says.
 pub(crate) fn headers(map: MapType) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut given = Given::NOTHING;
-    if call!(proxy_get_header_map_pairs(map.into(), &raw mut given.data, &raw mut given.len)).is_err() {
-        return Vec::new();
-    }
-    let bytes = given.take();
+    let bytes = header_pairs(map);
     let list = Pairs::parse(&bytes);
     list.map(|pairs| pairs.map(|(name, value)| (name.to_vec(), value.to_vec())).collect()).unwrap_or_default()
+}
+
+/// All entries, in the ABI's form; nothing where the map is not there.
+pub(crate) fn header_pairs(map: MapType) -> Vec<u8> {
+    let mut given = Given::NOTHING;
+    match call!(proxy_get_header_map_pairs(map.into(), &raw mut given.data, &raw mut given.len)) {
+        Ok(()) => given.take(),
+        Err(_) => Vec::new(),
+    }
 }
 
 pub(crate) fn set_header(map: MapType, name: &str, value: &[u8]) -> Result<(), Status> {
