@@ -1,9 +1,8 @@
 //! Who may do what: a small table of methods and paths, and the scopes and roles they need.
 
 use portcullis_sdk::Config;
-use serde_json::{Map, Value};
 
-use crate::claims::{ClaimPath, Split, words};
+use crate::identity::Identity;
 use crate::refusal::Refusal;
 
 /// A row of the table. The first that fits a request is the one that counts.
@@ -30,17 +29,17 @@ pub(crate) struct Rule {
 pub(crate) struct Access {
     /// Needed by every request, anonymous ones excepted.
     pub(crate) scopes: Vec<String>,
-    pub(crate) roles_in: Option<ClaimPath>,
     /// Empty: every request whose credentials are right passes.
     pub(crate) rules: Vec<Rule>,
     pub(crate) anonymous: bool,
 }
 
 /// What one request needs.
-#[derive(Debug, Default)]
-pub(crate) struct Needs {
-    pub(crate) scopes: Vec<String>,
-    roles: Vec<String>,
+#[derive(Debug)]
+pub(crate) struct Needs<'a> {
+    /// Of every request, and of this one.
+    scopes: [&'a [String]; 2],
+    roles: &'a [String],
     pub(crate) anonymous: bool,
 }
 
@@ -49,34 +48,33 @@ impl Access {
     ///
     /// # Errors
     /// There is a table, and it says nothing of such a request.
-    pub(crate) fn needs(&self, method: &str, path: &str) -> Result<Needs, Refusal> {
-        let mut needs = Needs { scopes: self.scopes.clone(), roles: Vec::new(), anonymous: self.anonymous };
+    pub(crate) fn needs(&self, method: &str, path: &str) -> Result<Needs<'_>, Refusal> {
         if self.rules.is_empty() {
-            return Ok(needs);
+            return Ok(Needs { scopes: [&self.scopes, &[]], roles: &[], anonymous: self.anonymous });
         }
         let rule = self.rules.iter().find(|rule| rule.fits(method, path)).ok_or(Refusal::NoRule)?;
-        needs.scopes.extend(rule.scopes.iter().filter(|scope| !self.scopes.contains(scope)).cloned());
-        needs.roles.clone_from(&rule.roles);
-        needs.anonymous |= rule.anonymous;
-        Ok(needs)
+        let scopes = [self.scopes.as_slice(), &rule.scopes];
+        Ok(Needs { scopes, roles: &rule.roles, anonymous: self.anonymous || rule.anonymous })
     }
+}
 
-    /// Whether claims hold what is needed. `scope` is RFC 8693's, `scp` what several issuers write instead.
-    pub(crate) fn check(&self, needs: &Needs, claims: &Map<String, Value>) -> Result<(), Refusal> {
-        let mut granted = words(claims.get("scope"), Split::Yes);
-        granted.extend(words(claims.get("scp"), Split::Yes));
-        if !needs.scopes.iter().all(|scope| granted.contains(&scope.as_str())) {
+impl Needs<'_> {
+    /// Whether somebody has what is needed.
+    pub(crate) fn check(&self, identity: &Identity) -> Result<(), Refusal> {
+        if !self.scopes.into_iter().flatten().all(|scope| identity.scopes.contains(scope)) {
             return Err(Refusal::Scope);
         }
-        let roles = match &self.roles_in {
-            Some(path) => words(path.find(claims), Split::No),
-            None => words(claims.get("roles"), Split::No),
-        };
-        if needs.roles.is_empty() || needs.roles.iter().any(|role| roles.contains(&role.as_str())) {
+        if self.roles.is_empty() || self.roles.iter().any(|role| identity.roles.contains(role)) {
             Ok(())
         } else {
             Err(Refusal::Role)
         }
+    }
+
+    /// The scopes that are needed, each once.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        let [of_all, own] = self.scopes;
+        of_all.iter().chain(own.iter().filter(|scope| !of_all.contains(scope))).cloned().collect()
     }
 }
 

@@ -55,16 +55,26 @@ pub(crate) enum Presence {
     Optional,
 }
 
+/// Since when and until when a token is good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    expires_s: Option<u64>,
+    from_s: Option<u64>,
+}
+
 impl Rules {
-    /// Judges the claims of a token of this `typ` whose signature was right.
-    pub(crate) fn check(&self, typ: Option<&str>, claims: &Map<String, Value>, now_s: u64) -> Result<(), Refusal> {
+    /// Judges the claims of a token of this `typ` whose signature was right, but for the time.
+    pub(crate) fn check(&self, typ: Option<&str>, claims: &Map<String, Value>) -> Result<Times, Refusal> {
         self.check_type(typ)?;
-        self.check_claims(claims, now_s)
+        self.check_claims(claims)
     }
 
-    /// Judges what is known of a token, whoever says it.
-    pub(crate) fn check_claims(&self, claims: &Map<String, Value>, now_s: u64) -> Result<(), Refusal> {
-        self.check_times(claims, now_s)?;
+    /// Judges what is known of a token, whoever says it, but for the time.
+    pub(crate) fn check_claims(&self, claims: &Map<String, Value>) -> Result<Times, Refusal> {
+        let times = Times { expires_s: seconds(claims, "exp")?, from_s: seconds(claims, "nbf")? };
+        if times.expires_s.is_none() && self.expiry == Presence::Required {
+            return Err(Refusal::Claims);
+        }
         self.check_parties(claims)?;
         self.required.iter().try_for_each(|(path, wanted)| {
             let claim = path.find(claims).ok_or(Refusal::ClaimMissing)?;
@@ -73,7 +83,19 @@ impl Rules {
             } else {
                 Err(Refusal::ClaimMissing)
             }
-        })
+        })?;
+        Ok(times)
+    }
+
+    /// Judges the time.
+    pub(crate) fn check_times(&self, times: Times, now_s: u64) -> Result<(), Refusal> {
+        if times.expires_s.is_some_and(|expires| expires.saturating_add(self.leeway_s) <= now_s) {
+            return Err(Refusal::Expired);
+        }
+        if times.from_s.is_some_and(|from| from > now_s.saturating_add(self.leeway_s)) {
+            return Err(Refusal::NotYetValid);
+        }
+        Ok(())
     }
 
     /// RFC 8725 §3.11: an issuer's key signs other things than access tokens, such as logout tokens.
@@ -86,18 +108,6 @@ impl Rules {
             Some(typ) => self.types.iter().any(|wanted| wanted == typ),
         };
         if fits { Ok(()) } else { Err(Refusal::Kind) }
-    }
-
-    fn check_times(&self, claims: &Map<String, Value>, now_s: u64) -> Result<(), Refusal> {
-        match seconds(claims, "exp")? {
-            None if self.expiry == Presence::Required => return Err(Refusal::Claims),
-            Some(expires) if expires.saturating_add(self.leeway_s) <= now_s => return Err(Refusal::Expired),
-            None | Some(_) => {}
-        }
-        if seconds(claims, "nbf")?.is_some_and(|from| from > now_s.saturating_add(self.leeway_s)) {
-            return Err(Refusal::NotYetValid);
-        }
-        Ok(())
     }
 
     fn check_parties(&self, claims: &Map<String, Value>) -> Result<(), Refusal> {

@@ -1,6 +1,6 @@
 //! Where in a request credentials are, and how they are taken out of it.
 
-use portcullis_sdk::{Config, HeaderName, HeaderValue};
+use portcullis_sdk::{Config, HeaderList, HeaderName};
 
 use crate::refusal::Refusal;
 
@@ -28,46 +28,45 @@ impl Places {
         Ok(())
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.header.is_none() && self.cookie.is_none() && self.query.is_none()
+    }
+
     fn authorization(&self) -> bool {
         self.header.as_ref().is_none_or(|name| name.as_str() == "authorization")
     }
 }
 
 /// What of a request is looked at.
-pub(crate) struct Credentials {
-    /// Names in lower case.
-    headers: Vec<(String, HeaderValue)>,
-    target: String,
-}
+pub(crate) struct Credentials(HeaderList);
 
 impl Credentials {
-    pub(crate) fn new(headers: Vec<(String, HeaderValue)>) -> Self {
-        let target = headers.iter().find(|(name, _)| name == ":path").map(|(_, value)| value.to_string());
-        Self { headers, target: target.unwrap_or_default() }
+    pub(crate) fn new(headers: HeaderList) -> Self {
+        Self(headers)
     }
 
     /// The path alone.
     pub(crate) fn path(&self) -> &str {
-        self.target.split(['?', '#']).next().unwrap_or_default()
+        self.target().split(['?', '#']).next().unwrap_or_default()
     }
 
     pub(crate) fn method(&self) -> &str {
-        self.all(":method").next().and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.0.text(":method").unwrap_or_default()
     }
 
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a HeaderValue> {
-        self.headers.iter().filter(move |(own, _)| own == name).map(|(_, value)| value)
+    fn target(&self) -> &str {
+        self.0.text(":path").unwrap_or_default()
     }
 
     /// What follows this scheme's word in `authorization`, which there may be one of: with two, the upstream might believe the
     /// one that was not checked.
     pub(crate) fn authorization(&self, scheme: &str) -> Result<Option<&str>, Refusal> {
-        let mut values = self.all("authorization");
+        let mut values = self.0.get_all("authorization");
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
             return Err(Refusal::Twice);
         }
-        let value = value.as_bytes();
         let of_scheme = value.get(..scheme.len()).is_some_and(|word| word.eq_ignore_ascii_case(scheme.as_bytes()));
         match (of_scheme, value.get(scheme.len())) {
             (true, None) => Err(Refusal::Malformed),
@@ -80,9 +79,9 @@ impl Credentials {
     }
 
     /// The one token in these places (RFC 6750 §2: never in two).
-    pub(crate) fn token(&self, places: &Places) -> Result<Option<String>, Refusal> {
+    pub(crate) fn token(&self, places: &Places) -> Result<Option<&str>, Refusal> {
         let from_header = match &places.header {
-            _ if places.authorization() => self.authorization("bearer")?.map(str::to_owned),
+            _ if places.authorization() => self.authorization("bearer")?,
             Some(name) => self.header(name)?,
             None => None,
         };
@@ -90,27 +89,32 @@ impl Credentials {
     }
 
     /// The one key in these places; without a header of its own there is none in `authorization`.
-    pub(crate) fn key(&self, places: &Places) -> Result<Option<String>, Refusal> {
+    pub(crate) fn key(&self, places: &Places) -> Result<Option<&str>, Refusal> {
         let from_header = places.header.as_ref().map_or(Ok(None), |name| self.header(name))?;
         only([from_header, self.cookie(places)?, self.parameter(places)?])
     }
 
-    fn header(&self, name: &HeaderName) -> Result<Option<String>, Refusal> {
-        let values = self.all(name.as_str()).map(|value| value.to_str().map(|text| text.trim().to_owned()));
+    fn header(&self, name: &HeaderName) -> Result<Option<&str>, Refusal> {
+        let values = self.0.get_all(name.as_str()).map(|value| std::str::from_utf8(value).map(str::trim));
         once(values.map(|value| value.map_err(|_| Refusal::Malformed)))
     }
 
-    fn cookie(&self, places: &Places) -> Result<Option<String>, Refusal> {
-        let Some(name) = &places.cookie else { return Ok(None) };
-        let pairs = self.all("cookie").filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-        let named = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(own, _)| own == name);
-        once(named.map(|(_, value)| Ok(value.trim_matches('"').to_owned())))
+    /// The pairs of all cookies. A value that is not text holds none.
+    fn cookies(&self) -> impl Iterator<Item = &str> {
+        let values = self.0.get_all("cookie").filter_map(|value| std::str::from_utf8(value).ok());
+        values.flat_map(|value| value.split(';')).map(str::trim)
     }
 
-    fn parameter(&self, places: &Places) -> Result<Option<String>, Refusal> {
+    fn cookie(&self, places: &Places) -> Result<Option<&str>, Refusal> {
+        let Some(name) = &places.cookie else { return Ok(None) };
+        let named = self.cookies().filter_map(|pair| pair.split_once('=')).filter(|(own, _)| own == name);
+        once(named.map(|(_, value)| Ok(value.trim_matches('"'))))
+    }
+
+    fn parameter(&self, places: &Places) -> Result<Option<&str>, Refusal> {
         let Some(name) = &places.query else { return Ok(None) };
-        let named = parameters(&self.target).filter_map(|pair| pair.split_once('=')).filter(|(own, _)| own == name);
-        once(named.map(|(_, value)| Ok(value.to_owned())))
+        let named = parameters(self.target()).filter_map(|pair| pair.split_once('=')).filter(|(own, _)| own == name);
+        once(named.map(|(_, value)| Ok(value)))
     }
 
     /// What becomes of the headers that hold a credential of these places when the upstream is not to have it.
@@ -120,17 +124,16 @@ impl Credentials {
             changes.push((name.to_string(), None));
         }
         if let Some(name) = &places.cookie
-            && self.all("cookie").next().is_some()
+            && self.0.get_all("cookie").next().is_some()
         {
-            let pairs = self.all("cookie").filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-            let others = pairs.map(str::trim).filter(|pair| pair.split('=').next() != Some(name));
+            let others = self.cookies().filter(|pair| pair.split('=').next() != Some(name));
             let others = others.collect::<Vec<_>>().join("; ");
             changes.push(("cookie".to_owned(), (!others.is_empty()).then_some(others)));
         }
         if let Some(name) = &places.query
-            && let Some((path, _)) = self.target.split_once('?')
+            && let Some((path, _)) = self.target().split_once('?')
         {
-            let others = parameters(&self.target).filter(|pair| pair.split('=').next() != Some(name));
+            let others = parameters(self.target()).filter(|pair| pair.split('=').next() != Some(name));
             let others = others.collect::<Vec<_>>().join("&");
             let target = if others.is_empty() { path.to_owned() } else { format!("{path}?{others}") };
             changes.push((":path".to_owned(), Some(target)));
@@ -144,12 +147,12 @@ fn parameters(target: &str) -> impl Iterator<Item = &str> {
     query.split('#').next().unwrap_or_default().split('&')
 }
 
-fn once(mut values: impl Iterator<Item = Result<String, Refusal>>) -> Result<Option<String>, Refusal> {
+fn once<'a>(mut values: impl Iterator<Item = Result<&'a str, Refusal>>) -> Result<Option<&'a str>, Refusal> {
     let value = values.next().transpose()?;
     if values.next().is_some() { Err(Refusal::Twice) } else { Ok(value) }
 }
 
-fn only(found: [Option<String>; 3]) -> Result<Option<String>, Refusal> {
+fn only(found: [Option<&str>; 3]) -> Result<Option<&str>, Refusal> {
     once(found.into_iter().flatten().map(Ok))
 }
 

@@ -3,7 +3,7 @@
 //! However many requests wait with one token, the issuer is asked once. What is kept are hashes: a token is worth as much as a
 //! password.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::settings::IntrospectionSource;
+use crate::token::Token;
 
 /// Calls under way at once; requests with further tokens are told to come back.
 const MAX_CALLS: usize = 128;
@@ -27,10 +28,18 @@ const MAX_KNOWN_BYTES: usize = 4096;
 type Hash = [u8; 32];
 
 /// What an issuer says of a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    Active(Rc<Map<String, Value>>),
+    Active(Rc<Said>),
     Inactive,
+}
+
+/// What is said of a token that is active.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) claims: Map<String, Value>,
+    /// What it comes to here; known once a request has been judged by it.
+    pub(crate) token: OnceCell<Rc<Token>>,
 }
 
 /// Who is asked, and what was answered.
@@ -126,8 +135,8 @@ impl Introspection {
         let until_s = match answer {
             Answer::Inactive => now_s.saturating_add(self.source.negative_cache_s),
             Answer::Active(_) if bytes > MAX_KNOWN_BYTES => return None,
-            Answer::Active(claims) => {
-                let expires = claims.get("exp").and_then(Value::as_u64).unwrap_or(u64::MAX);
+            Answer::Active(said) => {
+                let expires = said.claims.get("exp").and_then(Value::as_u64).unwrap_or(u64::MAX);
                 now_s.saturating_add(self.source.cache_s).min(expires)
             }
         };
@@ -152,22 +161,22 @@ impl Drop for Lands<'_> {
 /// Answers that still count. Good and bad ones have their own room: guesses do not drive out what is right.
 #[derive(Default)]
 struct Known {
-    active: HashMap<Hash, (Rc<Map<String, Value>>, u64)>,
+    active: HashMap<Hash, (Rc<Said>, u64)>,
     inactive: HashMap<Hash, u64>,
 }
 
 impl Known {
     fn get(&self, key: &Hash, now_s: u64) -> Option<Answer> {
         let active = self.active.get(key).filter(|(_, until_s)| now_s < *until_s);
-        let active = active.map(|(claims, _)| Answer::Active(Rc::clone(claims)));
+        let active = active.map(|(said, _)| Answer::Active(Rc::clone(said)));
         active.or_else(|| self.inactive.get(key).filter(|until_s| now_s < **until_s).map(|_| Answer::Inactive))
     }
 
     fn put(&mut self, key: Hash, answer: Answer, until_s: u64, now_s: u64) {
         match answer {
-            Answer::Active(claims) => {
+            Answer::Active(said) => {
                 make_room(&mut self.active, |(_, until_s)| now_s < *until_s);
-                self.active.insert(key, (claims, until_s));
+                self.active.insert(key, (said, until_s));
                 self.inactive.remove(&key);
             }
             Answer::Inactive => {
@@ -197,7 +206,7 @@ fn answer(body: &[u8]) -> Result<Answer, String> {
     let claims: Map<String, Value> =
         serde_json::from_slice(body).map_err(|why| format!("the answer is no JSON object: {why}"))?;
     match claims.get("active") {
-        Some(Value::Bool(true)) => Ok(Answer::Active(Rc::new(claims))),
+        Some(Value::Bool(true)) => Ok(Answer::Active(Rc::new(Said { claims, token: OnceCell::new() }))),
         Some(Value::Bool(false)) => Ok(Answer::Inactive),
         _ => Err("the answer does not say whether the token is `active`".to_owned()),
     }

@@ -6,6 +6,7 @@ mod consumers;
 mod credentials;
 mod discovery;
 mod foreign;
+mod identity;
 mod introspection;
 mod jwks;
 mod keys;
@@ -58,7 +59,7 @@ impl Filter for Auth {
     }
 
     async fn handle(&self, mut request: Request, next: Next) -> Response {
-        let credentials = Credentials::new(request.headers().all());
+        let credentials = Credentials::new(request.headers().list());
         let mut judged = self.judge(&credentials, None);
         if let Err(refusal) = judged.outcome
             && let Some(news) = self.news(refusal, &credentials).await
@@ -68,7 +69,9 @@ impl Filter for Auth {
         self.count(&judged);
         match judged.outcome {
             Ok(admitted) => {
-                admitted.apply(&mut request);
+                self.policy.apply(&admitted, &mut request);
+                // What is not needed any more is not held while the upstream works.
+                drop((credentials, admitted));
                 next.run(request).await
             }
             Err(refusal) => self.policy.reply(refusal, &judged.scopes),

@@ -4,25 +4,28 @@
 
 use std::rc::Rc;
 
-use portcullis_sdk::{HeaderName, Request, Response};
+use portcullis_sdk::{Request, Response};
 use serde_json::{Map, Value};
 
 use crate::access::{Access, Needs};
-use crate::claims::{ClaimPath, Rules, header_value};
+use crate::claims::Rules;
 use crate::consumers::{ApiKeys, Certificates, Users};
 use crate::credentials::{Credentials, Places};
-use crate::introspection::Answer;
+use crate::identity::{Identity, Reading};
+use crate::introspection::{Answer, Said};
 use crate::keys::KeySet;
 use crate::refusal::{Challenge, Refusal};
-use crate::token::{is_signed, verified};
+use crate::token::{Token, is_signed, verified};
+
+type Claims = Map<String, Value>;
 
 /// What is accepted, and what of it goes on.
 #[derive(Debug)]
 pub(crate) struct Policy {
     pub(crate) schemes: Vec<Scheme>,
     pub(crate) access: Access,
-    /// Claim, header.
-    pub(crate) forward_claims: Vec<(ClaimPath, HeaderName)>,
+    /// What of claims matters.
+    pub(crate) reading: Reading,
     pub(crate) keep_token: bool,
     pub(crate) realm: Option<String>,
 }
@@ -56,11 +59,13 @@ pub(crate) enum By {
     Nothing,
 }
 
-/// What becomes of an admitted request's headers.
+/// An admitted request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Admitted {
-    /// Header and the value it gets; `None` removes it. Every forwarded header is listed, so a client's own copy never stays.
-    pub(crate) headers: Vec<(String, Option<String>)>,
+    /// Whose it is; nobody's, if it is anonymous.
+    pub(crate) holder: Option<Rc<Identity>>,
+    /// Where a credential is that does not go on: a header, and what is left of it.
+    pub(crate) taken_out: Vec<(String, Option<String>)>,
 }
 
 /// A decision, and what led to it.
@@ -68,7 +73,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Judged {
     pub(crate) by: By,
     pub(crate) outcome: Result<Admitted, Refusal>,
-    /// The scopes that the request needs.
+    /// The scopes that a refused request would have needed.
     pub(crate) scopes: Vec<String>,
 }
 
@@ -90,40 +95,53 @@ impl Policy {
             Ok(needs) => needs,
             Err(refusal) => return Judged { by: By::Nothing, outcome: Err(refusal), scopes: Vec::new() },
         };
-        let (by, outcome) = self.identified(evidence, &needs);
-        Judged { by, outcome, scopes: needs.scopes }
+        let (by, holder) = self.identified(evidence, &needs);
+        let outcome = holder.map(|holder| self.admit(evidence.credentials, holder));
+        let scopes = if outcome.is_err() { needs.scopes() } else { Vec::new() };
+        Judged { by, outcome, scopes }
     }
 
-    fn identified(&self, evidence: &Evidence<'_>, needs: &Needs) -> (By, Result<Admitted, Refusal>) {
+    fn identified(&self, evidence: &Evidence<'_>, needs: &Needs<'_>) -> (By, Result<Option<Rc<Identity>>, Refusal>) {
         for scheme in &self.schemes {
-            let admit = |claims: &Map<String, Value>| {
-                self.access.check(needs, claims).map(|()| self.admit(evidence.credentials, claims))
-            };
-            if let Some(outcome) = scheme.judge(evidence, admit) {
-                return (scheme.by(), outcome);
+            if let Some(holder) = scheme.judge(evidence, &self.reading) {
+                let holder = holder.and_then(|holder| needs.check(&holder).map(|()| Some(holder)));
+                return (scheme.by(), holder);
             }
         }
-        let nobody = Map::new();
-        let outcome =
-            if needs.anonymous { Ok(self.admit(evidence.credentials, &nobody)) } else { Err(Refusal::Missing) };
-        (By::Nothing, outcome)
+        (By::Nothing, if needs.anonymous { Ok(None) } else { Err(Refusal::Missing) })
     }
 
-    fn admit(&self, credentials: &Credentials, claims: &Map<String, Value>) -> Admitted {
-        let mut headers = Vec::new();
-        if !self.keep_token {
-            headers.extend(self.schemes.iter().flat_map(|scheme| scheme.taken_out(credentials)));
+    fn admit(&self, credentials: &Credentials, holder: Option<Rc<Identity>>) -> Admitted {
+        let taken_out = match self.keep_token {
+            true => Vec::new(),
+            false => self.schemes.iter().flat_map(|scheme| scheme.taken_out(credentials)).collect(),
+        };
+        Admitted { holder, taken_out }
+    }
+
+    /// Makes the changes to an admitted request. Every header for claims is set or removed: a client's own copy never stays.
+    pub(crate) fn apply(&self, admitted: &Admitted, request: &mut Request) {
+        let mut headers = request.headers_mut();
+        for (name, value) in self.changes(admitted) {
+            match value {
+                Some(value) => headers.set(name, value),
+                None => headers.remove(name),
+            }
         }
-        let forwarded = self.forward_claims.iter();
-        headers
-            .extend(forwarded.map(|(claim, header)| (header.to_string(), claim.find(claims).and_then(header_value))));
-        Admitted { headers }
+    }
+
+    /// Header and the value it gets; `None` removes it.
+    pub(crate) fn changes<'a>(&'a self, admitted: &'a Admitted) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let taken_out = admitted.taken_out.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        let values = admitted.holder.as_ref().map(|holder| holder.headers.as_slice()).unwrap_or_default();
+        let values = values.iter().map(Option::as_deref).chain(std::iter::repeat(None));
+        taken_out.chain(self.reading.forward.iter().map(|(_, header)| header.as_str()).zip(values))
     }
 
     /// The token that has to be asked about.
     pub(crate) fn opaque_token(&self, credentials: &Credentials) -> Option<String> {
         self.schemes.iter().find_map(|scheme| match scheme {
-            Scheme::Introspection { places, .. } => credentials.token(places).ok()?,
+            Scheme::Introspection { places, .. } => credentials.token(places).ok()?.map(str::to_owned),
             Scheme::Jwt { .. } | Scheme::ApiKey { .. } | Scheme::Basic(_) | Scheme::ClientCertificate(_) => None,
         })
     }
@@ -152,42 +170,40 @@ impl Scheme {
         }
     }
 
-    /// What this scheme says; nothing where the request has no credential for it.
-    fn judge<T>(
-        &self,
-        evidence: &Evidence<'_>,
-        admit: impl Fn(&Map<String, Value>) -> Result<T, Refusal>,
-    ) -> Option<Result<T, Refusal>> {
+    /// Whose a request is by this scheme; nothing where it has no credential for it.
+    fn judge(&self, evidence: &Evidence<'_>, reading: &Reading) -> Option<Result<Rc<Identity>, Refusal>> {
         let credentials = evidence.credentials;
         match self {
             Self::Jwt { rules, places, max_bytes, opaque } => {
                 let token = credentials.token(places).transpose()?;
-                if *opaque == Opaque::LeftToOthers && token.as_ref().is_ok_and(|token| !is_signed(token)) {
+                if *opaque == Opaque::LeftToOthers && token.is_ok_and(|token| !is_signed(token)) {
                     return None;
                 }
-                Some(token.and_then(|token| verified(&token, evidence.keys, *max_bytes)).and_then(|token| {
-                    rules.check(token.typ.as_deref(), &token.claims, evidence.now_s)?;
-                    admit(&token.claims)
-                }))
+                let judged = |typ: Option<&str>, claims: &Claims| Token::new(rules.check(typ, claims), claims, reading);
+                Some(
+                    token
+                        .and_then(|token| verified(token, evidence.keys, *max_bytes, judged))
+                        .and_then(|token| holder(&token, rules, evidence.now_s)),
+                )
             }
             Self::Introspection { rules, places, max_bytes } => {
                 let token = credentials.token(places).transpose()?;
-                Some(token.and_then(|token| introspected(&token, evidence, *max_bytes)).and_then(|claims| {
-                    rules.check_claims(&claims, evidence.now_s)?;
-                    admit(&claims)
+                Some(token.and_then(|token| introspected(token, evidence, *max_bytes)).and_then(|said| {
+                    let judged = || Rc::new(Token::new(rules.check_claims(&said.claims), &said.claims, reading));
+                    holder(said.token.get_or_init(judged), rules, evidence.now_s)
                 }))
             }
             Self::ApiKey { keys, places } => {
                 let key = credentials.key(places).transpose()?;
-                Some(key.and_then(|key| keys.find(&key).ok_or(Refusal::ApiKey)).and_then(admit))
+                Some(key.and_then(|key| keys.find(key).ok_or(Refusal::ApiKey)))
             }
             Self::Basic(users) => {
                 let credentials = credentials.authorization("basic").transpose()?;
-                Some(credentials.and_then(|own| users.find(own).ok_or(Refusal::Password)).and_then(admit))
+                Some(credentials.and_then(|own| users.find(own).ok_or(Refusal::Password)))
             }
             Self::ClientCertificate(certificates) => {
                 (evidence.connection)("sha256_peer_certificate_digest")?;
-                Some(certificates.find(evidence.connection).ok_or(Refusal::Certificate).and_then(admit))
+                Some(certificates.find(evidence.connection).ok_or(Refusal::Certificate))
             }
         }
     }
@@ -209,13 +225,19 @@ impl Scheme {
     }
 }
 
+/// Whose a token is now.
+fn holder(token: &Token, rules: &Rules, now_s: u64) -> Result<Rc<Identity>, Refusal> {
+    let holder = token.holder.as_ref().map_err(|refusal| *refusal)?;
+    rules.check_times(token.times, now_s).map(|()| Rc::clone(holder))
+}
+
 /// What an issuer says of an opaque token. A longer one than allowed is not asked about.
-fn introspected(token: &str, evidence: &Evidence<'_>, max_bytes: usize) -> Result<Rc<Map<String, Value>>, Refusal> {
+fn introspected(token: &str, evidence: &Evidence<'_>, max_bytes: usize) -> Result<Rc<Said>, Refusal> {
     if token.is_empty() || token.len() > max_bytes {
         return Err(Refusal::Malformed);
     }
     match (evidence.answer)(token) {
-        Some(Answer::Active(claims)) => Ok(claims),
+        Some(Answer::Active(said)) => Ok(said),
         Some(Answer::Inactive) => Err(Refusal::Inactive),
         None => Err(Refusal::IntrospectionUnavailable),
     }
@@ -234,19 +256,6 @@ impl By {
             Self::Basic => "basic",
             Self::ClientCertificate => "client_certificate",
             Self::Nothing => "none",
-        }
-    }
-}
-
-impl Admitted {
-    /// Makes the changes.
-    pub(crate) fn apply(&self, request: &mut Request) {
-        let mut headers = request.headers_mut();
-        for (name, value) in &self.headers {
-            match value {
-                Some(value) => headers.set(name, value),
-                None => headers.remove(name),
-            }
         }
     }
 }

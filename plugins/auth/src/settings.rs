@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::access::{Access, Rule, check_scopes};
 use crate::claims::{ClaimPath, Presence, Rules};
-use crate::consumers::{ApiKeyEntry, ApiKeys, CertificateEntry, Certificates, UserEntry, Users};
+use crate::consumers::{ConsumerEntry, Consumers};
 use crate::credentials::Places;
+use crate::identity::Reading;
 use crate::keys::{self, Algorithms, KeyEntry, KeySet};
 use crate::policy::{Opaque, Policy, Scheme};
 use remote::{DiscoverySettings, IntrospectionSettings, JwksSettings};
@@ -53,12 +54,11 @@ pub(crate) struct Settings {
     /// A longer token is refused unread.
     #[serde(default = "default_max_token_bytes")]
     max_token_bytes: usize,
-    /// API keys.
-    api_keys: Option<ApiKeySettings>,
-    /// Names and passwords (RFC 7617).
-    basic: Option<BasicSettings>,
-    /// Certificates that clients of a TLS listener show.
-    client_certificate: Option<CertificateSettings>,
+    /// Where an API key may be.
+    api_key_from: Option<Places>,
+    /// Whom the settings know by API keys, passwords (RFC 7617) and client certificates.
+    #[serde(default)]
+    consumers: Vec<ConsumerEntry>,
     /// Which scheme is asked first. Without: as they stand here.
     #[serde(default)]
     order: Vec<SchemeName>,
@@ -91,39 +91,12 @@ enum SchemeName {
     Jwt,
     /// `introspection`.
     Introspection,
-    /// `api_keys`.
+    /// `api_keys` of consumers.
     ApiKey,
-    /// `basic`.
+    /// Their `password`.
     Basic,
-    /// `client_certificate`.
+    /// Their `certificates`.
     ClientCertificate,
-}
-
-/// API keys, and where they are found.
-#[derive(Config)]
-struct ApiKeySettings {
-    /// The header.
-    header: Option<HeaderName>,
-    /// A cookie.
-    cookie: Option<String>,
-    /// A parameter of the query. Addresses end up in logs and histories: off unless asked for.
-    query: Option<String>,
-    /// The keys.
-    keys: Vec<ApiKeyEntry>,
-}
-
-/// Names and passwords.
-#[derive(Config)]
-struct BasicSettings {
-    /// Whose they are.
-    users: Vec<UserEntry>,
-}
-
-/// Client certificates.
-#[derive(Config)]
-struct CertificateSettings {
-    /// Whose they are.
-    consumers: Vec<CertificateEntry>,
 }
 
 /// One name or several, of which a token has to carry one.
@@ -193,23 +166,27 @@ impl Settings {
             }
             (None, None) => Vec::new(),
         };
-        self.consumers(&mut schemes)?;
+        let reading = Reading {
+            roles_in: self.roles_claim.take().map(ClaimPath::new),
+            forward: self
+                .forward_claims
+                .iter()
+                .map(|(claim, header)| (ClaimPath::new(claim.clone()), header.clone()))
+                .collect(),
+        };
+        self.consumers(&mut schemes, &reading)?;
         if schemes.is_empty() {
-            return Err(
-                "one of `keys`, `jwks`, `discovery`, `introspection`, `api_keys`, `basic` and `client_certificate` is needed"
-                    .to_owned(),
-            );
+            return Err("one of `keys`, `jwks`, `discovery`, `introspection` and `consumers` is needed".to_owned());
         }
         if let Some(realm) = &self.realm
             && !realm.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\')
         {
             return Err("`realm` holds a quote, a backslash or something that is not ASCII".to_owned());
         }
-        let forwarded = self.forward_claims.into_iter();
         let policy = Policy {
             schemes: in_order(schemes, &self.order)?,
             access,
-            forward_claims: forwarded.map(|(claim, header)| (ClaimPath::new(claim), header)).collect(),
+            reading,
             keep_token: self.keep_token,
             realm: self.realm,
         };
@@ -241,7 +218,6 @@ impl Settings {
         }
         Ok(Access {
             scopes: std::mem::take(&mut self.required_scopes),
-            roles_in: self.roles_claim.take().map(ClaimPath::new),
             rules: std::mem::take(&mut self.rules),
             anonymous: self.anonymous,
         })
@@ -285,21 +261,29 @@ impl Settings {
         })
     }
 
-    fn consumers(&mut self, schemes: &mut Vec<(SchemeName, Scheme)>) -> Result<(), String> {
-        if let Some(own) = self.api_keys.take() {
-            let places = Places { header: own.header, cookie: own.cookie, query: own.query };
-            places.checked("api_keys")?;
-            if places.header.is_none() && places.cookie.is_none() && places.query.is_none() {
-                return Err("`api_keys` needs a `header`, a `cookie` or a `query`".to_owned());
+    fn consumers(&mut self, schemes: &mut Vec<(SchemeName, Scheme)>, reading: &Reading) -> Result<(), String> {
+        let Consumers { api_keys, users, certificates } = Consumers::new(&self.consumers, reading)?;
+        match self.api_key_from.take() {
+            Some(places) => {
+                places.checked("api_key_from")?;
+                if api_keys.is_empty() || places.is_nowhere() {
+                    return Err(
+                        "`api_key_from` needs a `header`, a `cookie` or a `query`, and consumers with `api_keys`"
+                            .to_owned(),
+                    );
+                }
+                schemes.push((SchemeName::ApiKey, Scheme::ApiKey { keys: api_keys, places }));
             }
-            schemes.push((SchemeName::ApiKey, Scheme::ApiKey { keys: ApiKeys::new(own.keys)?, places }));
+            None if !api_keys.is_empty() => {
+                return Err("`api_key_from` is needed beside the `api_keys` of consumers".to_owned());
+            }
+            None => {}
         }
-        if let Some(own) = self.basic.take() {
-            schemes.push((SchemeName::Basic, Scheme::Basic(Users::new(own.users)?)));
+        if !users.is_empty() {
+            schemes.push((SchemeName::Basic, Scheme::Basic(users)));
         }
-        if let Some(own) = self.client_certificate.take() {
-            let known = Certificates::new(own.consumers)?;
-            schemes.push((SchemeName::ClientCertificate, Scheme::ClientCertificate(known)));
+        if !certificates.is_empty() {
+            schemes.push((SchemeName::ClientCertificate, Scheme::ClientCertificate(certificates)));
         }
         Ok(())
     }

@@ -7,15 +7,25 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::claims::Times;
+use crate::identity::{Identity, Reading};
 use crate::keys::{KeySet, Lookup};
 use crate::refusal::Refusal;
 
-/// A token whose signature is right.
+/// A token that somebody stands by, and what it comes to, whenever it is used.
 #[derive(Debug)]
 pub(crate) struct Token {
-    /// What it says it is.
-    pub(crate) typ: Option<String>,
-    pub(crate) claims: Map<String, Value>,
+    /// Whose it is; or why it is nobody's here.
+    pub(crate) holder: Result<Rc<Identity>, Refusal>,
+    pub(crate) times: Times,
+}
+
+impl Token {
+    /// A token with these claims, that were judged so.
+    pub(crate) fn new(judged: Result<Times, Refusal>, claims: &Map<String, Value>, reading: &Reading) -> Self {
+        let times = judged.unwrap_or_default();
+        Self { holder: judged.map(|_| Rc::new(reading.of(claims))), times }
+    }
 }
 
 #[derive(Deserialize)]
@@ -26,8 +36,14 @@ struct Header {
     crit: Option<serde_json::Value>,
 }
 
-/// The token, if one of the keys made its signature. A longer one than allowed is refused unread.
-pub(crate) fn verified(token: &str, keys: &KeySet, max_bytes: usize) -> Result<Rc<Token>, Refusal> {
+/// The token, if one of the keys made its signature; `judged` says what comes of its type and its claims. A longer one than allowed
+/// is refused unread.
+pub(crate) fn verified(
+    token: &str,
+    keys: &KeySet,
+    max_bytes: usize,
+    judged: impl Fn(Option<&str>, &Map<String, Value>) -> Token,
+) -> Result<Rc<Token>, Refusal> {
     if token.len() > max_bytes {
         return Err(Refusal::Malformed);
     }
@@ -36,7 +52,7 @@ pub(crate) fn verified(token: &str, keys: &KeySet, max_bytes: usize) -> Result<R
     }
     let (typ, payload) = check_signature(token, keys)?;
     let claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
-    let verified = Rc::new(Token { typ, claims });
+    let verified = Rc::new(judged(typ.as_deref(), &claims));
     keys.remember(token, Rc::clone(&verified));
     Ok(verified)
 }

@@ -154,10 +154,10 @@ fn what_is_known_is_bounded_and_ends_in_time() {
         let mut key = [0; 32];
         key[..2].copy_from_slice(&number.to_be_bytes());
         known.put(key, Answer::Inactive, 10, 5);
-        assert_eq!(known.get(&key, 9), Some(Answer::Inactive));
+        assert!(matches!(known.get(&key, 9), Some(Answer::Inactive)));
         known.put(key, Answer::Active(Rc::default()), 10, 5);
-        assert_eq!(known.get(&key, 9), Some(Answer::Active(Rc::default())));
-        assert_eq!(known.get(&key, 10), None);
+        assert!(matches!(known.get(&key, 9), Some(Answer::Active(_))));
+        assert!(known.get(&key, 10).is_none());
         assert!(known.active.len() <= MAX_KNOWN && known.inactive.len() <= MAX_KNOWN);
     }
 }

@@ -2,11 +2,12 @@ use portcullis_sdk::parse_config;
 
 use super::*;
 
-/// Settings, in which `KEY` stands for a key of tokens, and how what is wrong with them begins; nothing, if nothing is.
+/// Settings, in which `KEY` stands for a key of tokens and `DIGEST` for a SHA-256, and how what is wrong with them begins; nothing, if nothing is.
 #[track_caller]
 fn check(table: &[(&str, &str)]) {
     for (text, want) in table {
         let json = text.replace("KEY", r#"{"alg":"HS256","secret":"0123456789abcdef0123456789abcdef"}"#);
+        let json = json.replace("DIGEST", &"ab".repeat(32));
         let checked = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
         let why = checked.err().unwrap_or_default();
         assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{text}: {why}");
@@ -63,23 +64,7 @@ fn settings_of_what_is_asked_over_the_network_say_what_is_wrong_with_them() {
 #[test]
 fn all_other_settings_say_what_is_wrong_with_them() {
     check(&[
-        (
-            "",
-            "one of `keys`, `jwks`, `discovery`, `introspection`, `api_keys`, `basic` and `client_certificate` is needed",
-        ),
-        (r#"{"basic":{"users":[]}}"#, "`basic.users` is empty"),
-        (r#"{"api_keys":{"keys":[]}}"#, "`api_keys` needs a `header`"),
-        (
-            r#"{"api_keys":{"header":"x-api-key","keys":[{"id":"a","sha256":"abc"}]}}"#,
-            "api_keys.keys[0]: `sha256` has 64 hexadecimal digits",
-        ),
-        (
-            r#"{"client_certificate":{"consumers":[{"id":"a","dns":"a","uri":"b"}]}}"#,
-            "client_certificate.consumers[0]: a client certificate has exactly one of",
-        ),
-        (r#"{"keys":[KEY],"order":["jwt","basic"]}"#, "`order` has to name each scheme"),
-        (r#"{"keys":[KEY],"rules":[{"path":"orders"}]}"#, "rules[0]: `orders` is not a path"),
-        (r#"{"keys":[KEY],"rules":[{"methods":["get"]}]}"#, "rules[0]: `get` is not a method"),
+        ("", "one of `keys`, `jwks`, `discovery`, `introspection` and `consumers` is needed"),
         (r#"{"keys":[KEY],"realm":"a\"b"}"#, "`realm` holds a quote"),
         (r#"{"keys":[KEY],"required_scopes":["a b"]}"#, "`a b` is not a scope"),
         (
@@ -87,5 +72,46 @@ fn all_other_settings_say_what_is_wrong_with_them() {
             "`forward_claims.sub`: `X-User` is not a header name in lower case",
         ),
         (r#"{"keyz":[]}"#, "unknown field `keyz`"),
+        (r#"{"keys":[KEY],"order":["jwt","basic"]}"#, "`order` has to name each scheme"),
+        (r#"{"keys":[KEY],"rules":[{"path":"orders"}]}"#, "rules[0]: `orders` is not a path"),
+        (r#"{"keys":[KEY],"rules":[{"methods":["get"]}]}"#, "rules[0]: `get` is not a method"),
+    ]);
+}
+
+#[test]
+fn settings_of_consumers_say_what_is_wrong_with_them() {
+    check(&[
+        (r#"{"consumers":[]}"#, "one of `keys`"),
+        (r#"{"consumers":[{"id":"a"}]}"#, "consumers[0]: a consumer has `api_keys`, a `password` or `certificates`"),
+        (r#"{"consumers":[{"id":"","password":"x"}]}"#, "consumers[0]: `id` is empty"),
+        (r#"{"consumers":[{"id":"a:b","password":"x"}]}"#, "consumers[0]: `id` holds a colon"),
+        (r#"{"consumers":[{"id":"a","password":"x"}]}"#, "consumers[0]: `password` is not pbkdf2"),
+        (
+            r#"{"consumers":[{"id":"a","certificates":[{"dns":"a"}]},{"id":"a","certificates":[{"dns":"b"}]}]}"#,
+            "consumers[1]: there is another one of this `id`",
+        ),
+        (r#"{"consumers":[{"id":"a","certificates":[{"dns":"a"}]}]}"#, ""),
+        (
+            r#"{"consumers":[{"id":"a","certificates":[{"dns":"a","uri":"b"}]}]}"#,
+            "consumers[0]: a certificate has exactly one of",
+        ),
+        (
+            r#"{"consumers":[{"id":"a","certificates":[{"sha256":"b"}]}]}"#,
+            "consumers[0]: a certificate's `sha256` has 64",
+        ),
+        (
+            r#"{"api_key_from":{"header":"x-k"}}"#,
+            "`api_key_from` needs a `header`, a `cookie` or a `query`, and consumers",
+        ),
+        (
+            r#"{"consumers":[{"id":"a","api_keys":["abc"]}]}"#,
+            "consumers[0]: an API key's SHA-256 has 64 hexadecimal digits",
+        ),
+        (
+            r#"{"consumers":[{"id":"a","api_keys":["DIGEST"]}]}"#,
+            "`api_key_from` is needed beside the `api_keys` of consumers",
+        ),
+        (r#"{"api_key_from":{},"consumers":[{"id":"a","api_keys":["DIGEST"]}]}"#, "`api_key_from` needs a `header`"),
+        (r#"{"api_key_from":{"query":"k"},"consumers":[{"id":"a","api_keys":["DIGEST"]}]}"#, ""),
     ]);
 }
