@@ -1,5 +1,6 @@
 //! What the page about `auth` shows, over real sockets.
 
+mod certificates;
 mod provider;
 
 use portcullis_tests::docs;

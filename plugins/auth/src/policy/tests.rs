@@ -235,13 +235,17 @@ fn a_remembered_token_is_judged_by_its_claims_again_and_covers_no_other() {
 fn remembering_is_bounded() {
     let keys = keys();
     let token = || Rc::new(Token { holder: Err(Refusal::Issuer), times: Times::default() });
+    let named = |number: u32| format!("header.payload.{number:016}");
     for number in 0..2000 {
-        keys.remember(&number.to_string(), token());
+        keys.remember(&named(number), token());
     }
     keys.remember(&"y".repeat(5000), token());
-    let remembered = (0..2000).filter(|number| keys.remembered(&number.to_string()).is_some()).count();
+    let remembered = (0..2000).filter(|number| keys.remembered(&named(*number)).is_some()).count();
     assert!((1..=512).contains(&remembered), "{remembered}");
-    assert!(keys.remembered("1999").is_some());
+    assert!(keys.remembered(&named(1999)).is_some());
+    for other in ["header.payloae.0000000000001999", "header.payload.00000000000019990", "0000000000001999", "9"] {
+        assert!(keys.remembered(other).is_none(), "{other}: the end alone is not the token");
+    }
     assert!(keys.remembered(&"y".repeat(5000)).is_none());
 }
 
