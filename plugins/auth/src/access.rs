@@ -1,7 +1,10 @@
 //! Who may do what: a small table of methods and paths, and the scopes and roles they need.
 
 use portcullis_sdk::Config;
+use serde_json::{Map, Value};
 
+use crate::credentials::Credentials;
+use crate::expression::{self, Expression, Scope};
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 
@@ -19,6 +22,8 @@ pub(crate) struct Rule {
     /// Roles of which one is needed.
     #[serde(default)]
     roles: Vec<String>,
+    /// A condition that has to hold, in CEL: `claims.tenant == captures.tenant`.
+    when: Option<String>,
     /// Whether a request without credentials passes. One with wrong credentials does not.
     #[serde(default)]
     anonymous: bool,
@@ -30,8 +35,15 @@ pub(crate) struct Access {
     /// Needed by every request, anonymous ones excepted.
     pub(crate) scopes: Vec<String>,
     /// Empty: every request whose credentials are right passes.
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules: Vec<Row>,
     pub(crate) anonymous: bool,
+}
+
+/// A row whose condition has been read.
+#[derive(Debug)]
+pub(crate) struct Row {
+    rule: Rule,
+    when: Option<Expression>,
 }
 
 /// What one request needs.
@@ -40,7 +52,15 @@ pub(crate) struct Needs<'a> {
     /// Of every request, and of this one.
     scopes: [&'a [String]; 2],
     roles: &'a [String],
+    when: Option<Condition<'a>>,
     pub(crate) anonymous: bool,
+}
+
+/// A condition, and what the row's path has in braces.
+#[derive(Debug)]
+struct Condition<'a> {
+    expression: &'a Expression,
+    captures: Vec<(&'a str, &'a str)>,
 }
 
 impl Access {
@@ -48,13 +68,23 @@ impl Access {
     ///
     /// # Errors
     /// There is a table, and it says nothing of such a request.
-    pub(crate) fn needs(&self, method: &str, path: &str) -> Result<Needs<'_>, Refusal> {
+    pub(crate) fn needs<'a>(&'a self, method: &str, path: &'a str) -> Result<Needs<'a>, Refusal> {
         if self.rules.is_empty() {
-            return Ok(Needs { scopes: [&self.scopes, &[]], roles: &[], anonymous: self.anonymous });
+            return Ok(Needs { scopes: [&self.scopes, &[]], roles: &[], when: None, anonymous: self.anonymous });
         }
-        let rule = self.rules.iter().find(|rule| rule.fits(method, path)).ok_or(Refusal::NoRule)?;
-        let scopes = [self.scopes.as_slice(), &rule.scopes];
-        Ok(Needs { scopes, roles: &rule.roles, anonymous: self.anonymous || rule.anonymous })
+        let Row { rule, when } = self.rules.iter().find(|row| row.rule.fits(method, path)).ok_or(Refusal::NoRule)?;
+        let captures = || rule.path.as_ref().map(|pattern| captures(pattern, path)).unwrap_or_default();
+        Ok(Needs {
+            scopes: [&self.scopes, &rule.scopes],
+            roles: &rule.roles,
+            when: when.as_ref().map(|expression| Condition { expression, captures: captures() }),
+            anonymous: self.anonymous || rule.anonymous,
+        })
+    }
+
+    /// Whether a row looks at claims themselves.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.rules.iter().any(|row| row.when.is_some())
     }
 }
 
@@ -71,6 +101,17 @@ impl Needs<'_> {
         }
     }
 
+    /// Whether the row's condition holds, for somebody with these claims.
+    pub(crate) fn check_condition(
+        &self,
+        claims: &Map<String, Value>,
+        credentials: &Credentials,
+    ) -> Result<(), Refusal> {
+        let Some(Condition { expression, captures }) = &self.when else { return Ok(()) };
+        let holds = expression.holds(&Scope { claims, captures, header: &|name| credentials.text(name) });
+        if holds { Ok(()) } else { Err(Refusal::Condition) }
+    }
+
     /// The scopes that are needed, each once.
     pub(crate) fn scopes(&self) -> Vec<String> {
         let [of_all, own] = self.scopes;
@@ -81,7 +122,7 @@ impl Needs<'_> {
 impl Rule {
     /// # Errors
     /// What an operator has to change.
-    pub(crate) fn checked(&self) -> Result<(), String> {
+    pub(crate) fn checked(self) -> Result<Row, String> {
         if let Some(path) = &self.path {
             let star = path.find('*').is_none_or(|at| at + 1 == path.len() && path.ends_with("/*"));
             if !path.starts_with('/') || !star {
@@ -92,7 +133,9 @@ impl Rule {
         if let Some(method) = self.methods.iter().find(|method| !upper(method)) {
             return Err(format!("`{method}` is not a method in upper case"));
         }
-        check_scopes(&self.scopes)
+        check_scopes(&self.scopes)?;
+        let when = self.when.as_deref().map(expression::parse).transpose().map_err(|why| format!("`when`: {why}"))?;
+        Ok(Row { rule: self, when })
     }
 
     fn fits(&self, method: &str, path: &str) -> bool {
@@ -129,6 +172,12 @@ fn fits(pattern: &str, path: &str) -> bool {
         }
     }
     segments.next().is_none()
+}
+
+/// What a path has where its pattern has names in braces.
+fn captures<'a>(pattern: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
+    let named = |wanted: &'a str| wanted.strip_prefix('{')?.strip_suffix('}');
+    pattern.split('/').zip(path.split('/')).filter_map(|(wanted, segment)| Some((named(wanted)?, segment))).collect()
 }
 
 #[cfg(test)]

@@ -55,6 +55,11 @@ impl Credentials {
         self.0.text(":method").unwrap_or_default()
     }
 
+    /// The first value of a header, if it is text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.text(name)
+    }
+
     fn target(&self) -> &str {
         self.0.text(":path").unwrap_or_default()
     }

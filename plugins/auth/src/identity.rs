@@ -12,6 +12,8 @@ pub(crate) struct Reading {
     pub(crate) roles_in: Option<ClaimPath>,
     /// Claim, and the header that gets it.
     pub(crate) forward: Vec<(ClaimPath, HeaderName)>,
+    /// Whether conditions look at claims themselves.
+    pub(crate) keeps_claims: bool,
 }
 
 /// Whoever sends a request.
@@ -22,6 +24,8 @@ pub(crate) struct Identity {
     pub(crate) roles: Vec<String>,
     /// What the headers of [`Reading::forward`] get, in its order; nothing removes one.
     pub(crate) headers: Vec<Option<String>>,
+    /// All of them, where [`Reading::keeps_claims`].
+    pub(crate) claims: Map<String, Value>,
 }
 
 impl Reading {
@@ -35,6 +39,7 @@ impl Reading {
             None => words(claims.get("roles"), Split::No),
         };
         let headers = self.forward.iter().map(|(claim, _)| claim.find(claims).and_then(header_value));
-        Identity { scopes, roles: owned(roles), headers: headers.collect() }
+        let kept = if self.keeps_claims { claims.clone() } else { Map::new() };
+        Identity { scopes, roles: owned(roles), headers: headers.collect(), claims: kept }
     }
 }

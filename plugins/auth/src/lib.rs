@@ -5,6 +5,7 @@ mod claims;
 mod consumers;
 mod credentials;
 mod discovery;
+mod expression;
 mod foreign;
 mod identity;
 mod introspection;

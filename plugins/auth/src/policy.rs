@@ -104,11 +104,16 @@ impl Policy {
     fn identified(&self, evidence: &Evidence<'_>, needs: &Needs<'_>) -> (By, Result<Option<Rc<Identity>>, Refusal>) {
         for scheme in &self.schemes {
             if let Some(holder) = scheme.judge(evidence, &self.reading) {
-                let holder = holder.and_then(|holder| needs.check(&holder).map(|()| Some(holder)));
+                let holder = holder.and_then(|holder| {
+                    needs.check(&holder)?;
+                    needs.check_condition(&holder.claims, evidence.credentials)?;
+                    Ok(Some(holder))
+                });
                 return (scheme.by(), holder);
             }
         }
-        (By::Nothing, if needs.anonymous { Ok(None) } else { Err(Refusal::Missing) })
+        let nobody = if needs.anonymous { Ok(()) } else { Err(Refusal::Missing) };
+        (By::Nothing, nobody.and_then(|()| needs.check_condition(&Map::new(), evidence.credentials)).map(|()| None))
     }
 
     fn admit(&self, credentials: &Credentials, holder: Option<Rc<Identity>>) -> Admitted {

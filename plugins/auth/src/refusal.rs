@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Certificate,
     Scope,
     Role,
+    /// The condition of the row that is for this request does not hold.
+    Condition,
     /// There is a table of rules, and no row of it is for this request.
     NoRule,
     /// No keys have been had yet.
@@ -70,6 +72,7 @@ impl Refusal {
             Self::Certificate => (403, "certificate_unknown", "The client certificate is not known here"),
             Self::Scope => (403, "scope_missing", "The credential lacks a scope this request needs"),
             Self::Role => (403, "role_missing", "The credential lacks a role this request needs"),
+            Self::Condition => (403, "condition_not_met", "A condition of this request is not met"),
             Self::NoRule => (403, "no_rule", "No rule allows this request"),
             Self::KeysUnavailable => (503, "keys_unavailable", "Tokens cannot be checked at the moment"),
             Self::KeysStale => (503, "keys_stale", "Tokens cannot be checked at the moment"),
@@ -106,6 +109,7 @@ impl Refusal {
             Self::Missing | Self::ApiKey | Self::Password => return Some(Vec::new()),
             Self::Certificate
             | Self::Role
+            | Self::Condition
             | Self::NoRule
             | Self::KeysUnavailable
             | Self::KeysStale

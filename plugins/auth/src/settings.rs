@@ -173,6 +173,7 @@ impl Settings {
                 .iter()
                 .map(|(claim, header)| (ClaimPath::new(claim.clone()), header.clone()))
                 .collect(),
+            keeps_claims: access.has_conditions(),
         };
         self.consumers(&mut schemes, &reading)?;
         if schemes.is_empty() {
@@ -213,12 +214,11 @@ impl Settings {
 
     fn access(&mut self) -> Result<Access, String> {
         check_scopes(&self.required_scopes)?;
-        for (at, rule) in self.rules.iter().enumerate() {
-            rule.checked().map_err(|why| format!("rules[{at}]: {why}"))?;
-        }
+        let rules = std::mem::take(&mut self.rules).into_iter().enumerate();
+        let rules = rules.map(|(at, rule)| rule.checked().map_err(|why| format!("rules[{at}]: {why}")));
         Ok(Access {
             scopes: std::mem::take(&mut self.required_scopes),
-            rules: std::mem::take(&mut self.rules),
+            rules: rules.collect::<Result<_, _>>()?,
             anonymous: self.anonymous,
         })
     }

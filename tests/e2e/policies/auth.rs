@@ -27,10 +27,13 @@ fn the_example_of_the_page_lets_in_whom_it_names() {
         ("GET", "/orders/7", Some(token), Ok(Some("tom"))),
         ("PUT", "/orders/7", Some(token), Ok(Some("tom"))),
         ("GET", "/admin/users", Some(token), Ok(Some("tom"))),
+        ("GET", "/tenants/acme/users", Some(token), Ok(Some("tom"))),
         ("GET", "/orders/7", Some(key), Ok(Some("ann"))),
         ("GET", "/orders/7", None, Err((401, "token_missing"))),
         ("PUT", "/orders/7", Some(key), Err((403, "scope_missing"))),
         ("GET", "/admin/users", Some(key), Err((403, "role_missing"))),
+        ("GET", "/tenants/other/users", Some(token), Err((403, "condition_not_met"))),
+        ("GET", "/tenants/acme/users", Some(key), Err((403, "condition_not_met"))),
         ("DELETE", "/orders/7", Some(key), Err((403, "no_rule"))),
         ("GET", "/status", Some(("x-api-key", "wrong")), Err((401, "api_key_unknown"))),
         ("GET", "/orders/7", Some(("authorization", "Bearer a.b.c")), Err((401, "token_malformed"))),
@@ -52,7 +55,7 @@ fn the_example_of_the_page_lets_in_whom_it_names() {
             }
         }
     }
-    assert_eq!(origin.begun(), 5);
-    assert_eq!(gateway.metric("portcullis_guest_events_total", &["auth_admitted.jwt"]), 3.0);
+    assert_eq!(origin.begun(), 6);
+    assert_eq!(gateway.metric("portcullis_guest_events_total", &["auth_admitted.jwt"]), 4.0);
     assert_eq!(gateway.metric("portcullis_guest_events_total", &["auth_refused.api_key.scope_missing"]), 1.0);
 }

@@ -11,7 +11,7 @@ fn consumers(json: &Value) -> Consumers {
     let forward = ["sub", "plan"];
     let forward =
         forward.map(|claim| (ClaimPath::new(claim.to_owned()), serde_json::from_value("x-a".into()).unwrap()));
-    Consumers::new(&entries, &Reading { roles_in: None, forward: forward.into() }).unwrap()
+    Consumers::new(&entries, &Reading { forward: forward.into(), ..Reading::default() }).unwrap()
 }
 
 fn hex(text: &str) -> String {

@@ -378,6 +378,28 @@ fn the_table_says_who_may_do_what() {
 }
 
 #[test]
+fn a_row_may_have_a_condition() {
+    let policy = several(&json!({"rules": [
+        {"methods": ["GET"], "path": "/public/*", "anonymous": true, "when": "request.headers['x-beta'] == '1'"},
+        {"path": "/users/{user}/*", "when": "claims.sub == captures.user || 'ops' in claims.roles"},
+    ]}));
+    let key = ("x-api-key", b"key-a".to_vec());
+    let beta = ("x-beta", b"1".to_vec());
+    for (path, headers, connection, want) in [
+        ("/public/a", vec![beta], &[][..], None),
+        ("/public/a", vec![], &[], Some(Refusal::Condition)),
+        ("/users/ann/orders", vec![key.clone()], &[], None),
+        ("/users/bob/orders", vec![key], &[], Some(Refusal::Condition)),
+        ("/users/bob/orders", vec![], CERTIFICATE, None),
+        ("/users/bob/orders", vec![], &[], Some(Refusal::Missing)),
+    ] {
+        let mut all = headers;
+        all.extend([(":method", "GET".into()), (":path", path.into())]);
+        assert_eq!(judged(&policy, &all, connection, NOW).outcome.err(), want, "{path}");
+    }
+}
+
+#[test]
 fn anonymous_requests_have_no_identity_whatever_they_say() {
     let policy = several(&json!({"anonymous": true}));
     let judged = judged(&policy, &[("x-user", b"root".to_vec())], &[], NOW);

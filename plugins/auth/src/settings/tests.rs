@@ -75,6 +75,7 @@ fn all_other_settings_say_what_is_wrong_with_them() {
         (r#"{"keys":[KEY],"order":["jwt","basic"]}"#, "`order` has to name each scheme"),
         (r#"{"keys":[KEY],"rules":[{"path":"orders"}]}"#, "rules[0]: `orders` is not a path"),
         (r#"{"keys":[KEY],"rules":[{"methods":["get"]}]}"#, "rules[0]: `get` is not a method"),
+        (r#"{"keys":[KEY],"rules":[{},{"when":"claim.a"}]}"#, "rules[1]: `when`: there is no `claim`"),
     ]);
 }
 
