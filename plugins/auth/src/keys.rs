@@ -17,6 +17,7 @@ use portcullis_sdk::schema::{Piece, Schema};
 use serde::Deserialize;
 
 use crate::foreign::{HostKey, VerifySignature};
+use crate::pem::PublicKey;
 use crate::token::Token;
 
 /// A JWKS document may hold this many keys; the rest is ignored.
@@ -93,7 +94,7 @@ impl KeyEntry {
                 let secret = STANDARD.decode(secret).map_err(|_| "`secret_base64` is not base64".to_owned())?;
                 Key::new(self.kid.clone(), alg()?, &secret_key(alg()?, &secret)?)
             }
-            (None, None, Some(pem), None) => Key::new(self.kid.clone(), alg()?, &pem_key(alg()?, pem.as_bytes())?),
+            (None, None, Some(pem), None) => Key::new(self.kid.clone(), alg()?, &pem_key(alg()?, pem)?),
             (None, None, None, Some(jwk)) => jwk.key(self.kid.clone(), self.alg.as_deref()),
             _ => Err("a key has exactly one of `secret`, `secret_base64`, `pem` and `jwk`".to_owned()),
         }
@@ -247,21 +248,22 @@ fn ed_key(x: &[u8]) -> Result<DecodingKey, String> {
     Ok(DecodingKey::from_ed_der(x))
 }
 
-fn pem_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
-    let unusable = |_| format!("`pem` is not a public key for {algorithm:?}");
-    match algorithm.family() {
-        AlgorithmFamily::Hmac => Err("a pem holds no secret; use `secret` or `secret_base64`".to_owned()),
-        AlgorithmFamily::Rsa => {
-            let key = DecodingKey::from_rsa_pem(pem).map_err(unusable)?;
-            let der = key.try_get_as_bytes().map_err(unusable)?;
-            let (n, e) = (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(der).map_err(unusable)?;
+fn pem_key(algorithm: Algorithm, pem: &str) -> Result<DecodingKey, String> {
+    if algorithm.family() == AlgorithmFamily::Hmac {
+        return Err("a pem holds no secret; use `secret` or `secret_base64`".to_owned());
+    }
+    let unusable = || format!("`pem` is not a public key for {algorithm:?}");
+    match (PublicKey::read(pem).ok_or_else(unusable)?, algorithm) {
+        (PublicKey::Rsa(der), _) if algorithm.family() == AlgorithmFamily::Rsa => {
+            let parts = (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(&der);
+            let (n, e) = parts.map_err(|_| unusable())?;
             rsa_key(&n, &e)
         }
-        AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem).map_err(unusable),
-        AlgorithmFamily::Ed => {
-            let key = DecodingKey::from_ed_pem(pem).map_err(unusable)?;
-            ed_key(key.try_get_as_bytes().map_err(unusable)?)
+        (PublicKey::P256(point), Algorithm::ES256) | (PublicKey::P384(point), Algorithm::ES384) => {
+            Ok(DecodingKey::from_ec_der(&point))
         }
+        (PublicKey::Ed25519(key), Algorithm::EdDSA) => ed_key(&key),
+        _ => Err(unusable()),
     }
 }
 

@@ -12,6 +12,7 @@ mod introspection;
 mod jwks;
 mod keys;
 mod password;
+mod pem;
 mod policy;
 mod refusal;
 mod settings;

@@ -28,6 +28,10 @@ fn a_key_that_cannot_be_used_says_why() {
         (json!({"alg": "HS512", "secret": long}), "keys[0]: a secret for HS512 has at least 64 bytes (RFC 7518 §3.2)"),
         (json!({"alg": "HS256"}), "keys[0]: a key has exactly one of `secret`, `secret_base64`, `pem` and `jwk`"),
         (json!({"alg": "RS256", "pem": "no pem"}), "keys[0]: `pem` is not a public key for RS256"),
+        (
+            json!({"alg": "ES384", "pem": include_str!("../../testdata/ec.pub.pem")}),
+            "keys[0]: `pem` is not a public key for ES384",
+        ),
         (json!({"alg": "HS256", "pem": "-"}), "keys[0]: a pem holds no secret; use `secret` or `secret_base64`"),
         (json!({"jwk": {"kty": "OKP", "crv": "Ed25519", "x": b64(31)}}), "keys[0]: an Ed25519 key has 32 bytes"),
         (
