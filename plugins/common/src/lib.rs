@@ -12,6 +12,11 @@ pub mod percent;
 pub mod settings;
 pub mod template;
 
+/// The property in which `auth` leaves the claims of whoever it let in, as a JSON object, for the filters after it.
+///
+/// One name without a separator: it is found as it was set on Portcullis, and among Envoy's dynamic filter state.
+pub const CLAIMS: &str = "auth.claims";
+
 /// The bytes as text, if that is what they are and every character is printable ASCII.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Option<&str> {

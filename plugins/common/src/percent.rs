@@ -1,4 +1,6 @@
-//! Percent-decoding, for paths, queries and `grpc-message`.
+//! Percent-encoding, for paths, queries, forms and `grpc-message`.
+
+use std::fmt::Write as _;
 
 /// The bytes without their escapes; what is no escape stays as it is, and with `keep_slashes` so does `%2F`.
 #[must_use]
@@ -22,4 +24,17 @@ pub fn decoded(bytes: &[u8], keep_slashes: bool) -> Vec<u8> {
         }
     }
     plain
+}
+
+/// Adds a text, encoded.
+///
+/// Unreserved characters stay (RFC 3986 §2.3); the rest is percent-encoded, as UTF-8.
+pub fn encode(value: &str, into: &mut String) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            let _never_fails = write!(into, "%{byte:02X}");
+        }
+    }
 }

@@ -16,6 +16,8 @@ mod parse;
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter, Write as _};
 
+use crate::percent;
+
 /// What a template makes, and so which bytes it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -141,7 +143,7 @@ impl Template {
                 }
                 made.push_str(&value);
             }
-            Target::Path => encode(&value, made),
+            Target::Path => percent::encode(&value, made),
             Target::Header | Target::Text => made.push_str(&value),
         }
         Ok(())
@@ -162,7 +164,7 @@ impl Function {
             Self::Upper => Cow::Owned(value.to_ascii_uppercase()),
             Self::UrlEncode => {
                 let mut encoded = String::with_capacity(value.len());
-                encode(&value, &mut encoded);
+                percent::encode(&value, &mut encoded);
                 Cow::Owned(encoded)
             }
             Self::Json => Cow::Owned(quoted(&value)),
@@ -172,8 +174,9 @@ impl Function {
 
 /// Whether an HTTP exchange has such a path: for [`Template::compile`].
 ///
-/// `request.method`, `request.path` (without the query), `request.headers.NAME`, `request.query.NAME`, `response.status`,
-/// `response.headers.NAME`, `captures.NAME`, `env.NAME`; and, however deep, `claims.…` and `property.…`.
+/// `request.method`, `request.scheme`, `request.host`, `request.path` (without the query), `request.headers.NAME`,
+/// `request.query.NAME`, `response.status`, `response.headers.NAME`, `captures.NAME`, `env.NAME`; and, however deep, `claims.…`
+/// and `property.…`.
 ///
 /// # Errors
 /// What to write instead.
@@ -184,28 +187,17 @@ pub fn http(path: &[String]) -> Result<(), String> {
             Err(format!("header names are written in lower case: `{}`", name.to_ascii_lowercase()))
         }
         ["request" | "response", "headers", _]
-        | ["request", "method" | "path"]
+        | ["request", "method" | "scheme" | "host" | "path"]
         | ["request", "query", _]
         | ["response", "status"]
         | ["captures" | "env", _]
         | ["claims" | "property", _, ..] => Ok(()),
         _ => Err(format!(
-            "`{}` is nothing a template can name; write request.method, request.path, request.headers.NAME, \
-             request.query.NAME, response.status, response.headers.NAME, claims.NAME, captures.NAME, property.NAME or \
+            "`{}` is nothing a template can name; write request.method, request.scheme, request.host, request.path, \
+             request.headers.NAME, request.query.NAME, response.status, response.headers.NAME, claims.NAME, captures.NAME, property.NAME or \
              env.NAME",
             path.join(".")
         )),
-    }
-}
-
-/// Unreserved characters stay (RFC 3986 §2.3); the rest is percent-encoded, as UTF-8.
-fn encode(value: &str, into: &mut String) {
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            let _never_fails = write!(into, "%{byte:02X}");
-        }
     }
 }
 

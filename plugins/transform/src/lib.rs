@@ -1,19 +1,27 @@
-//! Changes paths, headers and the fields of JSON bodies.
+//! Changes methods, paths, queries, statuses, headers and the fields of JSON bodies.
 //!
 //! A body is held back only when there are rules for it and its content type is JSON; anything else streams past.
 
+mod body;
+mod condition;
+mod headers;
+mod obstacle;
 mod pointer;
-mod policy;
+mod rule;
 mod settings;
+mod target;
 mod values;
 
 use portcullis_sdk::{Bodies, BodyError, Filter, Host, Message, Next, Request, Response, StartError};
 
-use policy::{Head, Obstacle, Rewrite, Rules, Side, Way};
+use body::{BodyRules, Head};
+use condition::Way;
+use obstacle::Obstacle;
+use rule::{Plan, Rule};
 use settings::Settings;
-use values::Values;
+use values::{Scope, Values};
 
-struct Transform(Rules);
+struct Transform(Plan);
 
 impl Filter for Transform {
     type Config = Settings;
@@ -24,28 +32,20 @@ impl Filter for Transform {
     }
 
     async fn handle(&self, mut request: Request, next: Next) -> Response {
-        let Rules { rewrites, request: inward, response: outward, max_bytes, env } = &self.0;
-        let mut values = Values { env: Some(env), ..Values::default() };
-        if !rewrites.is_empty() || inward.headers.has_values() || outward.headers.has_values() {
+        let plan = &self.0;
+        let mut values = Values { env: Some(&plan.env), ..Values::default() };
+        if plan.reads_request() {
             values.request = request.headers().all();
         }
-        if let Err(obstacle) = rewrite(&mut request, rewrites, &mut values) {
-            return obstacle.reply(Way::Request);
-        }
-        if outward.body.is_some() {
-            // So that the response comes whole and in the clear.
-            request.headers_mut().remove("accept-encoding");
-            request.headers_mut().remove("range");
-        }
-        if let Err(obstacle) = inward.apply(&mut request, &values, *max_bytes).await {
+        if let Err(obstacle) = plan.send(&mut request, &mut values).await {
             return obstacle.reply(Way::Request);
         }
         let mut response = next.run(request).await;
-        if outward.headers.has_values() {
+        if plan.reads_response() {
             values.response = response.headers().all();
             values.response.push((":status".to_owned(), response.status().to_string().as_str().into()));
         }
-        match outward.apply(&mut response, &values, *max_bytes).await {
+        match plan.receive(&mut response, &values).await {
             Ok(()) => response,
             Err(obstacle) => obstacle.reply(Way::Response),
         }
@@ -54,34 +54,67 @@ impl Filter for Transform {
 
 portcullis_sdk::export_filter!(Transform);
 
-fn rewrite(request: &mut Request, rewrites: &[Rewrite], values: &mut Values<'_>) -> Result<(), Obstacle> {
-    for rewrite in rewrites {
-        if let Some(target) = rewrite.apply(values)? {
-            request.headers_mut().set(":path", target);
-            return Ok(());
+impl Plan {
+    /// What happens to a request on its way.
+    async fn send(&self, request: &mut Request, values: &mut Values<'_>) -> Result<(), Obstacle> {
+        for rewrite in &self.rewrites {
+            if let Some((target, captures)) = rewrite.apply(values)? {
+                request.headers_mut().set(":path", target);
+                values.captures = captures;
+                break;
+            }
         }
+        if self.response.iter().any(|rule| rule.body.is_some()) {
+            // So that the response comes whole and in the clear.
+            request.headers_mut().remove("accept-encoding");
+            request.headers_mut().remove("range");
+        }
+        let chosen = chosen(&self.request, values);
+        let head = Head::of(request.headers());
+        for (rule, scope) in &chosen {
+            rule.change_request(request, scope)?;
+        }
+        change_body(request, &head, &chosen, self.max_bytes).await
     }
-    Ok(())
+
+    /// What happens to its response.
+    async fn receive(&self, response: &mut Response, values: &Values<'_>) -> Result<(), Obstacle> {
+        let chosen = chosen(&self.response, values);
+        let head = Head::of(response.headers());
+        for (rule, scope) in &chosen {
+            rule.change_response(response, scope)?;
+        }
+        change_body(response, &head, &chosen, self.max_bytes).await
+    }
 }
 
-impl Side {
-    async fn apply(&self, message: &mut impl Message, values: &Values<'_>, max_bytes: usize) -> Result<(), Obstacle> {
-        let head = Head::of(message.headers());
-        self.headers.apply(message.headers_mut(), values)?;
-        let Some(rules) = self.body.as_ref().filter(|_| message.has_body() && head.is_json()) else { return Ok(()) };
-        head.check(max_bytes)?;
-        match message.body_mut().collect(max_bytes).await {
-            // A message may have no body after all; there is nothing in it to change or to hide.
-            Ok(body) if body.is_empty() => {}
-            Ok(body) => message.body_mut().set(rules.apply(&body)?).map_err(|_| Obstacle::Malformed)?,
-            // What the upstream did not wait for it does not get.
-            Err(BodyError::AnsweredEarly) => {
-                message.body_mut().map_chunks(|_| Some(Vec::new())).map_err(|_| Obstacle::Malformed)?;
-            }
-            Err(_) => return Err(Obstacle::TooLarge),
-        }
-        Ok(())
+/// The rules that are for this exchange.
+fn chosen<'r>(rules: &'r [Rule], values: &'r Values<'r>) -> Vec<(&'r Rule, Scope<'r>)> {
+    rules.iter().filter_map(|rule| Some((rule, rule.guard.scope(values)?))).collect()
+}
+
+async fn change_body(
+    message: &mut impl Message,
+    head: &Head,
+    chosen: &[(&Rule, Scope<'_>)],
+    max_bytes: usize,
+) -> Result<(), Obstacle> {
+    let rules: Vec<&BodyRules> = chosen.iter().filter_map(|(rule, _)| rule.body.as_ref()).collect();
+    if rules.is_empty() || !message.has_body() || !head.is_json() {
+        return Ok(());
     }
+    head.check(max_bytes)?;
+    match message.body_mut().collect(max_bytes).await {
+        // A message may have no body after all; there is nothing in it to change or to hide.
+        Ok(body) if body.is_empty() => {}
+        Ok(body) => message.body_mut().set(body::changed(&rules, &body)?).map_err(|_| Obstacle::Malformed)?,
+        // What the upstream did not wait for it does not get.
+        Err(BodyError::AnsweredEarly) => {
+            message.body_mut().map_chunks(|_| Some(Vec::new())).map_err(|_| Obstacle::Malformed)?;
+        }
+        Err(_) => return Err(Obstacle::TooLarge),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,16 +1,26 @@
 //! Settings as an operator writes them, and as the policy reads them.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use plugin_common::template::{Target, Template};
+use portcullis_sdk::schema::{Piece, Schema};
 use portcullis_sdk::{Config, HeaderName, HeaderText};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::body::BodyRules;
+use crate::condition::{Guard, Statuses, Way, When};
+use crate::headers::HeaderRules;
 use crate::pointer::Pointer;
-use crate::policy::{BodyRules, HeaderRules, Rewrite, Rules, Side};
-use crate::values::{Pattern, known};
+use crate::rule::{Plan, Rule};
+use crate::target::{Pattern, QueryRules, Rewrite};
+use crate::values::known;
 
-/// Changes paths, headers and the fields of JSON bodies.
+/// Changes methods, paths, queries, statuses, headers and the fields of JSON bodies.
 #[derive(Config)]
 pub(crate) struct Settings {
     /// Other paths for requests; the first that fits is made.
@@ -19,12 +29,12 @@ pub(crate) struct Settings {
     /// Values that templates name as `${env.NAME}`.
     #[serde(default)]
     env: BTreeMap<String, String>,
-    /// What to do with requests.
+    /// What to do with requests: a rule, or a list of them. Every one whose condition holds is made.
     #[serde(default)]
-    request: SideSettings,
-    /// What to do with responses.
+    request: Listed<RequestRule>,
+    /// What to do with responses, likewise.
     #[serde(default)]
-    response: SideSettings,
+    response: Listed<ResponseRule>,
     /// How long a body may be that is transformed.
     #[serde(default = "default_max_bytes")]
     max_bytes: usize,
@@ -37,11 +47,25 @@ struct RewriteSettings {
     from: String,
     /// A template of the new path with its query: `/orders/${captures.id}`. Without a query, the request keeps its own.
     to: String,
+    /// What the exchange has to be like.
+    when: Option<When>,
+    /// What it may not be like.
+    unless: Option<When>,
 }
 
-/// One direction.
-#[derive(Default, Config)]
-struct SideSettings {
+/// What to do with a request.
+#[derive(Config)]
+struct RequestRule {
+    /// What the exchange has to be like.
+    when: Option<When>,
+    /// What it may not be like.
+    unless: Option<When>,
+    /// Method: the one that it becomes.
+    #[serde(default)]
+    method: BTreeMap<String, String>,
+    /// Changes to the query.
+    #[serde(default)]
+    query: QuerySettings,
     /// Changes to headers.
     #[serde(default)]
     headers: HeaderSettings,
@@ -49,13 +73,47 @@ struct SideSettings {
     body: Option<BodySettings>,
 }
 
+/// What to do with a response.
+#[derive(Config)]
+struct ResponseRule {
+    /// What the exchange has to be like.
+    when: Option<When>,
+    /// What it may not be like.
+    unless: Option<When>,
+    /// Status, such as `404` or `5xx`: the one that it becomes.
+    #[serde(default)]
+    status: BTreeMap<String, u16>,
+    /// Changes to headers.
+    #[serde(default)]
+    headers: HeaderSettings,
+    /// Changes to a JSON body.
+    body: Option<BodySettings>,
+}
+
+/// Made in this order. Names are as decoded.
+#[derive(Default, Config)]
+struct QuerySettings {
+    /// Parameters to take away.
+    #[serde(default)]
+    remove: Vec<String>,
+    /// Old name: new name.
+    #[serde(default)]
+    rename: BTreeMap<String, String>,
+    /// Parameters to set, to texts or templates. One whose value is not there is not set.
+    #[serde(default)]
+    set: BTreeMap<String, String>,
+    /// Parameters to add beside others of their name, as texts or templates.
+    #[serde(default)]
+    append: BTreeMap<String, String>,
+}
+
 /// Made in this order.
 #[derive(Default, Config)]
 struct HeaderSettings {
-    /// Headers to take away.
+    /// Headers to take away; `x-internal-*` are all that begin so.
     #[serde(default)]
     remove: Vec<HeaderName>,
-    /// Old name: new name.
+    /// Old name: new name. `x-old-*: x-new-*` are all that begin so.
     #[serde(default)]
     rename: BTreeMap<HeaderName, HeaderName>,
     /// Headers to set, to texts or templates. One whose value is not there is not set.
@@ -84,53 +142,110 @@ fn default_max_bytes() -> usize {
     1024 * 1024
 }
 
+type Env = BTreeMap<String, String>;
+
 impl Settings {
     /// # Errors
     /// What an operator has to change.
-    pub(crate) fn checked(self) -> Result<Rules, String> {
+    pub(crate) fn checked(self) -> Result<Plan, String> {
         let env = self.env;
-        let rewrites = self
-            .rewrite
-            .into_iter()
-            .enumerate()
-            .map(|(at, rewrite)| rewrite.checked(&env).map_err(|why| format!("rewrite[{at}]: {why}")));
-        Ok(Rules {
-            rewrites: rewrites.collect::<Result<_, String>>()?,
-            request: self.request.checked(&env).map_err(|why| format!("request: {why}"))?,
-            response: self.response.checked(&env).map_err(|why| format!("response: {why}"))?,
+        Ok(Plan {
+            rewrites: each("rewrite", self.rewrite, |rewrite| rewrite.checked(&env))?,
+            request: each("request", self.request.0, |rule| rule.checked(&env))?,
+            response: each("response", self.response.0, |rule| rule.checked(&env))?,
             max_bytes: self.max_bytes,
             env,
         })
     }
 }
 
+/// Checks the items of a list; errors say which it was.
+fn each<S, T>(name: &str, items: Vec<S>, check: impl Fn(S) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let checked = |(at, item)| check(item).map_err(|why| format!("{name}[{at}]: {why}"));
+    items.into_iter().enumerate().map(checked).collect()
+}
+
 impl RewriteSettings {
-    fn checked(&self, env: &BTreeMap<String, String>) -> Result<Rewrite, String> {
+    fn checked(self, env: &Env) -> Result<Rewrite, String> {
         let from = Pattern::parse(&self.from)?;
-        let to =
-            Template::compile(&self.to, Target::Path, &|path| known(path, env)).map_err(|why| format!("to: {why}"))?;
-        Ok(Rewrite { from, to, has_query: self.to.contains('?') })
+        let to = template(&self.to, Target::Path, env).map_err(|why| format!("to: {why}"))?;
+        let has_query = self.to.contains('?');
+        let guard = Guard::checked(self.when, self.unless, Way::Request)?;
+        Ok(Rewrite { guard, from, to, has_query })
     }
 }
 
-impl SideSettings {
-    fn checked(self, env: &BTreeMap<String, String>) -> Result<Side, String> {
-        let HeaderSettings { remove, rename, set, append } = self.headers;
+impl RequestRule {
+    fn checked(self, env: &Env) -> Result<Rule, String> {
+        let guard = Guard::checked(self.when, self.unless, Way::Request)?;
+        for (from, to) in &self.method {
+            let token = |method: &String| !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
+            if !token(from) || !token(to) || ["HEAD", "CONNECT"].contains(&to.as_str()) {
+                return Err(format!("method.{from}: methods are words in capitals, and none becomes HEAD or CONNECT"));
+            }
+        }
+        Ok(Rule {
+            guard,
+            methods: self.method.into_iter().collect(),
+            query: self.query.checked(env)?,
+            headers: self.headers.checked(env)?,
+            body: self.body.map(BodySettings::checked).transpose()?,
+            ..Rule::default()
+        })
+    }
+}
+
+impl ResponseRule {
+    fn checked(self, env: &Env) -> Result<Rule, String> {
+        let guard = Guard::checked(self.when, self.unless, Way::Response)?;
+        let status = |(from, to): (String, u16)| {
+            if !(200..600).contains(&to) || [204, 205, 304].contains(&to) {
+                return Err(format!("status.{from}: {to} is no status that a response with a body has"));
+            }
+            Ok((Statuses::parse(&from)?, to))
+        };
+        Ok(Rule {
+            guard,
+            statuses: self.status.into_iter().map(status).collect::<Result<_, _>>()?,
+            headers: self.headers.checked(env)?,
+            body: self.body.map(BodySettings::checked).transpose()?,
+            ..Rule::default()
+        })
+    }
+}
+
+fn template(text: &str, target: Target, env: &Env) -> Result<Template, String> {
+    Template::compile(text, target, &|path| known(path, env)).map_err(|why| why.to_string())
+}
+
+impl QuerySettings {
+    fn checked(self, env: &Env) -> Result<QueryRules, String> {
+        let compiled = |what: &str, texts: BTreeMap<String, String>| {
+            let one = |(name, text): (String, String)| match template(&text, Target::Text, env) {
+                Ok(template) => Ok((name, template)),
+                Err(why) => Err(format!("query.{what}.{name}: {why}")),
+            };
+            texts.into_iter().map(one).collect::<Result<Vec<_>, String>>()
+        };
+        let (set, append) = (compiled("set", self.set)?, compiled("append", self.append)?);
+        Ok(QueryRules { remove: self.remove, rename: self.rename.into_iter().collect(), set, append })
+    }
+}
+
+impl HeaderSettings {
+    fn checked(self, env: &Env) -> Result<HeaderRules, String> {
         let compiled = |what: &str, texts: BTreeMap<HeaderName, HeaderText>| {
-            let texts = texts.into_iter().map(|(name, text)| {
-                let template = Template::compile(text.as_str(), Target::Header, &|path| known(path, env));
-                let template = template.map_err(|why| format!("headers.{what}.{name}: {why}"))?;
-                Ok((name, template))
-            });
-            texts.collect::<Result<Vec<_>, String>>()
+            let one = |(name, text): (HeaderName, HeaderText)| match template(text.as_str(), Target::Header, env) {
+                Ok(template) => Ok((name, template)),
+                Err(why) => Err(format!("headers.{what}.{name}: {why}")),
+            };
+            texts.into_iter().map(one).collect::<Result<Vec<_>, String>>()
         };
-        let headers = HeaderRules {
-            remove,
-            rename: rename.into_iter().collect(),
-            set: compiled("set", set)?,
-            append: compiled("append", append)?,
-        };
-        Ok(Side { headers, body: self.body.map(BodySettings::checked).transpose()? })
+        if let Some((from, to)) = self.rename.iter().find(|(from, to)| from.ends_with('*') != to.ends_with('*')) {
+            return Err(format!("headers.rename.{from}: with `*` at the end, `{to}` needs one too"));
+        }
+        let (set, append) = (compiled("set", self.set)?, compiled("append", self.append)?);
+        Ok(HeaderRules { remove: self.remove, rename: self.rename.into_iter().collect(), set, append })
     }
 }
 
@@ -146,48 +261,48 @@ impl BodySettings {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use portcullis_sdk::parse_config;
+/// One, or a list of them.
+pub(crate) struct Listed<T>(pub(crate) Vec<T>);
 
-    #[test]
-    fn settings_say_what_is_wrong_with_them() {
-        for (json, want) in [
-            ("", ""),
-            (r#"{"request":{"headers":{"set":{"x-a":"1"}}},"max_bytes":10}"#, ""),
-            (r#"{"request":{"body":{"set":{"/a":{"b":[1]}},"rename":{"/x":"/y"},"remove":["/z"]}}}"#, ""),
-            (
-                r#"{"request":{"headers":{"set":{"X-A":"1"}}}}"#,
-                "`request.headers.set.X-A`: `X-A` is not a header name in lower case",
-            ),
-            (
-                r#"{"response":{"headers":{"remove":["content-length"]}}}"#,
-                "`response.headers.remove[0]`: `content-length` belongs to the connection, not to the message",
-            ),
-            (
-                r#"{"request":{"headers":{"append":{"x":"\n"}}}}"#,
-                "`request.headers.append.x`: a header value may not hold control characters",
-            ),
-            (
-                r#"{"request":{"headers":{"set":{"x":"${request.nothing}"}}}}"#,
-                "request: headers.set.x: template, character 1: `request.nothing` is nothing a template can name",
-            ),
-            (
-                r#"{"request":{"headers":{"set":{"x":"${env.A}"}}}}"#,
-                "request: headers.set.x: template, character 1: `A` is not",
-            ),
-            (r#"{"env":{"A":"1"},"request":{"headers":{"set":{"x":"${env.A}"}}}}"#, ""),
-            (r#"{"rewrite":[{"from":"a","to":"/"}]}"#, "rewrite[0]: `a` is not a path such as"),
-            (
-                r#"{"rewrite":[{"from":"/a","to":"/${claims.sub}"}]}"#,
-                "rewrite[0]: to: template, character 2: claims are",
-            ),
-            (r#"{"response":{"body":{"remove":["a.b"]}}}"#, "response: `a.b` is not a JSON Pointer such as /user/name"),
-        ] {
-            let got = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
-            let why = got.err().unwrap_or_default();
-            assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{json}: {why}");
-        }
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
 }
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Listed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = Listed<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rule or a list of rules")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Ok(Listed(vec![T::deserialize(MapAccessDeserializer::new(map))?]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Listed)
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+impl<T: Schema> Schema for Listed<T> {
+    const SCHEMA: &'static [Piece] = &[
+        Piece::Text(r#"{"anyOf":["#),
+        Piece::All(T::SCHEMA),
+        Piece::Text(r#",{"type":"array","items":"#),
+        Piece::All(T::SCHEMA),
+        Piece::Text("}]}"),
+    ];
+}
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,87 @@ fn a_value_that_would_leave_its_header_or_its_path_is_refused() {
         assert_eq!(gateway.send(Request::get(target)).status(), want, "{target}");
     }
 }
+
+#[test]
+fn rules_are_made_where_their_conditions_hold() {
+    let mut gateway = gateway(
+        r#"{
+            "request": [
+                {"when": {"methods": ["PATCH"], "path": "/v1/{thing}/{id}"}, "method": {"PATCH": "PUT"},
+                 "headers": {"set": {"x-id": "${captures.thing}:${captures.id}"}}},
+                {"when": {"headers": {"x-beta": true}}, "unless": {"query": {"beta": "off"}}, "headers": {"set": {"x-is": "beta"}}},
+                {"when": {"headers": {"x-is": "beta"}}, "headers": {"set": {"x-chained": "1"}}}
+            ],
+            "response": [
+                {"when": {"status": "5xx"}, "status": {"500": 502, "5xx": 503}, "headers": {"set": {"retry-after": "1"}}},
+                {"when": {"request_headers": {"x-beta": true}}, "headers": {"set": {"x-was": "${response.status}"}}}
+            ]
+        }"#,
+    );
+    let outcome = gateway.send(Request::new("PATCH", "/v1/orders/7"));
+    let seen = outcome.at_upstream();
+    assert_eq!(
+        (seen.header(":method"), seen.header("x-id"), seen.header("x-is")),
+        (Some("PUT"), Some("orders:7"), None)
+    );
+    assert_eq!((outcome.status(), outcome.reply.header("retry-after")), (200, None));
+    let outcome = gateway.send(Request::get("/?beta=on").header("x-beta", "1"));
+    let seen = outcome.at_upstream();
+    // Conditions see what came, not what rules before them have made.
+    assert_eq!((seen.header("x-is"), seen.header("x-chained")), (Some("beta"), None));
+    assert_eq!(outcome.reply.header("x-was"), Some("200"));
+    let outcome = gateway.send(Request::get("/?beta=off").header("x-beta", "1"));
+    assert_eq!(outcome.at_upstream().header("x-is"), None);
+}
+
+#[test]
+fn statuses_become_others() {
+    let plugin = Plugin::new("transform", start::<Transform>)
+        .config(r#"{"response": {"when": {"status": "5xx"}, "status": {"500": 502, "5xx": 503}, "headers": {"set": {"x-was": "${response.status}"}}}}"#);
+    let mut gateway = Gateway::new()
+        .origin(|seen| Reply::status(seen.target().trim_start_matches('/').parse().unwrap()))
+        .plugin(plugin)
+        .start();
+    for (status, want, was) in
+        [("200", 200, None), ("404", 404, None), ("500", 502, Some("500")), ("599", 503, Some("599"))]
+    {
+        let outcome = gateway.send(Request::get(&format!("/{status}")));
+        assert_eq!((outcome.status(), outcome.reply.header("x-was")), (want, was), "{status}");
+    }
+}
+
+#[test]
+fn queries_are_edited() {
+    let mut gateway = gateway(
+        r#"{"request": {"query": {
+            "remove": ["debug", "utm source"], "rename": {"q": "query"}, "set": {"page": "1", "who": "${request.headers.x-user}"}, "append": {"tag": "a&b"}
+        }}}"#,
+    );
+    for (target, want) in [
+        ("/", "/?page=1&tag=a%26b"),
+        ("/?debug", "/?page=1&tag=a%26b"),
+        ("/a?q=x+y&utm+source=m&utm%20source&z", "/a?query=x+y&z&page=1&tag=a%26b"),
+        ("/?page=7&tag=c&page=8&&x=%zz", "/?page=1&tag=c&x=%zz&tag=a%26b"),
+        ("/?q&q=2", "/?query&query=2&page=1&tag=a%26b"),
+    ] {
+        assert_eq!(gateway.send(Request::get(target)).at_upstream().target(), want, "{target}");
+    }
+    let outcome = gateway.send(Request::get("/").header("x-user", "a b"));
+    assert_eq!(outcome.at_upstream().target(), "/?page=1&who=a%20b&tag=a%26b");
+}
+
+#[test]
+fn headers_are_taken_and_renamed_by_prefix() {
+    let mut gateway = gateway(
+        r#"{"request": {"headers": {"remove": ["x-internal-*", "c*"], "rename": {"x-old-*": "x-new-*", "x-one": "x-other"}}}}"#,
+    );
+    let request = Request::post("/").header("content-type", "text/plain").header("x-internal-a", "1");
+    let request = request.header("x-internal-b", "2").header("x-internal", "3").header("x-old-a", "4");
+    let request = request.header("x-old-a", "5").header("x-new-a", "6").header("x-one", "7").body("body");
+    let outcome = gateway.send(request);
+    let seen = outcome.at_upstream();
+    let gone = ["x-internal-a", "x-internal-b", "content-type", "x-old-a", "x-one"].map(|name| seen.header(name));
+    assert_eq!(gone, [None; 5]);
+    assert_eq!((seen.header("x-internal"), seen.header("x-other")), (Some("3"), Some("7")));
+    assert_eq!((seen.all("x-new-a"), seen.text()), (vec!["4", "5"], "body".to_owned()));
+}

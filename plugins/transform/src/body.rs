@@ -1,62 +1,13 @@
-//! The decision: what a head makes of its body, and what the rules make of a body.
+//! Bodies: what a message's head makes of its body, and what the rules make of a document.
 //!
 //! A body that cannot be transformed goes no further, in either direction: a rule may be there to take something out. So a
 //! request gets 400, 413 or 415; a response becomes 502, or is cut off where its head has gone out already.
 
-use std::collections::BTreeMap;
-
-use plugin_common::template::Template;
-use portcullis_sdk::{HeaderName, Headers, HeadersMut, Response};
+use portcullis_sdk::Headers;
 use serde_json::Value;
 
+use crate::obstacle::Obstacle;
 use crate::pointer::Pointer;
-use crate::values::{Pattern, Values};
-
-/// What to do, both ways.
-#[derive(Debug)]
-pub(crate) struct Rules {
-    pub(crate) rewrites: Vec<Rewrite>,
-    pub(crate) env: BTreeMap<String, String>,
-    pub(crate) request: Side,
-    pub(crate) response: Side,
-    pub(crate) max_bytes: usize,
-}
-
-/// A path that becomes another.
-#[derive(Debug)]
-pub(crate) struct Rewrite {
-    pub(crate) from: Pattern,
-    pub(crate) to: Template,
-    /// Whether it brings a query of its own.
-    pub(crate) has_query: bool,
-}
-
-impl Rewrite {
-    /// The new target of a request, if its path is the old one; the captures are then among its values.
-    pub(crate) fn apply(&self, values: &mut Values<'_>) -> Result<Option<String>, Obstacle> {
-        let Some(captures) = self.from.captures(values.path()) else { return Ok(None) };
-        values.captures = captures;
-        let made = self.to.render(&|path| values.get(path)).map_err(|_| Obstacle::Unfit)?;
-        let query = values.query().filter(|_| !self.has_query).map(|query| format!("?{query}"));
-        Ok(Some(made + &query.unwrap_or_default()))
-    }
-}
-
-/// What to do one way.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Side {
-    pub(crate) headers: HeaderRules,
-    pub(crate) body: Option<BodyRules>,
-}
-
-/// Changes to headers, in this order.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct HeaderRules {
-    pub(crate) remove: Vec<HeaderName>,
-    pub(crate) rename: Vec<(HeaderName, HeaderName)>,
-    pub(crate) set: Vec<(HeaderName, Template)>,
-    pub(crate) append: Vec<(HeaderName, Template)>,
-}
 
 /// Changes to a JSON document, in this order.
 #[derive(Debug, Default, PartialEq)]
@@ -66,66 +17,12 @@ pub(crate) struct BodyRules {
     pub(crate) set: Vec<(Pointer, Value)>,
 }
 
-/// Whose message it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Request,
-    Response,
-}
-
 /// What stands in a head about its body.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub(crate) content_type: Vec<u8>,
     pub(crate) content_encoding: Vec<u8>,
     pub(crate) content_length: Option<Vec<u8>>,
-}
-
-/// Why a body could not be transformed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Obstacle {
-    Malformed,
-    TooLarge,
-    Encoded,
-    /// A template's value would have made a header or a path that is none.
-    Unfit,
-}
-
-impl HeaderRules {
-    /// Changes headers. All values are as they were before.
-    pub(crate) fn apply(&self, mut headers: HeadersMut<'_>, values: &Values<'_>) -> Result<(), Obstacle> {
-        let rendered = |rules: &[(HeaderName, Template)]| {
-            let rendered = rules.iter().map(|(name, template)| {
-                template
-                    .render(&|path| values.get(path))
-                    .map(|value| (name.clone(), value))
-                    .map_err(|_| Obstacle::Unfit)
-            });
-            rendered.collect::<Result<Vec<_>, _>>()
-        };
-        let (set, append) = (rendered(&self.set)?, rendered(&self.append)?);
-        for name in &self.remove {
-            headers.remove(name);
-        }
-        for (from, to) in &self.rename {
-            if let Some(value) = headers.get(from) {
-                headers.remove(from);
-                headers.set(to, value);
-            }
-        }
-        for (name, value) in set.iter().filter(|(_, value)| !value.is_empty()) {
-            headers.set(name, value);
-        }
-        for (name, value) in append.iter().filter(|(_, value)| !value.is_empty()) {
-            headers.append(name, value);
-        }
-        Ok(())
-    }
-
-    /// Whether any of it is to be made of values.
-    pub(crate) fn has_values(&self) -> bool {
-        !self.set.is_empty() || !self.append.is_empty()
-    }
 }
 
 impl Head {
@@ -159,24 +56,30 @@ impl Head {
 }
 
 /// Whether that much may be held.
-pub(crate) fn check_size(bytes: usize, max_bytes: usize) -> Result<(), Obstacle> {
+fn check_size(bytes: usize, max_bytes: usize) -> Result<(), Obstacle> {
     if bytes > max_bytes { Err(Obstacle::TooLarge) } else { Ok(()) }
 }
 
+/// A body as rules make it, one after another.
+pub(crate) fn changed(rules: &[&BodyRules], body: &[u8]) -> Result<Vec<u8>, Obstacle> {
+    let mut document: Value = serde_json::from_slice(body).map_err(|_| Obstacle::Malformed)?;
+    for rules in rules {
+        rules.apply(&mut document);
+    }
+    serde_json::to_vec(&document).map_err(|_| Obstacle::Malformed)
+}
+
 impl BodyRules {
-    /// The transformed body.
-    pub(crate) fn apply(&self, body: &[u8]) -> Result<Vec<u8>, Obstacle> {
-        let mut document: Value = serde_json::from_slice(body).map_err(|_| Obstacle::Malformed)?;
+    fn apply(&self, document: &mut Value) {
         for place in &self.remove {
-            place.remove(&mut document);
+            place.remove(document);
         }
         for (from, to) in &self.rename {
-            rename(&mut document, from, to);
+            rename(document, from, to);
         }
         for (place, value) in &self.set {
-            place.set(&mut document, value.clone());
+            place.set(document, value.clone());
         }
-        serde_json::to_vec(&document).map_err(|_| Obstacle::Malformed)
     }
 }
 
@@ -187,28 +90,6 @@ fn rename(document: &mut Value, from: &Pointer, to: &Pointer) {
     place.set(document, value);
 }
 
-impl Obstacle {
-    /// The reply for it.
-    pub(crate) fn reply(self, way: Way) -> Response {
-        let problem = |status, code, title: &str| Response::problem(status, code).title(title);
-        match (way, self) {
-            (Way::Request, Self::Malformed) => problem(400, "body_malformed", "The body is not the JSON it says it is"),
-            (Way::Request, Self::TooLarge) => problem(413, "body_too_large", "The body is too large"),
-            (Way::Request, Self::Encoded) => {
-                problem(415, "body_encoded", "The body has to come without a content encoding")
-                    .header("accept-encoding", "identity")
-            }
-            (Way::Request, Self::Unfit) => problem(400, "value_unfit", "A value of the request cannot be passed on"),
-            (Way::Response, Self::Unfit) => problem(502, "response_unfit", "The upstream's answer cannot be used"),
-            (Way::Response, Self::Malformed) => {
-                problem(502, "response_malformed", "The upstream's answer cannot be used")
-            }
-            (Way::Response, Self::TooLarge) => problem(502, "response_too_large", "The upstream's answer is too large"),
-            (Way::Response, Self::Encoded) => problem(502, "response_encoded", "The upstream's answer cannot be read"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +98,7 @@ mod tests {
     fn transformed(rules: &str, body: &str) -> Result<String, Obstacle> {
         let settings = format!("{{\"request\":{{\"body\":{rules}}}}}");
         let rules = portcullis_sdk::parse_config::<Settings>(settings.as_bytes()).unwrap().checked().unwrap();
-        let body = rules.request.body.unwrap().apply(body.as_bytes())?;
+        let body = changed(&[rules.request[0].body.as_ref().unwrap()], body.as_bytes())?;
         Ok(String::from_utf8(body).unwrap())
     }
 

@@ -1,0 +1,37 @@
+//! Why a message could not be transformed, and what its client is told.
+
+use portcullis_sdk::Response;
+
+use crate::condition::Way;
+
+/// Why a message could not be transformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    Malformed,
+    TooLarge,
+    Encoded,
+    /// A template's value would have made a header or a target that is none.
+    Unfit,
+}
+
+impl Obstacle {
+    /// The reply for it.
+    pub(crate) fn reply(self, way: Way) -> Response {
+        let (status, code, title) = self.words(way);
+        let reply = Response::problem(status, code).title(title);
+        if status == 415 { reply.header("accept-encoding", "identity") } else { reply }
+    }
+
+    fn words(self, way: Way) -> (u16, &'static str, &'static str) {
+        match (way, self) {
+            (Way::Request, Self::Malformed) => (400, "body_malformed", "The body is not what its content type says"),
+            (Way::Request, Self::TooLarge) => (413, "body_too_large", "The body is too large"),
+            (Way::Request, Self::Encoded) => (415, "body_encoded", "The body has to come without a content encoding"),
+            (Way::Request, Self::Unfit) => (400, "value_unfit", "A value of the request cannot be passed on"),
+            (Way::Response, Self::Malformed) => (502, "response_malformed", "The upstream's answer cannot be used"),
+            (Way::Response, Self::TooLarge) => (502, "response_too_large", "The upstream's answer is too large"),
+            (Way::Response, Self::Encoded) => (502, "response_encoded", "The upstream's answer cannot be read"),
+            (Way::Response, Self::Unfit) => (502, "response_unfit", "The upstream's answer cannot be used"),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+use super::*;
+use portcullis_sdk::parse_config;
+
+#[test]
+fn settings_say_what_is_wrong_with_them() {
+    for (json, want) in [
+        ("", ""),
+        (r#"{"request":{"headers":{"set":{"x-a":"1"}}},"max_bytes":10}"#, ""),
+        (r#"{"request":{"body":{"set":{"/a":{"b":[1]}},"rename":{"/x":"/y"},"remove":["/z"]}}}"#, ""),
+        (
+            r#"{"request":{"headers":{"set":{"X-A":"1"}}}}"#,
+            "`request.headers.set.X-A`: `X-A` is not a header name in lower case",
+        ),
+        (
+            r#"{"response":{"headers":{"remove":["content-length"]}}}"#,
+            "`response.headers.remove[0]`: `content-length` belongs to the connection, not to the message",
+        ),
+        (
+            r#"{"request":{"headers":{"append":{"x":"\n"}}}}"#,
+            "`request.headers.append.x`: a header value may not hold control characters",
+        ),
+        (
+            r#"{"request":{"headers":{"set":{"x":"${request.nothing}"}}}}"#,
+            "request[0]: headers.set.x: template, character 1: `request.nothing` is nothing a template can name",
+        ),
+        (
+            r#"{"request":{"headers":{"set":{"x":"${env.A}"}}}}"#,
+            "request[0]: headers.set.x: template, character 1: `A` is not",
+        ),
+        (r#"{"env":{"A":"1"},"request":{"headers":{"set":{"x":"${env.A}"}}}}"#, ""),
+        (r#"{"rewrite":[{"from":"a","to":"/"}]}"#, "rewrite[0]: `a` is not a path such as"),
+        (r#"{"rewrite":[{"from":"/a","to":"/${claims.sub}"}]}"#, ""),
+        (r#"{"request":[{"when":{"methods":["GET"]},"method":{"GET":"POST"}},{"query":{"remove":["a"]}}]}"#, ""),
+        (r#"{"request":[{},{"when":{"status":404}}]}"#, "request[1]: when: status: a request has none"),
+        (r#"{"request":[{"body":{"sett":{}}}]}"#, "unknown field `sett`"),
+        (r#"{"request":{"method":{"GET":"HEAD"}}}"#, "request[0]: method.GET: methods are words in capitals"),
+        (r#"{"request":{"headers":{"rename":{"x-*":"y"}}}}"#, "request[0]: headers.rename.x-*: with `*` at the end"),
+        (r#"{"response":{"status":{"404":200,"5xx":503}}}"#, ""),
+        (r#"{"response":{"status":{"4":200}}}"#, "response[0]: `4` is not a status such as"),
+        (r#"{"response":{"status":{"404":204}}}"#, "response[0]: status.404: 204 is no status"),
+        (r#"{"response":3}"#, "`response`: invalid type: integer `3`, expected a rule or a list of rules"),
+        (r#"{"response":{"body":{"remove":["a.b"]}}}"#, "response[0]: `a.b` is not a JSON Pointer such as /user/name"),
+    ] {
+        let got = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
+        let why = got.err().unwrap_or_default();
+        assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{json}: {why}");
+    }
+}
