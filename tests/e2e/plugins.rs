@@ -133,7 +133,7 @@ filters:
         body: { remove: [/drop], set: { /a/b: [1, 2] } }
       response:
         headers: { remove: [x-powered-by] }
-        body: { remove: [/secret], rename: { /mail: /email } }
+        body: { remove: [/secret], rename: { /mail: email } }
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#,
         &[("origin", &origin)],

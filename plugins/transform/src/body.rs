@@ -6,16 +6,9 @@
 use portcullis_sdk::Headers;
 use serde_json::Value;
 
+use crate::edit::Edit;
 use crate::obstacle::Obstacle;
-use crate::pointer::Pointer;
-
-/// Changes to a JSON document, in this order.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct BodyRules {
-    pub(crate) remove: Vec<Pointer>,
-    pub(crate) rename: Vec<(Pointer, Pointer)>,
-    pub(crate) set: Vec<(Pointer, Value)>,
-}
+use crate::values::Scope;
 
 /// What stands in a head about its body.
 #[derive(Debug, Default)]
@@ -60,45 +53,28 @@ fn check_size(bytes: usize, max_bytes: usize) -> Result<(), Obstacle> {
     if bytes > max_bytes { Err(Obstacle::TooLarge) } else { Ok(()) }
 }
 
-/// A body as rules make it, one after another.
-pub(crate) fn changed(rules: &[&BodyRules], body: &[u8]) -> Result<Vec<u8>, Obstacle> {
+/// A body as edits make it, one after another.
+pub(crate) fn changed(edits: &[(&Edit, &Scope<'_>)], body: &[u8]) -> Result<Vec<u8>, Obstacle> {
     let mut document: Value = serde_json::from_slice(body).map_err(|_| Obstacle::Malformed)?;
-    for rules in rules {
-        rules.apply(&mut document);
-    }
+    edits.iter().try_for_each(|(edit, scope)| edit.apply(&mut document, scope))?;
     serde_json::to_vec(&document).map_err(|_| Obstacle::Malformed)
-}
-
-impl BodyRules {
-    fn apply(&self, document: &mut Value) {
-        for place in &self.remove {
-            place.remove(document);
-        }
-        for (from, to) in &self.rename {
-            rename(document, from, to);
-        }
-        for (place, value) in &self.set {
-            place.set(document, value.clone());
-        }
-    }
-}
-
-/// Moves a value, unless there is no place for it: then it stays where it is.
-fn rename(document: &mut Value, from: &Pointer, to: &Pointer) {
-    let Some(value) = from.remove(document) else { return };
-    let place = if to.is_free(document) { to } else { from };
-    place.set(document, value);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::settings::Settings;
+    use crate::values::Values;
 
     fn transformed(rules: &str, body: &str) -> Result<String, Obstacle> {
         let settings = format!("{{\"request\":{{\"body\":{rules}}}}}");
         let rules = portcullis_sdk::parse_config::<Settings>(settings.as_bytes()).unwrap().checked().unwrap();
-        let body = changed(&[rules.request[0].body.as_ref().unwrap()], body.as_bytes())?;
+        let pair = |name: &str, value: &str| (name.to_owned(), value.into());
+        let request = vec![pair(":method", "GET"), pair(":path", "/a?q=x")];
+        let values = Values { request, ..Values::default() };
+        let scope = Scope { values: &values, captures: Vec::new() };
+        let edits: Vec<_> = rules.request[0].edits.iter().map(|edit| (edit, &scope)).collect();
+        let body = changed(&edits, body.as_bytes())?;
         Ok(String::from_utf8(body).unwrap())
     }
 
@@ -108,19 +84,66 @@ mod tests {
             ("{}", r#"{ "b" : 1, "a" : 1.50 }"#, r#"{"b":1,"a":1.50}"#),
             ("{}", r#"{"id":123456789012345678901234567890}"#, r#"{"id":123456789012345678901234567890}"#),
             (r#"{"set":{"/a/b":[1,null]}}"#, "{}", r#"{"a":{"b":[1,null]}}"#),
-            (r#"{"rename":{"/old":"/new"}}"#, r#"{"old":1,"x":2}"#, r#"{"x":2,"new":1}"#),
-            (r#"{"rename":{"/old":"/x/y"}}"#, r#"{"x":2,"old":1}"#, r#"{"x":2,"old":1}"#),
-            (r#"{"rename":{"/old":"/old/deeper"}}"#, r#"{"old":1}"#, r#"{"old":{"deeper":1}}"#),
+            (r#"{"move":{"/old":"/new"}}"#, r#"{"old":1,"x":2}"#, r#"{"x":2,"new":1}"#),
+            (r#"{"move":{"/old":"/x/y"}}"#, r#"{"x":2,"old":1}"#, r#"{"x":2,"old":1}"#),
+            (r#"{"move":{"/old":"/old/deeper"}}"#, r#"{"old":1}"#, r#"{"old":{"deeper":1}}"#),
             (r#"{"remove":["/secret"]}"#, r#"{"a":1,"secret":{"b":2},"c":3}"#, r#"{"a":1,"c":3}"#),
+            (r#"{"remove":["$..id","$.a[0,2]"]}"#, r#"{"a":[1,{"id":2,"x":3},4],"id":5}"#, r#"{"a":[{"x":3}]}"#),
+            (r#"{"remove":["$"]}"#, r#"{"a":1}"#, r#"{"a":1}"#),
+            (r#"{"rename":{"/a":"z"}}"#, r#"{"a":1,"b":2,"z":3}"#, r#"{"z":1,"b":2}"#),
+            (r#"{"rename":{"$..a":"b"}}"#, r#"{"a":{"a":[{"a":1}]}}"#, r#"{"b":{"b":[{"b":1}]}}"#),
+            (r#"{"copy":{"/a":"/b/c"}}"#, r#"{"a":[1]}"#, r#"{"a":[1],"b":{"c":[1]}}"#),
             (
-                r#"{"remove":["/a"],"rename":{"/b":"/a"},"set":{"/b":"set"}}"#,
-                r#"{"a":"old","b":"b"}"#,
-                r#"{"a":"b","b":"set"}"#,
+                r#"{"copy":{"$.l[*].id":"/ids"}}"#,
+                r#"{"l":[{"id":1},{"id":2}]}"#,
+                r#"{"l":[{"id":1},{"id":2}],"ids":[1,2]}"#,
+            ),
+            (r#"{"default":{"/a":0,"/b/c":0}}"#, r#"{"a":null}"#, r#"{"a":null,"b":{"c":0}}"#),
+            (r#"{"default":{"$.l[*].n":0}}"#, r#"{"l":[{"n":1},{},3]}"#, r#"{"l":[{"n":1},{"n":0},3]}"#),
+            (r#"{"set":{"$.l[*].n":0}}"#, r#"{"l":[{"n":1},{},3]}"#, r#"{"l":[{"n":0},{"n":0},3]}"#),
+            (r#"{"set":{"$.l[*]":0}}"#, r#"{"l":[1,[2]]}"#, r#"{"l":[0,0]}"#),
+            (
+                r#"{"set":{"/m":"${request.method}","/q":["${request.query.q}"],"/n":"${request.query.none}"}}"#,
+                "{}",
+                r#"{"m":"GET","q":["x"]}"#,
+            ),
+            (
+                r#"{"pick":["/b","$.l[*].id"]}"#,
+                r#"{"a":1,"b":{"c":2},"l":[{"id":1,"x":2},3]}"#,
+                r#"{"b":{"c":2},"l":[{"id":1}]}"#,
+            ),
+            (
+                r#"{"redact":["$..password"]}"#,
+                r#"{"u":{"password":{"x":1}},"password":"p"}"#,
+                r#"{"u":{"password":"***"},"password":"***"}"#,
+            ),
+            (
+                r#"{"mask":{"$.c[*]":4}}"#,
+                r#"{"c":["4111111111111111","12345",null,1234567890]}"#,
+                r#"{"c":["************1111","*****","***","******7890"]}"#,
+            ),
+            (r#"{"unwrap":"/data","wrap":"result"}"#, r#"{"data":[1]}"#, r#"{"result":[1]}"#),
+            (r#"{"unwrap":"/none"}"#, r#"{"data":1}"#, r#"{"data":1}"#),
+            (
+                r#"{"each":{"/l":{"remove":["/x"],"each":{"/m":[{"set":{"/y":1}},{"wrap":"w"}]}}}}"#,
+                r#"{"l":[{"x":1,"m":[{}]},2]}"#,
+                r#"{"l":[{"m":[{"w":{"y":1}}]},2]}"#,
+            ),
+            (
+                r#"[{"set":{"/b":"first"}},{"remove":["/a"],"rename":{"/b":"a"},"set":{"/b":"set"}}]"#,
+                r#"{"a":"old"}"#,
+                r#"{"a":"first","b":"set"}"#,
             ),
             (r#"{"set":{"/a":1}}"#, "[1]", "[1]"),
         ] {
             assert_eq!(transformed(rules, body).as_deref(), Ok(want), "{rules} {body}");
         }
+    }
+
+    #[test]
+    fn a_query_may_not_cost_too_much() {
+        let body = format!("[{}1]", "[1,1,1,1,1,1,1,1,1],".repeat(20_000));
+        assert_eq!(transformed(r#"{"remove":["$..x"]}"#, &body), Err(Obstacle::Complex));
     }
 
     #[test]

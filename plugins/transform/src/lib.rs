@@ -4,8 +4,12 @@
 
 mod body;
 mod condition;
+mod edit;
 mod headers;
+mod jsonpath;
+mod location;
 mod obstacle;
+mod place;
 mod pointer;
 mod rule;
 mod settings;
@@ -14,8 +18,9 @@ mod values;
 
 use portcullis_sdk::{Bodies, BodyError, Filter, Host, Message, Next, Request, Response, StartError};
 
-use body::{BodyRules, Head};
+use body::Head;
 use condition::Way;
+use edit::Edit;
 use obstacle::Obstacle;
 use rule::{Plan, Rule};
 use settings::Settings;
@@ -64,7 +69,7 @@ impl Plan {
                 break;
             }
         }
-        if self.response.iter().any(|rule| rule.body.is_some()) {
+        if self.response.iter().any(|rule| !rule.edits.is_empty()) {
             // So that the response comes whole and in the clear.
             request.headers_mut().remove("accept-encoding");
             request.headers_mut().remove("range");
@@ -99,15 +104,16 @@ async fn change_body(
     chosen: &[(&Rule, Scope<'_>)],
     max_bytes: usize,
 ) -> Result<(), Obstacle> {
-    let rules: Vec<&BodyRules> = chosen.iter().filter_map(|(rule, _)| rule.body.as_ref()).collect();
-    if rules.is_empty() || !message.has_body() || !head.is_json() {
+    let edits: Vec<(&Edit, &Scope<'_>)> =
+        chosen.iter().flat_map(|(rule, scope)| rule.edits.iter().map(move |edit| (edit, scope))).collect();
+    if edits.is_empty() || !message.has_body() || !head.is_json() {
         return Ok(());
     }
     head.check(max_bytes)?;
     match message.body_mut().collect(max_bytes).await {
         // A message may have no body after all; there is nothing in it to change or to hide.
         Ok(body) if body.is_empty() => {}
-        Ok(body) => message.body_mut().set(body::changed(&rules, &body)?).map_err(|_| Obstacle::Malformed)?,
+        Ok(body) => message.body_mut().set(body::changed(&edits, &body)?).map_err(|_| Obstacle::Malformed)?,
         // What the upstream did not wait for it does not get.
         Err(BodyError::AnsweredEarly) => {
             message.body_mut().map_chunks(|_| Some(Vec::new())).map_err(|_| Obstacle::Malformed)?;

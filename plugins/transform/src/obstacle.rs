@@ -10,6 +10,8 @@ pub(crate) enum Obstacle {
     Malformed,
     TooLarge,
     Encoded,
+    /// A query would have looked at too much of it.
+    Complex,
     /// A template's value would have made a header or a target that is none.
     Unfit,
 }
@@ -26,10 +28,12 @@ impl Obstacle {
         match (way, self) {
             (Way::Request, Self::Malformed) => (400, "body_malformed", "The body is not what its content type says"),
             (Way::Request, Self::TooLarge) => (413, "body_too_large", "The body is too large"),
+            (Way::Request, Self::Complex) => (413, "body_too_complex", "The body holds too many values"),
             (Way::Request, Self::Encoded) => (415, "body_encoded", "The body has to come without a content encoding"),
             (Way::Request, Self::Unfit) => (400, "value_unfit", "A value of the request cannot be passed on"),
             (Way::Response, Self::Malformed) => (502, "response_malformed", "The upstream's answer cannot be used"),
             (Way::Response, Self::TooLarge) => (502, "response_too_large", "The upstream's answer is too large"),
+            (Way::Response, Self::Complex) => (502, "response_too_complex", "The upstream's answer cannot be used"),
             (Way::Response, Self::Encoded) => (502, "response_encoded", "The upstream's answer cannot be read"),
             (Way::Response, Self::Unfit) => (502, "response_unfit", "The upstream's answer cannot be used"),
         }

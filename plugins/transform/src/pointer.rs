@@ -1,9 +1,9 @@
 //! JSON Pointer (RFC 6901): reading, writing and removing one place of a document.
-//!
-//! A rule that finds nothing to act on leaves the document as it is: documents differ, and a rule is not a schema.
 
 use serde_json::map::Entry;
 use serde_json::{Map, Value};
+
+use crate::location::{Location, Step};
 
 /// A place in a document, never the document itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,24 @@ impl Pointer {
         let mut parents = tokens.by_ref().collect::<Result<Vec<_>, _>>()?;
         let last = parents.pop().ok_or_else(wrong)?;
         Ok(Self { parents, last })
+    }
+
+    /// Where the value is, if it is there.
+    pub(crate) fn location(&self, document: &Value) -> Option<Location> {
+        let (mut location, mut place) = (Location::new(), document);
+        for token in self.parents.iter().chain([&self.last]) {
+            let step;
+            (step, place) = match place {
+                Value::Object(fields) => (Step::Key(token.clone()), fields.get(token)?),
+                Value::Array(items) => {
+                    let at = index(token)?;
+                    (Step::Index(at), items.get(at)?)
+                }
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
+            };
+            location.push(step);
+        }
+        Some(location)
     }
 
     /// Takes the value out, if it is there.

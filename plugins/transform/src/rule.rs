@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use portcullis_sdk::{Request, Response};
 
-use crate::body::BodyRules;
 use crate::condition::{Guard, Statuses};
+use crate::edit::Edit;
 use crate::headers::HeaderRules;
 use crate::obstacle::Obstacle;
 use crate::target::{QueryRules, Rewrite};
@@ -29,7 +29,7 @@ pub(crate) struct Rule {
     pub(crate) statuses: Vec<(Statuses, u16)>,
     pub(crate) query: QueryRules,
     pub(crate) headers: HeaderRules,
-    pub(crate) body: Option<BodyRules>,
+    pub(crate) edits: Vec<Edit>,
 }
 
 impl Plan {
@@ -47,7 +47,11 @@ impl Plan {
 impl Rule {
     /// Whether it looks at values: its conditions, or what it makes of them.
     fn has_values(&self) -> bool {
-        self.guard.looks() || !self.methods.is_empty() || !self.query.is_empty() || self.headers.has_values()
+        self.guard.looks()
+            || !self.methods.is_empty()
+            || !self.query.is_empty()
+            || self.headers.has_values()
+            || self.edits.iter().any(Edit::has_values)
     }
 
     pub(crate) fn change_request(&self, request: &mut Request, scope: &Scope<'_>) -> Result<(), Obstacle> {

@@ -1,5 +1,7 @@
 //! Settings as an operator writes them, and as the policy reads them.
 
+mod edit;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,15 +12,13 @@ use portcullis_sdk::{Config, HeaderName, HeaderText};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
-use crate::body::BodyRules;
 use crate::condition::{Guard, Statuses, Way, When};
 use crate::headers::HeaderRules;
-use crate::pointer::Pointer;
 use crate::rule::{Plan, Rule};
 use crate::target::{Pattern, QueryRules, Rewrite};
 use crate::values::known;
+use edit::EditSettings;
 
 /// Changes methods, paths, queries, statuses, headers and the fields of JSON bodies.
 #[derive(Config)]
@@ -69,8 +69,9 @@ struct RequestRule {
     /// Changes to headers.
     #[serde(default)]
     headers: HeaderSettings,
-    /// Changes to a JSON body.
-    body: Option<BodySettings>,
+    /// Edits of a JSON body: one, or a list of them.
+    #[serde(default)]
+    body: Listed<EditSettings>,
 }
 
 /// What to do with a response.
@@ -86,8 +87,9 @@ struct ResponseRule {
     /// Changes to headers.
     #[serde(default)]
     headers: HeaderSettings,
-    /// Changes to a JSON body.
-    body: Option<BodySettings>,
+    /// Edits of a JSON body: one, or a list of them.
+    #[serde(default)]
+    body: Listed<EditSettings>,
 }
 
 /// Made in this order. Names are as decoded.
@@ -122,20 +124,6 @@ struct HeaderSettings {
     /// Headers to add beside others of their name, as texts or templates.
     #[serde(default)]
     append: BTreeMap<HeaderName, HeaderText>,
-}
-
-/// Made in this order. Places are JSON Pointers.
-#[derive(Default, Config)]
-struct BodySettings {
-    /// Places to take away.
-    #[serde(default)]
-    remove: Vec<String>,
-    /// Old place: new place.
-    #[serde(default)]
-    rename: BTreeMap<String, String>,
-    /// Places to set. A `Map`, for the order in which they are written is the order in which they are made.
-    #[serde(default)]
-    set: serde_json::Map<String, Value>,
 }
 
 fn default_max_bytes() -> usize {
@@ -189,7 +177,7 @@ impl RequestRule {
             methods: self.method.into_iter().collect(),
             query: self.query.checked(env)?,
             headers: self.headers.checked(env)?,
-            body: self.body.map(BodySettings::checked).transpose()?,
+            edits: each("body", self.body.0, |edit| edit.checked(env))?,
             ..Rule::default()
         })
     }
@@ -208,7 +196,7 @@ impl ResponseRule {
             guard,
             statuses: self.status.into_iter().map(status).collect::<Result<_, _>>()?,
             headers: self.headers.checked(env)?,
-            body: self.body.map(BodySettings::checked).transpose()?,
+            edits: each("body", self.body.0, |edit| edit.checked(env))?,
             ..Rule::default()
         })
     }
@@ -249,18 +237,6 @@ impl HeaderSettings {
     }
 }
 
-impl BodySettings {
-    fn checked(self) -> Result<BodyRules, String> {
-        let pointer = |text: &String| Pointer::parse(text);
-        let renames = self.rename.iter().map(|(from, to)| Ok((pointer(from)?, pointer(to)?)));
-        Ok(BodyRules {
-            remove: self.remove.iter().map(pointer).collect::<Result<_, _>>()?,
-            rename: renames.collect::<Result<_, String>>()?,
-            set: self.set.into_iter().map(|(at, value)| Ok((pointer(&at)?, value))).collect::<Result<_, String>>()?,
-        })
-    }
-}
-
 /// One, or a list of them.
 pub(crate) struct Listed<T>(pub(crate) Vec<T>);
 
@@ -278,7 +254,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Listed<T> {
             type Value = Listed<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rule or a list of rules")
+                f.write_str("one or a list of them")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

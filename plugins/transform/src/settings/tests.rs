@@ -6,7 +6,7 @@ fn settings_say_what_is_wrong_with_them() {
     for (json, want) in [
         ("", ""),
         (r#"{"request":{"headers":{"set":{"x-a":"1"}}},"max_bytes":10}"#, ""),
-        (r#"{"request":{"body":{"set":{"/a":{"b":[1]}},"rename":{"/x":"/y"},"remove":["/z"]}}}"#, ""),
+        (r#"{"request":{"body":{"set":{"/a":{"b":[1]}},"rename":{"/x":"y"},"remove":["/z"]}}}"#, ""),
         (
             r#"{"request":{"headers":{"set":{"X-A":"1"}}}}"#,
             "`request.headers.set.X-A`: `X-A` is not a header name in lower case",
@@ -38,8 +38,22 @@ fn settings_say_what_is_wrong_with_them() {
         (r#"{"response":{"status":{"404":200,"5xx":503}}}"#, ""),
         (r#"{"response":{"status":{"4":200}}}"#, "response[0]: `4` is not a status such as"),
         (r#"{"response":{"status":{"404":204}}}"#, "response[0]: status.404: 204 is no status"),
-        (r#"{"response":3}"#, "`response`: invalid type: integer `3`, expected a rule or a list of rules"),
-        (r#"{"response":{"body":{"remove":["a.b"]}}}"#, "response[0]: `a.b` is not a JSON Pointer such as /user/name"),
+        (r#"{"response":3}"#, "`response`: invalid type: integer `3`, expected one or a list of them"),
+        (
+            r#"{"response":{"body":{"remove":["a.b"]}}}"#,
+            "response[0]: body[0]: remove: `a.b` is neither a JSON Pointer",
+        ),
+        (
+            r#"{"response":{"body":[{},{"set":{"$.a[":1}}]}}"#,
+            "response[0]: body[1]: set: `$.a[`, character 5: expected a",
+        ),
+        (r#"{"response":{"body":{"each":{"/a":{"sett":1}}}}}"#, "unknown field `sett`"),
+        (
+            r#"{"response":{"body":{"each":{"/a":{"move":{"b":"/c"}}}}}}"#,
+            "response[0]: body[0]: each./a[0]: move: `b` is not",
+        ),
+        (r#"{"response":{"body":{"set":{"/a":["${env.B}"]}}}}"#, "response[0]: body[0]: set./a: template, character 1"),
+        (r#"{"response":{"body":{"default":{"$.a[*]":1}}}}"#, "response[0]: body[0]: default.$.a[*]: a query for"),
     ] {
         let got = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
         let why = got.err().unwrap_or_default();
