@@ -35,6 +35,20 @@ impl Host {
         Self { root }
     }
 
+    /// Whether a head is held while its body is collected, so that it can still be changed afterwards: the filter declares
+    /// `HOLDS_HEADERS`, and the host lets it.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{Host, StartError};
+    /// fn checked(host: &Host) -> Result<(), StartError> {
+    ///     if host.holds_heads() { Ok(()) } else { Err(StartError::new("this host cannot refuse a response for its body")) }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn holds_heads(&self) -> bool {
+        self.root.holds_heads.get()
+    }
+
     /// Whether a filter that declares `HOLDS_HEADERS` may give a body to a request that has none, and add to a body when its
     /// trailers are there ([`TrailersMut::append_to_body`](crate::HeadersMut::append_to_body)). Portcullis lets it; Envoy does not.
     ///

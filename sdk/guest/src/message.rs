@@ -620,6 +620,8 @@ pub trait Message {
     fn has_body(&self) -> bool;
     /// Its body, to be changed.
     fn body_mut(&mut self) -> BodyMut<'_>;
+    /// Changes the trailers when they come; not called if there are none.
+    fn on_trailers(&mut self, change: impl FnOnce(&mut TrailersMut) + 'static);
 }
 
 macro_rules! message {
@@ -639,6 +641,10 @@ macro_rules! message {
 
             fn body_mut(&mut self) -> BodyMut<'_> {
                 self.body_mut()
+            }
+
+            fn on_trailers(&mut self, change: impl FnOnce(&mut TrailersMut) + 'static) {
+                self.on_trailers(change);
             }
         })*
     };
