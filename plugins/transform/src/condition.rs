@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use portcullis_sdk::schema::{Piece, Schema};
 use portcullis_sdk::{Config, HeaderName};
@@ -109,10 +110,10 @@ impl Guard {
     }
 
     /// The values as what it guards sees them, if that is for this exchange.
-    pub(crate) fn scope<'v>(&self, values: &'v Values<'v>) -> Option<Scope<'v>> {
+    pub(crate) fn scope(&self, values: &Rc<Values>) -> Option<Scope> {
         let captures = self.when.holds(values)?;
         let excepted = self.unless.as_ref().is_some_and(|unless| unless.holds(values).is_some());
-        (!excepted).then_some(Scope { values, captures })
+        (!excepted).then(|| Scope { values: Rc::clone(values), captures })
     }
 
     /// Whether there is anything that it looks at.
@@ -127,7 +128,7 @@ impl Condition {
     }
 
     /// What its path captures, if it holds.
-    fn holds(&self, values: &Values<'_>) -> Option<Captures> {
+    fn holds(&self, values: &Values) -> Option<Captures> {
         let method = || values.first("request", ":method").unwrap_or_default();
         if !self.methods.is_empty() && !self.methods.iter().any(|wanted| *wanted == method()) {
             return None;
@@ -145,7 +146,7 @@ impl Condition {
 }
 
 impl Subject {
-    fn values<'v>(&self, values: &'v Values<'_>) -> Vec<Cow<'v, str>> {
+    fn values<'v>(&self, values: &'v Values) -> Vec<Cow<'v, str>> {
         match self {
             Self::Request(name) => values.all("request", name),
             Self::Response(name) => values.all("response", name),
@@ -280,7 +281,7 @@ mod tests {
                 pair("x-many", "1"),
                 pair("x-many", "2"),
             ],
-            response: vec![pair(":status", "503"), pair("content-type", "text/html")],
+            response: vec![pair(":status", "503"), pair("content-type", "text/html")].into(),
             ..Values::default()
         };
         for (when, way, want) in [

@@ -42,7 +42,7 @@ pub(crate) enum Content {
 
 impl Content {
     /// The value; none where a template came out empty.
-    fn made(&self, scope: &Scope<'_>) -> Result<Option<Value>, Obstacle> {
+    fn made(&self, scope: &Scope) -> Result<Option<Value>, Obstacle> {
         let inner = |content: &Self| Ok(content.made(scope)?.unwrap_or_else(|| Value::String(String::new())));
         Ok(match self {
             Self::Fixed(value) => Some(value.clone()),
@@ -82,7 +82,7 @@ impl Edit {
             || self.each.iter().any(|(_, edits)| edits.iter().any(Self::has_values))
     }
 
-    pub(crate) fn apply(&self, document: &mut Value, scope: &Scope<'_>) -> Result<(), Obstacle> {
+    pub(crate) fn apply(&self, document: &mut Value, scope: &Scope) -> Result<(), Obstacle> {
         self.reshape(document)?;
         self.relocate(document)?;
         self.fill(document, scope)?;
@@ -140,7 +140,7 @@ impl Edit {
         Ok(())
     }
 
-    fn fill(&self, document: &mut Value, scope: &Scope<'_>) -> Result<(), Obstacle> {
+    fn fill(&self, document: &mut Value, scope: &Scope) -> Result<(), Obstacle> {
         for (place, content) in &self.default {
             if let Some(value) = content.made(scope)? {
                 place.default(document, &value)?;
@@ -194,3 +194,6 @@ fn mask(value: &Value, shown: usize) -> String {
     let hidden = if count >= shown.saturating_mul(2) { count - shown } else { count };
     text.chars().enumerate().map(|(index, char)| if index < hidden { '*' } else { char }).collect()
 }
+
+#[cfg(test)]
+mod tests;

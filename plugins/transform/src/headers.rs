@@ -17,7 +17,7 @@ pub(crate) struct HeaderRules {
 
 impl HeaderRules {
     /// Changes headers. All values are as they were before.
-    pub(crate) fn apply(&self, message: &mut impl Message, scope: &Scope<'_>) -> Result<(), Obstacle> {
+    pub(crate) fn apply(&self, message: &mut impl Message, scope: &Scope) -> Result<(), Obstacle> {
         let (set, append) = (rendered(&self.set, scope)?, rendered(&self.append, scope)?);
         for name in &self.remove {
             match name.strip_suffix('*') {
@@ -55,10 +55,7 @@ impl HeaderRules {
     }
 }
 
-fn rendered<'r>(
-    rules: &'r [(HeaderName, Template)],
-    scope: &Scope<'_>,
-) -> Result<Vec<(&'r HeaderName, String)>, Obstacle> {
+fn rendered<'r>(rules: &'r [(HeaderName, Template)], scope: &Scope) -> Result<Vec<(&'r HeaderName, String)>, Obstacle> {
     let one = |(name, template): &'r (HeaderName, Template)| {
         template.render(&|path| scope.get(path)).map(|value| (name, value)).map_err(|_| Obstacle::Unfit)
     };

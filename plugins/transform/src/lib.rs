@@ -1,126 +1,156 @@
-//! Changes methods, paths, queries, statuses, headers and the fields of JSON bodies.
+//! Changes methods, paths, queries, statuses, headers and bodies, by rules with conditions.
 //!
-//! A body is held back only when there are rules for it and its content type is JSON; anything else streams past.
+//! A body is held back only when there are rules for it and its content type is what they are for; records of a stream are
+//! changed as they pass; anything else streams past.
 
-mod body;
+mod change;
+mod coding;
 mod condition;
+mod document;
 mod edit;
+mod form;
 mod headers;
 mod jsonpath;
 mod location;
+mod media;
 mod obstacle;
 mod place;
 mod pointer;
+mod records;
 mod rule;
 mod settings;
 mod target;
 mod values;
+mod xml;
 
-use portcullis_sdk::{Bodies, BodyError, Filter, Host, Message, Next, Request, Response, StartError};
+use std::rc::Rc;
 
-use body::Head;
+use portcullis_sdk::metric::Counter;
+use portcullis_sdk::{Bodies, Filter, Host, Next, Request, Response, StartError};
+
+use change::Work;
 use condition::Way;
-use edit::Edit;
+use media::{Head, Stale, ask_for_readable};
 use obstacle::Obstacle;
-use rule::{Plan, Rule};
+use rule::Plan;
 use settings::Settings;
 use values::{Scope, Values};
 
-struct Transform(Plan);
+#[derive(Clone)]
+struct Transform {
+    plan: Rc<Plan>,
+    host: Host,
+    holds_heads: bool,
+    /// Bodies of requests, and of responses.
+    bodies: [Counter; 2],
+}
 
 impl Filter for Transform {
     type Config = Settings;
     const BODIES: Bodies = Bodies::BOTH;
+    const HOLDS_HEADERS: bool = true;
 
-    async fn start(settings: Settings, _: &Host) -> Result<Self, StartError> {
-        Ok(Self(settings.checked()?))
+    async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
+        let bodies = ["transform_bodies.request", "transform_bodies.response"].map(|name| host.counter(name));
+        let plan = Rc::new(settings.checked()?);
+        Ok(Self { plan, host: host.clone(), holds_heads: host.holds_heads(), bodies })
     }
 
     async fn handle(&self, mut request: Request, next: Next) -> Response {
-        let plan = &self.0;
-        let mut values = Values { env: Some(&plan.env), ..Values::default() };
-        if plan.reads_request() {
+        let mut values = Values { env: Rc::clone(&self.plan.env), ..Values::default() };
+        if self.plan.reads_request() {
             values.request = request.headers().all();
         }
-        if let Err(obstacle) = plan.send(&mut request, &mut values).await {
-            return obstacle.reply(Way::Request);
+        let is_head = self.plan.reads_responses().is_some() && request.method() == "HEAD";
+        let mut values = Rc::new(values);
+        if let Err(obstacle) = self.send(&mut request, &mut values).await {
+            return self.refuse(Way::Request, obstacle);
         }
         let mut response = next.run(request).await;
-        if plan.reads_response() {
-            values.response = response.headers().all();
-            values.response.push((":status".to_owned(), response.status().to_string().as_str().into()));
+        if self.plan.reads_response() {
+            let status = response.status().to_string();
+            let mut head = response.headers().all();
+            head.retain(|(name, _)| name != ":status");
+            head.push((":status".to_owned(), status.as_str().into()));
+            let _once = values.response.set(head);
         }
-        match plan.receive(&mut response, &values).await {
+        match self.receive(&mut response, &values, is_head).await {
             Ok(()) => response,
-            Err(obstacle) => obstacle.reply(Way::Response),
+            Err(obstacle) => self.refuse(Way::Response, obstacle),
         }
     }
 }
 
 portcullis_sdk::export_filter!(Transform);
 
-impl Plan {
+impl Transform {
     /// What happens to a request on its way.
-    async fn send(&self, request: &mut Request, values: &mut Values<'_>) -> Result<(), Obstacle> {
-        for rewrite in &self.rewrites {
+    async fn send(&self, request: &mut Request, values: &mut Rc<Values>) -> Result<(), Obstacle> {
+        for rewrite in &self.plan.rewrites {
             if let Some((target, captures)) = rewrite.apply(values)? {
                 request.headers_mut().set(":path", target);
-                values.captures = captures;
+                if let Some(values) = Rc::get_mut(values) {
+                    values.captures = captures;
+                }
                 break;
             }
         }
-        if self.response.iter().any(|rule| !rule.edits.is_empty()) {
-            // So that the response comes whole and in the clear.
-            request.headers_mut().remove("accept-encoding");
-            request.headers_mut().remove("range");
+        if let Some(streams) = self.plan.reads_responses() {
+            ask_for_readable(&mut request.headers_mut(), streams);
         }
-        let chosen = chosen(&self.request, values);
+        let chosen = self.chosen(Way::Request, values);
         let head = Head::of(request.headers());
-        for (rule, scope) in &chosen {
+        for (index, scope) in &chosen {
+            let Some(rule) = self.plan.request.get(*index) else { continue };
             rule.change_request(request, scope)?;
         }
-        change_body(request, &head, &chosen, self.max_bytes).await
+        match Work::new(&self.plan, Way::Request, &head, &chosen).filter(|_| request.has_body()) {
+            Some(work) => self.change_body(request, &head, work).await,
+            None => Ok(()),
+        }
     }
 
     /// What happens to its response.
-    async fn receive(&self, response: &mut Response, values: &Values<'_>) -> Result<(), Obstacle> {
-        let chosen = chosen(&self.response, values);
+    async fn receive(&self, response: &mut Response, values: &Rc<Values>, is_head: bool) -> Result<(), Obstacle> {
+        let chosen = self.chosen(Way::Response, values);
         let head = Head::of(response.headers());
-        for (rule, scope) in &chosen {
+        for (index, scope) in &chosen {
+            let Some(rule) = self.plan.response.get(*index) else { continue };
             rule.change_response(response, scope)?;
         }
-        change_body(response, &head, &chosen, self.max_bytes).await
-    }
-}
-
-/// The rules that are for this exchange.
-fn chosen<'r>(rules: &'r [Rule], values: &'r Values<'r>) -> Vec<(&'r Rule, Scope<'r>)> {
-    rules.iter().filter_map(|rule| Some((rule, rule.guard.scope(values)?))).collect()
-}
-
-async fn change_body(
-    message: &mut impl Message,
-    head: &Head,
-    chosen: &[(&Rule, Scope<'_>)],
-    max_bytes: usize,
-) -> Result<(), Obstacle> {
-    let edits: Vec<(&Edit, &Scope<'_>)> =
-        chosen.iter().flat_map(|(rule, scope)| rule.edits.iter().map(move |edit| (edit, scope))).collect();
-    if edits.is_empty() || !message.has_body() || !head.is_json() {
-        return Ok(());
-    }
-    head.check(max_bytes)?;
-    match message.body_mut().collect(max_bytes).await {
-        // A message may have no body after all; there is nothing in it to change or to hide.
-        Ok(body) if body.is_empty() => {}
-        Ok(body) => message.body_mut().set(body::changed(&edits, &body)?).map_err(|_| Obstacle::Malformed)?,
-        // What the upstream did not wait for it does not get.
-        Err(BodyError::AnsweredEarly) => {
-            message.body_mut().map_chunks(|_| Some(Vec::new())).map_err(|_| Obstacle::Malformed)?;
+        let Some(work) = Work::new(&self.plan, Way::Response, &head, &chosen) else { return Ok(()) };
+        if response.has_body() {
+            return self.change_body(response, &head, work).await;
         }
-        Err(_) => return Err(Obstacle::TooLarge),
+        if is_head {
+            // What it says is of a body that nobody gets.
+            let mut headers = response.headers_mut();
+            headers.remove("content-length");
+            Stale::remove(&mut headers);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The rules that are for this exchange.
+    fn chosen(&self, way: Way, values: &Rc<Values>) -> Vec<(usize, Scope)> {
+        let rules = self.plan.rules(way).iter().enumerate();
+        rules.filter_map(|(index, rule)| Some((index, rule.guard.scope(values)?))).collect()
+    }
+
+    fn refuse(&self, way: Way, obstacle: Obstacle) -> Response {
+        self.count("refused", way, obstacle);
+        obstacle.reply(way)
+    }
+
+    /// Counts a body, or a record of one, that was not transformed: by its code, of which there are a dozen.
+    fn count(&self, what: &str, way: Way, obstacle: Obstacle) {
+        self.host.counter(&format!("transform_{what}.{}", obstacle.code(way))).increment();
+    }
+
+    fn changed(&self, way: Way) -> &Counter {
+        let [request, response] = &self.bodies;
+        if way == Way::Request { request } else { response }
+    }
 }
 
 #[cfg(test)]

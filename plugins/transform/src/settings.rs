@@ -5,6 +5,7 @@ mod edit;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use plugin_common::template::{Target, Template};
 use portcullis_sdk::schema::{Piece, Schema};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::condition::{Guard, Statuses, Way, When};
 use crate::headers::HeaderRules;
+use crate::media::{Format, Otherwise, Output};
 use crate::rule::{Plan, Rule};
 use crate::target::{Pattern, QueryRules, Rewrite};
 use crate::values::known;
@@ -35,9 +37,18 @@ pub(crate) struct Settings {
     /// What to do with responses, likewise.
     #[serde(default)]
     response: Listed<ResponseRule>,
-    /// How long a body may be that is transformed.
+    /// How long a body may be that is transformed, in bytes without its content encoding. 1 MiB unless told otherwise.
     #[serde(default = "default_max_bytes")]
     max_bytes: usize,
+    /// How long a record of a stream may be, in bytes. 64 KiB unless told otherwise.
+    #[serde(default = "default_max_record_bytes")]
+    max_record_bytes: usize,
+    /// What becomes of a body, or a record, that is longer.
+    #[serde(default)]
+    on_overflow: Otherwise,
+    /// What becomes of one that is not what its content type says, or cannot be read.
+    #[serde(default)]
+    on_invalid: Otherwise,
 }
 
 /// One path that becomes another.
@@ -69,7 +80,12 @@ struct RequestRule {
     /// Changes to headers.
     #[serde(default)]
     headers: HeaderSettings,
-    /// Edits of a JSON body: one, or a list of them.
+    /// Which bodies it changes, by their content types. Others stream past.
+    #[serde(default)]
+    format: Format,
+    /// What a body becomes; what it was unless told otherwise, and JSON if that was XML.
+    to: Option<Output>,
+    /// Edits of the body: one, or a list of them.
     #[serde(default)]
     body: Listed<EditSettings>,
 }
@@ -87,7 +103,12 @@ struct ResponseRule {
     /// Changes to headers.
     #[serde(default)]
     headers: HeaderSettings,
-    /// Edits of a JSON body: one, or a list of them.
+    /// Which bodies it changes, by their content types. Others stream past.
+    #[serde(default)]
+    format: Format,
+    /// What a body becomes; what it was unless told otherwise, and JSON if that was XML.
+    to: Option<Output>,
+    /// Edits of the body: one, or a list of them.
     #[serde(default)]
     body: Listed<EditSettings>,
 }
@@ -130,6 +151,10 @@ fn default_max_bytes() -> usize {
     1024 * 1024
 }
 
+fn default_max_record_bytes() -> usize {
+    64 * 1024
+}
+
 type Env = BTreeMap<String, String>;
 
 impl Settings {
@@ -142,7 +167,10 @@ impl Settings {
             request: each("request", self.request.0, |rule| rule.checked(&env))?,
             response: each("response", self.response.0, |rule| rule.checked(&env))?,
             max_bytes: self.max_bytes,
-            env,
+            max_record_bytes: self.max_record_bytes,
+            on_overflow: self.on_overflow,
+            on_invalid: self.on_invalid,
+            env: Rc::new(env),
         })
     }
 }
@@ -177,6 +205,8 @@ impl RequestRule {
             methods: self.method.into_iter().collect(),
             query: self.query.checked(env)?,
             headers: self.headers.checked(env)?,
+            format: self.format,
+            to: output(self.format, self.to)?,
             edits: each("body", self.body.0, |edit| edit.checked(env))?,
             ..Rule::default()
         })
@@ -196,9 +226,19 @@ impl ResponseRule {
             guard,
             statuses: self.status.into_iter().map(status).collect::<Result<_, _>>()?,
             headers: self.headers.checked(env)?,
+            format: self.format,
+            to: output(self.format, self.to)?,
             edits: each("body", self.body.0, |edit| edit.checked(env))?,
             ..Rule::default()
         })
+    }
+}
+
+fn output(format: Format, to: Option<Output>) -> Result<Option<Output>, String> {
+    match (format, to) {
+        (Format::Ndjson | Format::Sse, Some(_)) => Err("to: the records of a stream stay JSON".to_owned()),
+        (Format::Xml, None) => Ok(Some(Output::Json)),
+        _ => Ok(to),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The request's target: paths that become others, and edits of the query.
 
+use std::rc::Rc;
+
 use plugin_common::percent;
 use plugin_common::template::Template;
 
@@ -22,11 +24,11 @@ pub(crate) struct Rewrite {
 
 impl Rewrite {
     /// The new target of a request, if its path is the old one, and what its names captured.
-    pub(crate) fn apply(&self, values: &Values<'_>) -> Result<Option<(String, Captures)>, Obstacle> {
+    pub(crate) fn apply(&self, values: &Rc<Values>) -> Result<Option<(String, Captures)>, Obstacle> {
         let Some(mut scope) = self.guard.scope(values) else { return Ok(None) };
         let Some(mut captures) = self.from.captures(values.path()) else { return Ok(None) };
         captures.append(&mut scope.captures);
-        let scope = Scope { values, captures };
+        let scope = Scope { values: Rc::clone(values), captures };
         let made = self.to.render(&|path| scope.get(path)).map_err(|_| Obstacle::Unfit)?;
         let query = values.query().filter(|_| !self.has_query).map(|query| format!("?{query}"));
         Ok(Some((made + &query.unwrap_or_default(), scope.captures)))
@@ -48,7 +50,7 @@ impl QueryRules {
     }
 
     /// The target with another query. What no edit names keeps its bytes.
-    pub(crate) fn apply(&self, target: &str, scope: &Scope<'_>) -> Result<String, Obstacle> {
+    pub(crate) fn apply(&self, target: &str, scope: &Scope) -> Result<String, Obstacle> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let mut pairs: Vec<(String, String)> = pairs.map(|pair| (name(pair), pair.to_owned())).collect();
@@ -83,7 +85,7 @@ impl QueryRules {
 }
 
 /// A parameter as it stands in a query; none where the value came out empty.
-fn made(name: &str, template: &Template, scope: &Scope<'_>) -> Result<Option<String>, Obstacle> {
+fn made(name: &str, template: &Template, scope: &Scope) -> Result<Option<String>, Obstacle> {
     let value = template.render(&|path| scope.get(path)).map_err(|_| Obstacle::Unfit)?;
     Ok((!value.is_empty()).then(|| format!("{}={}", encoded(name), encoded(&value))))
 }

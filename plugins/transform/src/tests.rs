@@ -19,6 +19,12 @@ fn gateway(settings: &str) -> Running {
     Gateway::new().plugin(Plugin::new("transform", start::<Transform>).config(settings)).start()
 }
 
+/// On a host that holds heads while bodies are read.
+fn held(settings: &str, reply: Reply, request: Request) -> Outcome {
+    let plugin = Plugin::new("transform", start::<Transform>).config(settings).holds_headers();
+    Gateway::new().origin(move |_| reply.clone()).plugin(plugin).start().send(request)
+}
+
 fn json() -> Request {
     Request::post("/").header("content-type", "application/json")
 }
@@ -31,7 +37,7 @@ fn headers_and_bodies_are_changed_both_ways() {
     let seen = outcome.at_upstream();
     assert_eq!(seen.text(), r#"{"b":2,"checked":true}"#);
     let headers = ["x-a", "x-b", "x-c", "x-d", "accept-encoding"].map(|name| seen.header(name));
-    assert_eq!(headers, [None, None, Some("b"), Some("1"), None]);
+    assert_eq!(headers, [None, None, Some("b"), Some("1"), Some("gzip")]);
     assert_eq!(seen.all("x-e"), ["1", "2"]);
     assert_eq!(outcome.reply.text(), r#"{"shown":1.50}"#);
     assert_eq!(outcome.reply.header("server"), None);
@@ -43,7 +49,9 @@ fn a_body_that_cannot_be_transformed_goes_no_further() {
         (json().body("{"), (400, "body_malformed")),
         (json().body(format!("\"{}\"", "a".repeat(40))), (413, "body_too_large")),
         (json().chunks(["\"", &"a".repeat(40), "\""]), (413, "body_too_large")),
-        (json().header("content-encoding", "gzip").body("x"), (415, "body_encoded")),
+        (json().header("content-encoding", "br").body("x"), (415, "body_encoded")),
+        (json().header("content-encoding", "gzip").body("x"), (400, "body_malformed")),
+        (json().header("content-range", "bytes 0-1/9").body("{}"), (400, "body_partial")),
     ] {
         let outcome = transformed(request, Reply::ok(""));
         assert_eq!((outcome.status(), outcome.details.as_str()), want);
@@ -56,9 +64,11 @@ fn a_body_that_cannot_be_transformed_goes_no_further() {
         let outcome = transformed(Request::get("/"), reply);
         assert_eq!((outcome.status(), outcome.details.as_str()), want);
     }
-    // Its head has gone on: what is left is to cut it off.
-    let outcome =
-        transformed(Request::get("/"), Reply::status(200).header("content-type", "text/json+json").chunks(["{"]));
+    let broken = Reply::status(200).header("content-type", "text/json+json").chunks(["{"]);
+    let outcome = held(SETTINGS, broken.clone(), Request::get("/"));
+    assert_eq!((outcome.status(), outcome.details.as_str()), (502, "response_malformed"));
+    // Where its head has gone on, what is left is to cut it off.
+    let outcome = transformed(Request::get("/"), broken);
     assert!(!outcome.reply.complete && outcome.reply.body.is_empty(), "{outcome:?}");
 }
 
@@ -195,4 +205,144 @@ fn headers_are_taken_and_renamed_by_prefix() {
     assert_eq!(gone, [None; 5]);
     assert_eq!((seen.header("x-internal"), seen.header("x-other")), (Some("3"), Some("7")));
     assert_eq!((seen.all("x-new-a"), seen.text()), (vec!["4", "5"], "body".to_owned()));
+}
+
+#[test]
+fn what_a_head_says_of_the_old_body_goes_with_it() {
+    let settings = r#"{"request": {"body": {"set": {"/a": 1}}}, "response": {"body": {"remove": ["/secret"]}}}"#;
+    let request = json().header("content-digest", "sha-256=:x:").header("content-length", "2").body("{}");
+    let reply = Reply::json(r#"{"secret":1}"#).header("etag", "\"v1\"").header("repr-digest", "sha-256=:y:");
+    let reply = reply.header("accept-ranges", "bytes").header("last-modified", "Sat, 01 Jan 2000 00:00:00 GMT");
+    let outcome = held(settings, reply.clone(), request);
+    let seen = outcome.at_upstream();
+    assert_eq!((seen.text().as_str(), seen.header("content-length")), (r#"{"a":1}"#, Some("7")));
+    assert_eq!(seen.header("content-digest"), None);
+    let told = ["etag", "repr-digest", "accept-ranges", "content-length"].map(|name| outcome.reply.header(name));
+    assert_eq!((outcome.reply.text().as_str(), told), ("{}", [None, None, None, Some("2")]));
+    assert!(outcome.reply.header("last-modified").is_some());
+    // Other bodies keep theirs.
+    let text = Reply::ok("{}").header("content-type", "text/plain").header("etag", "\"v1\"");
+    let outcome = held(settings, text, Request::get("/"));
+    assert_eq!(outcome.reply.header("etag"), Some("\"v1\""));
+    // A body that nobody gets has none of it either.
+    let head = Reply::status(200)
+        .header("content-type", "application/json")
+        .header("content-length", "12")
+        .header("etag", "x");
+    let outcome = held(settings, head, Request::new("HEAD", "/"));
+    assert_eq!(["etag", "content-length"].map(|name| outcome.reply.header(name)), [None, None]);
+}
+
+#[test]
+fn gzip_is_undone_and_done_again() {
+    let settings =
+        r#"{"max_bytes": 100, "request": {"body": {"set": {"/a": 1}}}, "response": {"body": {"remove": ["/secret"]}}}"#;
+    let gzip = |plain: &str| coding::Coding::Gzip.encoded(plain.as_bytes().to_vec()).unwrap();
+    let plain = |body: &[u8]| String::from_utf8(coding::Coding::Gzip.decoded(body.to_vec(), 1000).unwrap()).unwrap();
+    let request = json().header("content-encoding", "gzip").header("accept-encoding", "br, gzip").body(gzip("{}"));
+    let reply = Reply::json(gzip(r#"{"secret":1,"b":2}"#)).header("content-encoding", "gzip");
+    let outcome = held(settings, reply.clone(), request);
+    let seen = outcome.at_upstream();
+    assert_eq!((plain(&seen.body).as_str(), seen.header("accept-encoding")), (r#"{"a":1}"#, Some("gzip")));
+    assert_eq!(
+        (plain(&outcome.reply.body).as_str(), outcome.reply.header("content-encoding")),
+        (r#"{"b":2}"#, Some("gzip"))
+    );
+    let bomb = gzip(&" ".repeat(101));
+    assert!(bomb.len() < 100);
+    let outcome = held(settings, reply, json().header("content-encoding", "gzip").body(bomb));
+    assert_eq!((outcome.status(), outcome.details.as_str()), (413, "body_too_large"));
+}
+
+#[test]
+fn what_cannot_be_transformed_passes_where_the_settings_say_so() {
+    let settings = r#"{"max_bytes": 20, "on_overflow": "pass", "on_invalid": "pass", "response": {"body": {"remove": ["/secret"]}}}"#;
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(20));
+    for (reply, want) in [
+        (Reply::json("{"), "{"),
+        (Reply::json(&long), long.as_str()),
+        (Reply::status(200).header("content-type", "application/json").chunks([&long[..9], &long[9..]]), &long),
+        (Reply::json("xyz").header("content-encoding", "br"), "xyz"),
+        (Reply::json("xyz").header("content-encoding", "gzip"), "xyz"),
+        (Reply::json(r#"{"secret":1}"#), "{}"),
+    ] {
+        let reply = reply.header("etag", "e");
+        let outcome = held(settings, reply.clone(), Request::get("/"));
+        assert_eq!((outcome.status(), outcome.reply.text().as_str(), outcome.reply.complete), (200, want, true));
+        assert_eq!(outcome.reply.header("etag").is_some(), want != "{}", "{want}");
+        let plugin = Plugin::new("transform", start::<Transform>).config(settings);
+        let outcome = Gateway::new().origin(move |_| reply.clone()).plugin(plugin).start().send(Request::get("/"));
+        assert_eq!((outcome.status(), outcome.reply.text().as_str(), outcome.reply.complete), (200, want, true));
+    }
+}
+
+#[test]
+fn decisions_are_counted() {
+    let plugin = Plugin::new("transform", start::<Transform>).config(r#"{"request": {"body": {"remove": ["/a"]}}}"#);
+    let mut gateway = Gateway::new().plugin(plugin.holds_headers()).start();
+    gateway.send(json().body("{}"));
+    gateway.send(json().body("{"));
+    gateway.send(Request::post("/").body("{"));
+    let counts = ["transform_bodies.request", "transform_refused.body_malformed"].map(|name| gateway.metric(name));
+    assert_eq!(counts, [Some(1), Some(1)]);
+}
+
+#[test]
+fn records_of_streams_are_changed_as_they_pass() {
+    let settings = r#"{"max_record_bytes": 40, "response": [
+        {"format": "ndjson", "body": {"remove": ["/secret"], "set": {"/m": "${request.method}"}}},
+        {"format": "sse", "body": {"remove": ["/secret"]}}
+    ]}"#;
+    let stream = |kind: &str| Reply::status(200).header("content-type", kind).header("etag", "e");
+    let lines = stream("application/x-ndjson").chunks(["{\"a\":1,\"sec", "ret\":2}\n{\"a\":3}\nnone\n{\"a", "\":4}"]);
+    let want = "{\"a\":1,\"m\":\"GET\"}\n{\"a\":3,\"m\":\"GET\"}\n{\"a\":4,\"m\":\"GET\"}";
+    let outcome = held(settings, lines.clone(), Request::get("/").header("accept-encoding", "gzip"));
+    assert_eq!((outcome.reply.text().as_str(), outcome.reply.header("etag")), (want, None));
+    assert_eq!(outcome.at_upstream().header("accept-encoding"), None);
+    // Where bodies can be added to when trailers are here, a last record without an end is not lost.
+    assert_eq!(held(settings, lines.trailer("x-sum", "1"), Request::get("/")).reply.text(), want);
+    let events = stream("text/event-stream").chunks(["id: 1\ndata: {\"secret\":1}\n", "\ndata: [DONE]\n\n"]);
+    assert_eq!(held(settings, events, Request::get("/")).reply.text(), "id: 1\ndata: {}\n\ndata: [DONE]\n\n");
+    let plugin = Plugin::new("transform", start::<Transform>).config(settings).holds_headers();
+    let mut gateway = Gateway::new()
+        .origin(move |_| {
+            stream("application/x-ndjson").chunks([format!("[\"{}\"]\n", "x".repeat(40)), "{\n[1]\n".to_owned()])
+        })
+        .plugin(plugin)
+        .start();
+    assert_eq!(gateway.send(Request::get("/")).reply.text(), "[1]\n");
+    let counts = ["transform_dropped.response_too_large", "transform_dropped.response_malformed"]
+        .map(|name| gateway.metric(name));
+    assert_eq!(counts, [Some(1), Some(1)]);
+}
+
+#[test]
+fn forms_and_xml_become_json() {
+    let settings = r#"{
+        "request": [
+            {"format": "form", "to": "json", "body": {"rename": {"/q": "query"}}},
+            {"when": {"headers": {"x-form": true}}, "to": "form", "body": {"wrap": "w", "unwrap": "/a"}}
+        ],
+        "response": {"format": "xml", "body": {"unwrap": "/order"}}
+    }"#;
+    let xml = Reply::ok("<order id='7'><line>a</line><line>b</line></order>")
+        .header("content-type", "text/xml; charset=utf-8");
+    let form = Request::post("/").header("content-type", "application/x-www-form-urlencoded").body("q=a+b&n=1&n=2");
+    let outcome = held(settings, xml.clone(), form.clone());
+    let seen = outcome.at_upstream();
+    assert_eq!(
+        (seen.text().as_str(), seen.header("content-type")),
+        (r#"{"query":"a b","n":["1","2"]}"#, Some("application/json"))
+    );
+    let kind = outcome.reply.header("content-type");
+    assert_eq!((outcome.reply.text().as_str(), kind), (r#"{"@id":"7","line":["a","b"]}"#, Some("application/json")));
+    let outcome = held(settings, xml, json().header("x-form", "1").body(r#"{"a":"b c"}"#));
+    let seen = outcome.at_upstream();
+    assert_eq!(
+        (seen.text().as_str(), seen.header("content-type")),
+        ("w=b%20c", Some("application/x-www-form-urlencoded"))
+    );
+    let evil = Reply::ok("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>").header("content-type", "text/xml");
+    let outcome = held(settings, evil, form);
+    assert_eq!((outcome.status(), outcome.details.as_str()), (502, "response_malformed"));
 }

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use plugin_common::template;
 use portcullis_sdk::{HeaderValue, property};
@@ -27,28 +28,28 @@ pub(crate) type Fields = Vec<(String, HeaderValue)>;
 
 /// The values of one exchange.
 #[derive(Debug, Default)]
-pub(crate) struct Values<'s> {
-    pub(crate) env: Option<&'s BTreeMap<String, String>>,
+pub(crate) struct Values {
+    pub(crate) env: Rc<BTreeMap<String, String>>,
     /// As it came.
     pub(crate) request: Fields,
     /// From the path, by the rewrite that was made.
     pub(crate) captures: Captures,
-    /// Empty until there is one.
-    pub(crate) response: Fields,
+    /// As the upstream gave it, once it has.
+    pub(crate) response: OnceCell<Fields>,
     /// Read when they are asked for.
     pub(crate) claims: OnceCell<Value>,
 }
 
 /// The values as one rule sees them: its condition may have captures of its own.
-#[derive(Debug)]
-pub(crate) struct Scope<'v> {
-    pub(crate) values: &'v Values<'v>,
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    pub(crate) values: Rc<Values>,
     pub(crate) captures: Captures,
 }
 
-impl Scope<'_> {
+impl Scope {
     pub(crate) fn get(&self, path: &[String]) -> Option<Cow<'_, str>> {
-        let values = self.values;
+        let values = &*self.values;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match path.as_slice() {
             ["request", "headers", name] => values.first("request", name),
@@ -63,7 +64,7 @@ impl Scope<'_> {
                 let mut captures = self.captures.iter().chain(&values.captures);
                 captures.find(|(own, _)| own == name).map(|(_, value)| Cow::Borrowed(value.as_str()))
             }
-            ["env", name] => values.env?.get(*name).map(|value| Cow::Borrowed(value.as_str())),
+            ["env", name] => values.env.get(*name).map(|value| Cow::Borrowed(value.as_str())),
             ["claims", path @ ..] => values.claim(path).and_then(claim_text),
             ["property", path @ ..] => property::get::<String>(path).map(Cow::Owned),
             _ => None,
@@ -71,9 +72,9 @@ impl Scope<'_> {
     }
 }
 
-impl Values<'_> {
-    fn fields(&self, side: &str) -> &Fields {
-        if side == "request" { &self.request } else { &self.response }
+impl Values {
+    fn fields(&self, side: &str) -> &[(String, HeaderValue)] {
+        if side == "request" { &self.request } else { self.response.get().map_or(&[], Vec::as_slice) }
     }
 
     /// The first field of this name, of `request` or `response`.
@@ -151,13 +152,14 @@ mod tests {
         let env = BTreeMap::from([("REGION".to_owned(), "eu".to_owned())]);
         let claims = serde_json::json!({"sub": "ann", "realm": {"roles": ["a", "b"]}, "https://x/y": 7});
         let values = Values {
-            env: Some(&env),
+            env: Rc::new(env),
             request: vec![pair(":path", "/a?q=x%20y&q=z&flag"), pair(":method", "GET"), pair("x-a", "1")],
             captures: vec![("id".to_owned(), "7".to_owned()), ("own".to_owned(), "outer".to_owned())],
-            response: vec![pair(":status", "404")],
+            response: OnceCell::from(vec![pair(":status", "404")]),
             claims: OnceCell::from(claims),
         };
-        let scope = Scope { values: &values, captures: vec![("own".to_owned(), "inner".to_owned())] };
+        let values = Rc::new(values);
+        let scope = Scope { values: Rc::clone(&values), captures: vec![("own".to_owned(), "inner".to_owned())] };
         for (path, want) in [
             ("request.path", Some("/a")),
             ("request.method", Some("GET")),
