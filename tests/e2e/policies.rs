@@ -3,3 +3,4 @@
 mod auth;
 mod grpc_json;
 mod rate_limit;
+mod transform;

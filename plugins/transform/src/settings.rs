@@ -22,7 +22,7 @@ use crate::target::{Pattern, QueryRules, Rewrite};
 use crate::values::known;
 use edit::EditSettings;
 
-/// Changes methods, paths, queries, statuses, headers and the fields of JSON bodies.
+/// Changes methods, paths, queries, statuses, headers and bodies.
 #[derive(Config)]
 pub(crate) struct Settings {
     /// Other paths for requests; the first that fits is made.
