@@ -1,4 +1,4 @@
-//! What modules share: templates and percent-decoding for every policy; settings and headers for those that stand on the `proxy-wasm` crate alone,
+//! What modules share: templates, path patterns and percent-decoding for every policy; settings and headers for those that stand on the `proxy-wasm` crate alone,
 //! the probe and what the benchmarks run.
 //!
 //! The `proxy-wasm` crate turns an unexpected status or a value that is not UTF-8 into a panic, and a panic ends the VM.
@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod headers;
+pub mod pattern;
 pub mod percent;
 pub mod settings;
 pub mod template;

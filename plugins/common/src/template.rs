@@ -108,6 +108,36 @@ impl Template {
         Ok(Self { target, pieces: parse::pieces(text, target, known)? })
     }
 
+    /// Where its values come from, in their order.
+    pub fn paths(&self) -> impl Iterator<Item = &[String]> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Value { path, .. } => Some(path.as_slice()),
+        })
+    }
+
+    /// The path of its value, if it is one value as it comes and nothing else. Whoever renders it may then keep what the value is
+    /// apart from its text: a number, say.
+    #[must_use]
+    pub fn sole_path(&self) -> Option<&[String]> {
+        match self.pieces.as_slice() {
+            [Piece::Value { path, functions }] if functions.is_empty() => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The path of the first value that is not there and has no default: for whoever would rather have no text than one with an
+    /// empty place.
+    #[must_use]
+    pub fn missing(&self, lookup: &Lookup<'_>) -> Option<&[String]> {
+        self.pieces.iter().find_map(|piece| match piece {
+            Piece::Value { path, functions } if !functions.iter().any(|f| matches!(f, Function::Default(_))) => {
+                lookup(path).is_none().then_some(path.as_slice())
+            }
+            Piece::Text(_) | Piece::Value { .. } => None,
+        })
+    }
+
     /// Puts the values in. One that is not there, and has no default, is the empty text.
     ///
     /// # Errors

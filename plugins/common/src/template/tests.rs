@@ -45,6 +45,22 @@ fn values_stand_in_their_places() {
 }
 
 #[test]
+fn a_template_says_which_values_it_needs_and_which_it_lacks() {
+    for (text, paths, sole, missing) in [
+        ("plain", vec![], None, None),
+        ("${env.TOKEN}", vec!["env.TOKEN"], Some("env.TOKEN"), None),
+        ("${env.TOKEN | lower}", vec!["env.TOKEN"], None, None),
+        ("a${captures.empty}${env.NONE}", vec!["captures.empty", "env.NONE"], None, Some("env.NONE")),
+        ("${env.NONE | default(\"x\")}", vec!["env.NONE"], None, None),
+    ] {
+        let template = Template::compile(text, Target::Text, &http).unwrap();
+        assert_eq!(template.paths().map(|path| path.join(".")).collect::<Vec<_>>(), paths, "{text}");
+        assert_eq!(template.sole_path().map(|path| path.join(".")).as_deref(), sole, "{text}");
+        assert_eq!(template.missing(&value).map(|path| path.join(".")).as_deref(), missing, "{text}");
+    }
+}
+
+#[test]
 fn no_value_ends_a_header_or_climbs_in_a_path() {
     for (text, target, want) in [
         ("${request.headers.x-evil}", Target::Header, Refused::Character),
