@@ -18,6 +18,7 @@ pub(crate) enum Content {
     /// A problem document, finished when it is sent.
     Problem {
         title: Option<String>,
+        members: Vec<(&'static str, String)>,
     },
 }
 
@@ -25,12 +26,12 @@ impl Local {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match &self.body {
             Content::Bytes(bytes) => bytes.clone(),
-            Content::Problem { title } => self.problem(title.as_deref()).into_bytes(),
+            Content::Problem { title, members } => self.problem(title.as_deref(), members).into_bytes(),
         }
     }
 
     /// With a newline at its end, for those who read it in a terminal.
-    fn problem(&self, title: Option<&str>) -> String {
+    fn problem(&self, title: Option<&str>, members: &[(&'static str, String)]) -> String {
         let title = title.unwrap_or_else(|| reason(self.status));
         let mut document = String::from("{\"type\":\"about:blank\",\"title\":");
         json::quote(title, &mut document);
@@ -38,6 +39,12 @@ impl Local {
         document.push_str(&self.status.to_string());
         document.push_str(",\"code\":");
         json::quote(self.code, &mut document);
+        for (name, value) in members {
+            document.push(',');
+            json::quote(name, &mut document);
+            document.push(':');
+            json::quote(value, &mut document);
+        }
         if let Some(id) = request_id() {
             document.push_str(",\"request_id\":");
             json::quote(&id, &mut document);

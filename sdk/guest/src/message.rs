@@ -347,7 +347,12 @@ impl Response {
     /// assert_eq!(refusal.status(), 429);
     /// ```
     pub fn problem(status: u16, code: &'static str) -> Self {
-        Self::local(Local { status, fields: Vec::new(), body: Content::Problem { title: None }, code })
+        Self::local(Local {
+            status,
+            fields: Vec::new(),
+            body: Content::Problem { title: None, members: Vec::new() },
+            code,
+        })
     }
 
     /// A document of JSON.
@@ -388,9 +393,40 @@ impl Response {
     /// ```
     pub fn title(mut self, title: impl Into<String>) -> Self {
         if let Of::Filter(local) = &mut self.of
-            && let Content::Problem { title: own } = &mut local.body
+            && let Content::Problem { title: own, .. } = &mut local.body
         {
             *own = Some(title.into());
+        }
+        self
+    }
+
+    /// The same refusal with one more member of its document (RFC 9457 §3.2), a text; never internals.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let refusal = Response::problem(502, "call_failed").member("call", "orders");
+    /// ```
+    pub fn member(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        if let Of::Filter(local) = &mut self.of
+            && let Content::Problem { members, .. } = &mut local.body
+        {
+            members.push((name, value.into()));
+        }
+        self
+    }
+
+    /// A reply of the filter's own with this code word, which the access log has. Otherwise it is `filter_reply`, or the refusal's.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let reply = Response::json(200, "{}").with_code("from_cache");
+    /// assert_eq!(reply.code(), Some("from_cache"));
+    /// ```
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        if let Of::Filter(local) = &mut self.of {
+            local.code = code;
         }
         self
     }

@@ -46,10 +46,13 @@ impl Filter for Gate {
 
     async fn handle(&self, request: Request, next: Next) -> Response {
         match request.path().as_str() {
-            "/closed" => Response::problem(403, "closed").title("Not \"here\"").header("x-why", "closed"),
+            "/closed" => {
+                let refusal = Response::problem(403, "closed").title("Not \"here\"").member("gate", "\"1\"");
+                refusal.header("x-why", "closed")
+            }
             "/replaced" => {
                 let response = next.run(request).await;
-                Response::json(502, format!("{{\"upstream\":{}}}", response.status()))
+                Response::json(502, format!("{{\"upstream\":{}}}", response.status())).with_code("replaced")
             }
             _ => next.run(request).await,
         }
@@ -78,7 +81,7 @@ fn a_filters_own_reply_ends_the_request_and_carries_its_code() {
     assert_eq!(
         outcome.reply.text(),
         "{\"type\":\"about:blank\",\"title\":\"Not \\\"here\\\"\",\"status\":403,\"code\":\"closed\",\
-         \"request_id\":\"test-request\"}\n"
+         \"gate\":\"\\\"1\\\"\",\"request_id\":\"test-request\"}\n"
     );
 }
 
@@ -87,7 +90,7 @@ fn a_filter_may_replace_the_upstreams_response() {
     let mut gateway = Gateway::new().origin(|_| Reply::status(418)).plugin(Plugin::new("gate", start::<Gate>)).start();
     let outcome = gateway.send(Sent::get("/replaced"));
     assert_eq!((outcome.status(), outcome.reply.text().as_str()), (502, "{\"upstream\":418}"));
-    assert!(outcome.upstream.is_some());
+    assert_eq!((outcome.details.as_str(), outcome.upstream.is_some()), ("replaced", true));
 }
 
 #[test]
