@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use portcullis_simulation::{Outcome, Reply, Request, Seen};
+use portcullis_simulation::{Call, Outcome, Reply, Request, Seen};
 use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -92,6 +92,8 @@ pub(crate) struct Expected {
     details: Option<String>,
     /// What the route's upstream got; `false`: nothing.
     upstream: Option<Upstream>,
+    /// What other upstreams got first, by their names.
+    calls: BTreeMap<String, Upstream>,
     /// Texts, each of which a line of the log has in it.
     log: Vec<String>,
 }
@@ -206,8 +208,9 @@ impl Answer {
 }
 
 impl Expected {
-    /// What is otherwise than expected: a line with `-` for what was, one with `+` for what came.
-    pub(crate) fn differences(&self, outcome: &Outcome) -> Vec<String> {
+    /// What is otherwise than expected of an exchange and of the calls that were made for it: a line with `-` for what was, one with
+    /// `+` for what came.
+    pub(crate) fn differences(&self, outcome: &Outcome, calls: &[Call]) -> Vec<String> {
         let mut found = Vec::new();
         let reply = &outcome.reply;
         if let Some(status) = self.status {
@@ -226,7 +229,13 @@ impl Expected {
         if let Some(details) = self.details.as_ref().filter(|_| !outcome.details.is_empty()) {
             differ("details", details, &outcome.details, &mut found);
         }
-        self.at_upstream(outcome.upstream.as_ref(), &mut found);
+        if let Some(upstream) = &self.upstream {
+            upstream.differences("upstream", outcome.upstream.as_ref(), &mut found);
+        }
+        for (name, upstream) in &self.calls {
+            let call = calls.iter().find(|call| call.upstream == *name);
+            upstream.differences(name, call.map(|call| &call.request), &mut found);
+        }
         for text in &self.log {
             if !outcome.logged(text) {
                 let lines: Vec<String> = outcome.log.iter().map(ToString::to_string).collect();
@@ -236,29 +245,30 @@ impl Expected {
         found
     }
 
-    /// Whether anything but the log is otherwise than expected.
+    /// Whether anything but the log and the calls is otherwise than expected.
     pub(crate) fn differs_on_the_wire(&self, outcome: &Outcome) -> bool {
-        let silent = Self { log: Vec::new(), ..self.clone() };
-        !silent.differences(outcome).is_empty()
+        let silent = Self { log: Vec::new(), calls: BTreeMap::new(), ..self.clone() };
+        !silent.differences(outcome, &[]).is_empty()
     }
+}
 
-    fn at_upstream(&self, seen: Option<&Seen>, found: &mut Vec<String>) {
-        match (&self.upstream, seen) {
-            (None, _) | (Some(Upstream::Nothing(false)), None) => {}
-            (Some(Upstream::Nothing(true)), Some(_)) => {}
-            (Some(Upstream::Nothing(false)), Some(seen)) => differ("upstream", "nothing", &seen.to_string(), found),
-            (Some(_), None) => differ("upstream", "a request", "nothing", found),
-            (Some(Upstream::Got(got)), Some(seen)) => {
+impl Upstream {
+    fn differences(&self, name: &str, seen: Option<&Seen>, found: &mut Vec<String>) {
+        match (self, seen) {
+            (Self::Nothing(false), None) | (Self::Nothing(true), Some(_)) => {}
+            (Self::Nothing(false), Some(seen)) => differ(name, "nothing", &seen.to_string(), found),
+            (Self::Nothing(true) | Self::Got(_), None) => differ(name, "a request", "nothing", found),
+            (Self::Got(got), Some(seen)) => {
                 for (what, want, came) in [
-                    ("upstream's method", &got.method, seen.method().to_owned()),
-                    ("upstream's path", &got.path, seen.target().to_owned()),
-                    ("upstream's body", &got.body, seen.text()),
+                    ("method", &got.method, seen.method().to_owned()),
+                    ("path", &got.path, seen.target().to_owned()),
+                    ("body", &got.body, seen.text()),
                 ] {
                     if let Some(want) = want {
-                        differ(what, want, &came, found);
+                        differ(&format!("{name}'s {what}"), want, &came, found);
                     }
                 }
-                headers("upstream's ", &got.headers, seen, found);
+                headers(&format!("{name}'s "), &got.headers, seen, found);
             }
         }
     }
@@ -275,5 +285,22 @@ fn differ(what: &str, want: &str, came: &str, found: &mut Vec<String>) {
     if want != came {
         found.push(format!("- {what}: {want}"));
         found.push(format!("+ {what}: {came}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_upstreams_got_is_compared_too() {
+        let expected = |json: &str| serde_json::from_str::<Expected>(json).unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+        let seen = Seen { headers: vec![pair(":path", "/ip"), pair("x-a", "1")], ..Seen::default() };
+        let calls = [Call { upstream: "geo".to_owned(), request: seen }];
+        let of = |json: &str| expected(json).differences(&Outcome::default(), &calls);
+        assert_eq!(of(r#"{"calls":{"geo":{"path":"/ip","headers":{"x-a":"1"}},"idp":false}}"#), [""; 0]);
+        assert_eq!(of(r#"{"calls":{"geo":{"path":"/"}}}"#), ["- geo's path: /", "+ geo's path: /ip"]);
+        assert_eq!(of(r#"{"calls":{"idp":{"path":"/"}}}"#), ["- idp: a request", "+ idp: nothing"]);
     }
 }

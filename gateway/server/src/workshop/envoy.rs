@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use portcullis_module::HOLDS_HEADERS;
-use portcullis_simulation::{Line, Outcome, Seen};
+use portcullis_simulation::{Call, Line, Outcome, Seen};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -53,19 +53,22 @@ impl Envoy {
         Ok(Self { program, module: module.canonicalize()?, holds_headers })
     }
 
-    /// What becomes of a case's request.
-    pub(super) fn outcome(&self, suite: &Suite, case: &Case) -> anyhow::Result<Outcome> {
+    /// What becomes of a case's request, and the first call that each upstream got for it.
+    pub(super) fn outcome(&self, suite: &Suite, case: &Case) -> anyhow::Result<(Outcome, Vec<Call>)> {
         let runtime = crate::supervisor::runtime()?;
         runtime.block_on(async { tokio::time::timeout(PATIENCE, self.try_case(suite, case)).await })?
     }
 
-    async fn try_case(&self, suite: &Suite, case: &Case) -> anyhow::Result<Outcome> {
+    async fn try_case(&self, suite: &Suite, case: &Case) -> anyhow::Result<(Outcome, Vec<Call>)> {
         let mut answers = suite.upstreams.clone();
         answers.extend(case.upstreams.clone());
         let seen = Arc::default();
-        let mut upstreams = vec![("origin".to_owned(), stub(case.origin.clone(), Some(Arc::clone(&seen))).await?)];
+        let mut upstreams = vec![("origin".to_owned(), stub(case.origin.clone(), Arc::clone(&seen)).await?)];
+        let mut called = Vec::new();
         for (name, answer) in answers {
-            upstreams.push((name, stub(Some(answer), None).await?));
+            let first = Arc::default();
+            upstreams.push((name.clone(), stub(Some(answer), Arc::clone(&first)).await?));
+            called.push((name, first));
         }
         let config = case.config.as_ref().unwrap_or(&suite.config);
         let mut process = Process::start(&self.program, &self.resources(&upstreams, config), &["--log-level", "info"])?;
@@ -75,7 +78,10 @@ impl Envoy {
         let reply = ask(stream, case).await.with_context(|| process.log())?;
         let log = process.log().lines().map(line).collect();
         let upstream = seen.get().cloned();
-        Ok(Outcome { reply, upstream, log, ..Outcome::default() })
+        let call =
+            |(upstream, first): (String, Arc<OnceLock<Seen>>)| Some(Call { upstream, request: first.get()?.clone() });
+        let calls = called.into_iter().filter_map(call).collect();
+        Ok((Outcome { reply, upstream, log, ..Outcome::default() }, calls))
     }
 
     fn resources(&self, upstreams: &[(String, SocketAddr)], config: &Value) -> Value {
@@ -96,7 +102,7 @@ impl Envoy {
 }
 
 /// An upstream that answers every request alike, and tells of the first it got.
-async fn stub(answer: Option<Answer>, seen: Option<Arc<OnceLock<Seen>>>) -> anyhow::Result<SocketAddr> {
+async fn stub(answer: Option<Answer>, seen: Arc<OnceLock<Seen>>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     tokio::task::spawn_local(async move {
@@ -116,15 +122,13 @@ async fn stub(answer: Option<Answer>, seen: Option<Arc<OnceLock<Seen>>>) -> anyh
 async fn respond(
     request: Request<Incoming>,
     answer: Option<Answer>,
-    seen: Option<Arc<OnceLock<Seen>>>,
+    seen: Arc<OnceLock<Seen>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
     let pseudo = [(":method", head.method.as_str()), (":path", path)];
     let message = message(&pseudo, &head.headers, body).await;
-    if let Some(seen) = seen {
-        _ = seen.set(message);
-    }
+    _ = seen.set(message);
     let answer = answer.unwrap_or_else(Answer::plain);
     tokio::time::sleep(answer.delay()).await;
     Ok(answer.response())

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use portcullis_core::limits::Limits;
 use portcullis_module::Outline;
-use portcullis_simulation::Outcome;
+use portcullis_simulation::{Call, Outcome};
 use portcullis_vm::{Engine, EngineOptions};
 
 use super::cases::{self, Case, Suite};
@@ -56,13 +56,13 @@ pub(crate) fn try_cases(
 fn try_each(
     suite: &Suite,
     host: &str,
-    outcome: impl Fn(&Case) -> anyhow::Result<Outcome>,
+    outcome: impl Fn(&Case) -> anyhow::Result<(Outcome, Vec<Call>)>,
     out: &mut impl Write,
 ) -> anyhow::Result<usize> {
     let mut failed = 0;
     for case in &suite.cases {
         let wrong = match outcome(case) {
-            Ok(outcome) => explained(case.expect.differences(&outcome), &outcome),
+            Ok((outcome, calls)) => explained(case.expect.differences(&outcome, &calls), &outcome),
             Err(why) => vec![format!("+ {why:#}")],
         };
         writeln!(out, "{}  {}", if wrong.is_empty() { "ok  " } else { "FAIL" }, case.name)?;
@@ -99,11 +99,12 @@ fn remedy(details: &str) -> String {
     )
 }
 
-/// What becomes of a case's request, in a VM of its own.
-fn outcome(stage: &Stage, suite: &Suite, case: &Case) -> anyhow::Result<Outcome> {
+/// What becomes of a case's request, in a VM of its own, and the calls that are made for it.
+fn outcome(stage: &Stage, suite: &Suite, case: &Case) -> anyhow::Result<(Outcome, Vec<Call>)> {
     stage::hear(|| {
         let mut gateway = stage.set(suite, case, std::convert::identity)?;
-        Ok(gateway.send(&[case.request.request()]).pop().unwrap_or_default())
+        let outcome = gateway.send(&[case.request.request()]).pop().unwrap_or_default();
+        Ok((outcome, gateway.take_calls()))
     })
 }
 
