@@ -171,26 +171,25 @@ plugins: { aggregate: {guest:aggregate} }
 filters:
   - plugin: aggregate
     config:
-      path: /dashboard
-      forward_headers: [authorization]
-      parts:
-        - { name: user, upstream: origin, path: /me }
-        - { name: orders, upstream: origin, path: /orders }
-        - { name: offers, upstream: origin, path: /broken, required: {required}, default: [] }
+      endpoints:
+        - path: /dashboard
+          forward_headers: [authorization]
+          calls:
+            - { name: user, upstream: origin, path: /me }
+            - { name: orders, upstream: origin, path: /orders }
+            - { name: offers, upstream: origin, path: /broken{default} }
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#;
-    let gateway = Gateway::start(text, &[("parts", &parts), ("required", &"false")]);
+    let gateway = Gateway::start(text, &[("parts", &parts), ("default", &", default: []")]);
     let answer = gateway.ask("GET", "/dashboard", &[("authorization", "alice"), ("cookie", "c")], "");
     assert_eq!(answer.status(), 200);
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!(body, json!({"user": {"name": "alice"}, "orders": [1, 2], "offers": []}));
+    assert_eq!(body, json!({"user": {"name": "alice"}, "orders": [1, 2], "offers": [], "partial": ["offers"]}));
     assert!(parts.seen().iter().all(|seen| seen.get("cookie").is_none()));
     assert_eq!(gateway.get("/orders").text(), "[1,2]", "other paths pass");
     assert_eq!(code(&gateway.ask("POST", "/dashboard", &[], "x")), (405, "method_not_allowed".to_owned()));
-    // A default makes no sense beside a required part.
-    let strict = text.replace(", default: []", "");
-    let gateway = Gateway::start(&strict, &[("parts", &parts), ("required", &"true")]);
-    assert_eq!(code(&gateway.get("/dashboard")), (502, "part_failed".to_owned()));
+    let gateway = Gateway::start(text, &[("parts", &parts), ("default", &"")]);
+    assert_eq!(code(&gateway.get("/dashboard")), (502, "call_failed".to_owned()));
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub(crate) fn guide(gateway: SocketAddr, admin: Option<SocketAddr>, config: &Pat
         "4. The origin's password_hash and x-powered-by are gone, mail is called email".to_owned(),
         curl("acme.test", &format!("http://{gateway}/profiles/7")),
         String::new(),
-        "5. One reply from three callouts; the third origin is broken, and its part replaced by its default".to_owned(),
+        "5. One reply from three calls, the second made of the first one's answer. The third fails: its default stands in".to_owned(),
         curl("acme.test", &format!("http://{gateway}/home")),
         String::new(),
         "6. globex has a module of its own: no token asked for, and x-policy-of says who answered".to_owned(),

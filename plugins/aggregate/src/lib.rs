@@ -1,65 +1,115 @@
-//! Several callouts, one JSON reply.
+//! Several calls, one JSON reply.
+//!
+//! An endpoint's calls are made as soon as those that they wait for have come to something; what came of them is put together into
+//! one document. The route's own upstream sees none of it, and gets all requests that no endpoint answers.
 
-mod policy;
+mod caching;
+mod compose;
+mod failure;
+mod graph;
+mod metrics;
+mod outcome;
+mod outgoing;
+mod plan;
+mod pointer;
+mod reply;
+mod run;
 mod settings;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod values;
+mod written;
 
-use portcullis_sdk::{Filter, HeaderValue, Host, Next, Request, Response, StartError, try_join_all};
+use portcullis_sdk::{Bodies, BodyError, Filter, Host, Next, Request, Response, StartError};
 
-use policy::{Asked, Part, Plan, lacking, wrong_method};
-use settings::Settings;
+use compose::{Unfit, composed};
+use metrics::Metrics;
+use outcome::Extent;
+use plan::{Asked, Endpoint, Plan, other_method};
+use run::Run;
+use settings::{MAX_DEPTH, Settings};
+use values::Received;
 
-struct Aggregate(Plan);
+struct Aggregate {
+    plan: Plan,
+    host: Host,
+    metrics: Metrics,
+}
 
 impl Filter for Aggregate {
     type Config = Settings;
+    const BODIES: Bodies = Bodies::REQUEST;
+    const HOLDS_HEADERS: bool = true;
 
-    async fn start(settings: Settings, _: &Host) -> Result<Self, StartError> {
-        Ok(Self(settings.checked()?))
+    async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
+        Ok(Self { plan: settings.checked()?, host: host.clone(), metrics: Metrics::new(host) })
     }
 
     async fn handle(&self, request: Request, next: Next) -> Response {
-        match self.0.asked(&request.method(), &request.path()) {
-            Asked::Pass => next.run(request).await,
-            Asked::WrongMethod => wrong_method(),
-            Asked::Gather => self.gather(&request).await,
+        let response = match self.plan.asked(&request.method(), &request.path()) {
+            Asked::Pass => return next.run(request).await,
+            Asked::OtherMethod(allowed) => other_method(&allowed),
+            Asked::Compose(endpoint, captures) => {
+                let received = Received { head: request.headers().all(), captures, body: None };
+                match read_body(endpoint, &request, received).await {
+                    Ok(received) => self.compose(endpoint, &received).await,
+                    Err(refusal) => refusal,
+                }
+            }
+        };
+        if response.status() >= 400 {
+            self.metrics.refused.increment();
         }
+        response
     }
 }
 
 portcullis_sdk::export_filter!(Aggregate);
 
-impl Aggregate {
-    async fn gather(&self, request: &Request) -> Response {
-        let headers = request.headers();
-        let forwarded: Vec<(&str, HeaderValue)> =
-            self.0.forward_headers.iter().filter_map(|name| Some((name.as_str(), headers.get(name)?))).collect();
-        match try_join_all(self.0.parts.iter().map(|part| self.ask(part, &forwarded))).await {
-            Ok(answers) => Response::json(200, self.0.merged(&answers)),
-            Err(part) => lacking(part),
-        }
+/// The request with its body, if a template names it.
+async fn read_body(endpoint: &Endpoint, request: &Request, received: Received) -> Result<Received, Response> {
+    let Some(limit) = endpoint.max_request_bytes.filter(|_| request.has_body()) else { return Ok(received) };
+    if received.header("content-encoding").is_some_and(|coding| coding.as_bytes() != b"identity") {
+        return Err(Response::problem(415, "body_encoded").header("accept-encoding", "identity"));
     }
-
-    /// A part's JSON, or what stands in for it; the part's name when there is neither.
-    async fn ask<'p>(&self, part: &'p Part, forwarded: &[(&str, HeaderValue)]) -> Result<String, &'p str> {
-        let mut call = part.upstream.get(part.path.as_str()).authority(part.host.as_str()).timeout(part.timeout);
-        call = call.limit(self.0.max_bytes).header("accept", "application/json");
-        for (name, value) in forwarded {
-            // A header of ours would otherwise be there twice; and one that is no text cannot be sent.
-            if *name != "accept" && value.to_str().is_ok() {
-                call = call.header(name, value);
-            }
-        }
-        match call.send().await {
-            Ok(reply) => policy::usable(reply.body()),
-            Err(why) => {
-                log::debug!("no part {}: {why}", part.name);
-                None
-            }
-        }
-        .or_else(|| part.stand_in.clone())
-        .ok_or(&part.name)
+    let body = match request.body().collect(limit).await {
+        Ok(body) => body,
+        Err(BodyError::TooLarge { .. }) => return Err(Response::problem(413, "body_too_large")),
+        Err(_) => return Err(Response::problem(400, "body_missing")),
+    };
+    if body.is_empty() {
+        return Ok(received);
+    }
+    let malformed = || Response::problem(400, "body_malformed").title("The body is not JSON, or too deep");
+    match serde_json::from_slice(&body) {
+        Ok(value) if Extent::of(&body).depth <= MAX_DEPTH => Ok(Received { body: Some(value), ..received }),
+        Ok(_) | Err(_) => Err(malformed()),
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Aggregate {
+    async fn compose(&self, endpoint: &Endpoint, received: &Received) -> Response {
+        let run = Run::new((endpoint, &self.plan.env), received, (&self.host, &self.metrics));
+        if let Err(lacking) = run.all().await {
+            let Some(call) = endpoint.calls.get(lacking.call) else { return Response::problem(502, "call_failed") };
+            return lacking.failure.reply(&call.name, &call.statuses);
+        }
+        let failed = run.failed();
+        match composed(&endpoint.reply, &endpoint.calls, &run.outcomes, &failed) {
+            Ok(body) => {
+                let count = if failed.is_empty() { &self.metrics.composed } else { &self.metrics.partial };
+                count.increment();
+                endpoint.reply.response(body, &failed, &run.values())
+            }
+            Err(Unfit::TooLarge) => {
+                Response::problem(502, "reply_too_large").title("The answers of the calls make too large a reply")
+            }
+            Err(Unfit::Place(call)) => {
+                let name = endpoint.calls.get(call).map_or("", |call| call.name.as_str());
+                let title = format!("The answer of the call `{name}` does not fit into the reply");
+                Response::problem(502, "reply_unfit").title(title).member("call", name)
+            }
+        }
+    }
+}

@@ -1,167 +1,232 @@
-//! Settings as an operator writes them, and as the policy reads them.
+//! Settings as an operator writes them.
 
-use std::time::Duration;
+mod check;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use portcullis_sdk::schema::{Piece, Schema};
-use portcullis_sdk::{Config, HeaderName, Period, Upstream};
-use serde::Deserialize;
+use portcullis_sdk::{Config, HeaderName, HeaderText, Period, Upstream};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::policy::{Part, Plan};
+/// The deepest document that anything here reads: parsers of JSON stop at 128, and the reply adds some levels of its own.
+pub(crate) const MAX_DEPTH: usize = 100;
 
-/// A reply asks this many upstreams at most: each request costs that many.
-const MAX_PARTS: usize = 16;
-
-/// One JSON reply out of several upstreams' answers.
+/// One JSON reply out of the answers of several upstreams.
 #[derive(Config)]
 pub(crate) struct Settings {
-    /// Requests for other paths pass; without it every request is answered here.
+    /// Requests that are answered so, by path and method; others pass.
+    endpoints: Vec<EndpointSettings>,
+    /// Values that templates name as `${env.NAME}`.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+/// Requests that get one reply out of several calls.
+#[derive(Config)]
+struct EndpointSettings {
+    /// Their path, with names for segments: `/users/{id}`; `*` at the end is the rest, named `rest`. Any path unless told otherwise.
     path: Option<String>,
-    /// The members of the reply, at most 16.
-    parts: Vec<PartSettings>,
-    /// Headers of the request that go on to the parts; no others do.
+    /// Their methods; GET unless told otherwise. HEAD is answered where GET is.
+    methods: Option<Vec<String>>,
+    /// The calls, at most 16. They are made at the same time, except those that need the answer of another.
+    calls: Vec<CallSettings>,
+    /// What is made of the answers.
+    #[serde(default)]
+    reply: ReplySettings,
+    /// Headers of the request that calls get; no others do, except those that trace it.
     #[serde(default)]
     forward_headers: Vec<HeaderName>,
-    /// How long one part's answer may be.
-    #[serde(default = "default_max_bytes")]
-    max_bytes: usize,
+    /// How long all calls may take together; 5s unless told otherwise.
+    deadline: Option<Period>,
+    /// How many calls a request may cause in all; 32 unless told otherwise, 128 at most.
+    max_calls: Option<usize>,
+    /// How long all answers together may be; 1 MiB unless told otherwise.
+    max_answers_bytes: Option<usize>,
+    /// How long the body of a request may be, if a template names it; 64 KiB unless told otherwise.
+    max_request_bytes: Option<usize>,
 }
 
-/// One member of the reply.
+/// One call.
 #[derive(Config)]
-struct PartSettings {
-    /// Its name in the reply.
+struct CallSettings {
+    /// Its name: letters, digits, `_` and `-`. Also the field of the reply in which its result stands, unless `place` says otherwise.
     name: String,
-    /// Who is asked for it.
+    /// Who is called.
     upstream: Upstream,
-    /// What is asked for.
+    /// A template of the path, with a query if it needs one: `/users/${captures.id}`. Without all of its values, the call is not made.
     path: String,
+    /// Parameters to add to the path, as texts or templates. One whose value is not there is left out.
+    #[serde(default)]
+    query: serde_json::Map<String, Value>,
+    /// The method; GET unless told otherwise, or POST if there is a body.
+    method: Option<String>,
     /// The host that is asked for; the upstream's name unless told otherwise.
     host: Option<String>,
-    /// How long it may take.
-    #[serde(default = "default_timeout")]
-    timeout: Period,
-    /// Whether there is no reply without it.
-    #[serde(default = "default_required")]
-    required: bool,
-    /// What stands in for a part that is not required; `null` unless told otherwise.
-    default: Option<Json>,
+    /// Headers, as texts or templates. One whose value is not there is left out.
+    #[serde(default)]
+    headers: BTreeMap<HeaderName, HeaderText>,
+    /// Headers of the request that this call gets, instead of the endpoint's.
+    forward_headers: Option<Vec<HeaderName>>,
+    /// A body of JSON, in whose texts values may stand. A text that is nothing but one value becomes that value.
+    body: Option<Value>,
+    /// A template of a body that is no JSON; its `content-type` is under `headers`.
+    text: Option<String>,
+    /// How long one attempt may take; 1s unless told otherwise.
+    timeout: Option<Period>,
+    /// Whether it is made again when there is no answer, or one with the status 502, 503 or 504.
+    retry: Option<RetrySettings>,
+    /// That making it twice does no more than making it once, so that it may be retried, and shares the answer of an equal call. By
+    /// its method unless told otherwise.
+    idempotent: Option<bool>,
+    /// Calls that have to be over before this one is made, beside those that its templates name.
+    #[serde(default)]
+    after: Vec<String>,
+    /// A condition; the call is made only if it holds.
+    when: Option<WhenSettings>,
+    /// Makes this call for each item of an array, such as `${calls.orders.body./items}`; templates name the item as `${item}`.
+    each: Option<EachSettings>,
+    /// That the reply is made without it if it fails.
+    #[serde(default)]
+    optional: bool,
+    /// What stands in the reply if it fails.
+    #[serde(default)]
+    default: Json,
+    /// What its answer is read as; JSON unless told otherwise.
+    #[serde(default)]
+    read_as: ReadAs,
+    /// How long its answer may be; 256 KiB unless told otherwise.
+    max_bytes: Option<usize>,
+    /// How deep arrays and objects in its answer may lie in each other; 32 unless told otherwise, 100 at most.
+    max_depth: Option<usize>,
+    /// Statuses of its answer, and those that clients get if the request fails for them: `{ "404": 404 }`.
+    #[serde(default)]
+    statuses: BTreeMap<u16, u16>,
+    /// What is done to its answer on the way into the reply, in order.
+    #[serde(default)]
+    shape: Vec<StepSettings>,
+    /// Where its result stands in the reply, as a JSON Pointer: `/user/orders`. `""` is the reply itself, whose fields it joins.
+    place: Option<String>,
+    /// That its result is for other calls only, and not in the reply.
+    #[serde(default)]
+    hidden: bool,
 }
 
-/// Any JSON, as it is written.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Json(Box<RawValue>);
+/// How a call is made again.
+#[derive(Config)]
+struct RetrySettings {
+    /// How often, at most; 5 at most.
+    times: u32,
+    /// How long after the first attempt; twice as long after each further one. 25ms unless told otherwise.
+    backoff: Option<Period>,
+}
+
+/// A condition: that a value is there, and neither empty nor `false`, or that it is one of some texts, or none of them.
+#[derive(Config)]
+struct WhenSettings {
+    /// A template of the value.
+    value: String,
+    /// It is one of these.
+    is: Option<Vec<String>>,
+    /// It is none of these.
+    is_not: Option<Vec<String>>,
+}
+
+/// A call for each item of an array.
+#[derive(Config)]
+struct EachSettings {
+    /// The array, as a template: `${calls.orders.body./items}`.
+    of: String,
+    /// How many items it may have; 20 unless told otherwise.
+    max_items: Option<usize>,
+    /// How many calls are made at the same time; 8 unless told otherwise.
+    concurrency: Option<usize>,
+}
+
+/// What the body of an answer is.
+#[derive(Clone, Copy, Config, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum ReadAs {
+    /// JSON.
+    #[default]
+    Json,
+    /// Text, which becomes a string.
+    Text,
+}
+
+/// The reply.
+#[derive(Config, Default)]
+struct ReplySettings {
+    /// Its status; 200 unless told otherwise.
+    status: Option<u16>,
+    /// Headers, as texts or templates. One whose value is not there is left out.
+    #[serde(default)]
+    headers: BTreeMap<HeaderName, HeaderText>,
+    /// Headers of answers that the client gets: every `set-cookie`, one `cache-control` that allows no more than any of the answers
+    /// does, of others the first.
+    #[serde(default)]
+    forward_headers: Vec<HeaderName>,
+    /// What is done to the reply when all results stand in it, in order.
+    #[serde(default)]
+    shape: Vec<StepSettings>,
+    /// The field that names the calls that failed; `partial` unless told otherwise, and none if it is `""`.
+    partial: Option<String>,
+    /// Whether it gets an entity tag, and `If-None-Match` an answer. It does unless told otherwise.
+    etag: Option<bool>,
+    /// How long it may be; 1 MiB unless told otherwise.
+    max_bytes: Option<usize>,
+}
+
+/// One change to a document. Places are JSON Pointers, in which `*` is every item of an array.
+#[derive(Config)]
+#[serde(rename_all = "snake_case")]
+enum StepSettings {
+    /// The document becomes what is at this place.
+    Take(String),
+    /// Only what is at these places stays.
+    Pick(Vec<String>),
+    /// What is at these places goes.
+    Drop(Vec<String>),
+    /// Fields get other names: `{ /mail: email }`.
+    Rename(BTreeMap<String, String>),
+    /// The fields of the object at this place go up into what holds it; an array of arrays becomes one array.
+    Flatten(String),
+    /// Every item of one array gets the item of another that has the same key.
+    Join(JoinSettings),
+}
+
+/// Every item of one array gets the item of another that has the same key.
+#[derive(Config)]
+struct JoinSettings {
+    /// The array whose items get something.
+    into: String,
+    /// The key, in each of them.
+    by: String,
+    /// The array whose items they get.
+    from: String,
+    /// The key, in each of those.
+    key: String,
+    /// The field in which they get it.
+    #[serde(rename = "as")]
+    name: String,
+    /// That they get an array of all that have the key, and not the first alone.
+    #[serde(default)]
+    all: bool,
+}
+
+/// Any JSON, as it is written; `null` too, which is not the same as nothing.
+#[derive(Default)]
+struct Json(Option<Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|json| Self(Some(json)))
+    }
+}
 
 impl Schema for Json {
     const SCHEMA: &'static [Piece] = &[Piece::Text("true")];
-}
-
-fn default_max_bytes() -> usize {
-    1024 * 1024
-}
-
-fn default_timeout() -> Period {
-    Period(Duration::from_secs(1))
-}
-
-fn default_required() -> bool {
-    true
-}
-
-impl Settings {
-    /// # Errors
-    /// What an operator has to change.
-    pub(crate) fn checked(self) -> Result<Plan, String> {
-        if self.parts.is_empty() || self.parts.len() > MAX_PARTS {
-            return Err(format!("`parts` has 1 to {MAX_PARTS} entries"));
-        }
-        if self.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
-            return Err("`path` has to begin with `/`".to_owned());
-        }
-        let mut parts: Vec<Part> = Vec::with_capacity(self.parts.len());
-        for (at, part) in self.parts.into_iter().enumerate() {
-            let part = part.checked().map_err(|why| format!("parts[{at}]: {why}"))?;
-            if parts.iter().any(|other| other.name == part.name) {
-                return Err(format!("parts[{at}]: the name `{}` is taken", part.name));
-            }
-            parts.push(part);
-        }
-        Ok(Plan { path: self.path, parts, forward_headers: self.forward_headers, max_bytes: self.max_bytes })
-    }
-}
-
-impl PartSettings {
-    fn checked(self) -> Result<Part, String> {
-        if self.upstream.name().is_empty() {
-            return Err("`upstream` is empty".to_owned());
-        }
-        if !self.path.starts_with('/') || !self.path.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-            return Err("`path` has to begin with `/` and be encoded".to_owned());
-        }
-        if self.required && self.default.is_some() {
-            return Err("a required part has no use for a `default`; set `required: false`".to_owned());
-        }
-        if self.timeout.0.is_zero() {
-            return Err("`timeout` is at least 1ms".to_owned());
-        }
-        Ok(Part {
-            host: self.host.unwrap_or_else(|| self.upstream.name().to_owned()),
-            name: self.name,
-            upstream: self.upstream,
-            path: self.path,
-            timeout: self.timeout.0,
-            stand_in: (!self.required)
-                .then(|| self.default.map_or_else(|| "null".to_owned(), |json| json.0.get().to_owned())),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use portcullis_sdk::parse_config;
-
-    #[test]
-    fn settings_say_what_is_wrong_with_them() {
-        let part = r#"{"name":"a","upstream":"u","path":"/"}"#;
-        for (json, want) in [
-            (format!(r#"{{"parts":[{part}]}}"#), ""),
-            (r#"{"parts":[]}"#.to_owned(), "`parts` has 1 to 16 entries"),
-            (format!(r#"{{"parts":[{}]}}"#, vec![part; 17].join(",")), "`parts` has 1 to 16 entries"),
-            (format!(r#"{{"parts":[{part},{part}]}}"#), "parts[1]: the name `a` is taken"),
-            (format!(r#"{{"path":"all","parts":[{part}]}}"#), "`path` has to begin with `/`"),
-            (
-                r#"{"parts":[{"name":"a","upstream":"u","path":"/a b"}]}"#.to_owned(),
-                "parts[0]: `path` has to begin with `/` and be encoded",
-            ),
-            (r#"{"parts":[{"name":"a","upstream":"","path":"/"}]}"#.to_owned(), "parts[0]: `upstream` is empty"),
-            (
-                r#"{"parts":[{"name":"a","upstream":"u","path":"/","default":[]}]}"#.to_owned(),
-                "parts[0]: a required part has no use for a `default`; set `required: false`",
-            ),
-            (
-                format!(r#"{{"parts":[{part}],"forward_headers":["Authorization"]}}"#),
-                "`forward_headers[0]`: `Authorization` is not a header name in lower case",
-            ),
-        ] {
-            let got = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
-            let why = got.err().unwrap_or_default();
-            assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{json}: {why}");
-        }
-    }
-
-    #[test]
-    fn an_optional_part_stands_in_with_its_default_or_null() {
-        let json = r#"{"parts":[
-            {"name":"a","upstream":"u","path":"/","required":false},
-            {"name":"b","upstream":"u","path":"/","required":false,"default":{"x":[1.0]}},
-            {"name":"c","upstream":"u","path":"/","timeout":"500ms","host":"c.test"}
-        ]}"#;
-        let plan = parse_config::<Settings>(json.as_bytes()).and_then(Settings::checked).unwrap();
-        let stand_ins: Vec<_> = plan.parts.iter().map(|part| part.stand_in.as_deref()).collect();
-        assert_eq!(stand_ins, [Some("null"), Some("{\"x\":[1.0]}"), None]);
-        let hosts: Vec<_> = plan.parts.iter().map(|part| part.host.as_str()).collect();
-        assert_eq!(hosts, ["u", "u", "c.test"]);
-    }
 }

@@ -1,0 +1,285 @@
+//! The calls of one request, each made as soon as those that it waits for have come to something.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use portcullis_sdk::{Host, Notify, Reply, sleep, try_join_all};
+use serde_json::Value;
+
+use crate::compose::Layout;
+use crate::failure::Failure;
+use crate::metrics::Metrics;
+use crate::outcome::{Document, Extent, Outcome};
+use crate::outgoing::{Outgoing, Stop};
+use crate::plan::{Call, Each, Endpoint, Form, Otherwise};
+use crate::values::{Received, Values};
+
+/// A request under way.
+pub(crate) struct Run<'r> {
+    endpoint: &'r Endpoint,
+    env: &'r BTreeMap<String, String>,
+    received: &'r Received,
+    host: &'r Host,
+    metrics: &'r Metrics,
+    ends: SystemTime,
+    /// Of the calls, in their order; empty where one is under way.
+    pub(crate) outcomes: Vec<OnceCell<Outcome>>,
+    /// Which calls failed, or failed for some item.
+    failed: Vec<Cell<bool>>,
+    /// What upstreams were asked, so that nobody asks the same again.
+    asked: RefCell<Vec<Rc<Question>>>,
+    made: Cell<usize>,
+    /// Of what answers may be together.
+    room: Cell<Room>,
+    /// Something has come to something.
+    changed: Notify,
+}
+
+/// What an upstream was asked, and what it answered.
+struct Question {
+    outgoing: Outgoing,
+    answer: OnceCell<Result<Rc<Reply>, Failure>>,
+}
+
+/// How many bytes and values there may still be.
+#[derive(Clone, Copy)]
+struct Room {
+    bytes: usize,
+    values: usize,
+}
+
+/// The answers of a request have so many values together at most. A value takes some 60 bytes, however short its text, and is copied
+/// once or twice on its way; a plugin has 16 MiB unless its operator gives it more.
+const MAX_VALUES: usize = 20_000;
+
+/// A request cannot do without this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lacking {
+    pub(crate) call: usize,
+    pub(crate) failure: Failure,
+}
+
+impl<'r> Run<'r> {
+    pub(crate) fn new(
+        (endpoint, env): (&'r Endpoint, &'r BTreeMap<String, String>),
+        received: &'r Received,
+        (host, metrics): (&'r Host, &'r Metrics),
+    ) -> Self {
+        let calls = &endpoint.calls;
+        Self {
+            endpoint,
+            env,
+            received,
+            host,
+            metrics,
+            ends: host.now() + endpoint.deadline,
+            outcomes: calls.iter().map(|_| OnceCell::new()).collect(),
+            failed: calls.iter().map(|_| Cell::new(false)).collect(),
+            asked: RefCell::default(),
+            made: Cell::new(0),
+            room: Cell::new(Room { bytes: endpoint.max_answers_bytes, values: MAX_VALUES }),
+            changed: Notify::default(),
+        }
+    }
+
+    /// Makes all calls. When one fails that the request cannot do without, the others are given up.
+    pub(crate) async fn all(&self) -> Result<(), Lacking> {
+        let calls = self.endpoint.calls.iter().enumerate();
+        try_join_all(calls.map(|(at, call)| self.one(at, call))).await.map(|_| ())
+    }
+
+    /// The names of the calls that failed.
+    pub(crate) fn failed(&self) -> Vec<&'r str> {
+        let named = self.endpoint.calls.iter().zip(&self.failed).filter(|(_, failed)| failed.get());
+        named.map(|(call, _)| call.name.as_str()).collect()
+    }
+
+    pub(crate) fn values(&self) -> Values<'_> {
+        let calls = &self.endpoint.calls;
+        Values { env: self.env, received: self.received, calls, outcomes: &self.outcomes, item: None }
+    }
+
+    async fn one(&self, at: usize, call: &Call) -> Result<(), Lacking> {
+        for earlier in call.after.iter().filter_map(|earlier| self.outcomes.get(*earlier)) {
+            while earlier.get().is_none() {
+                self.changed.notified().await;
+            }
+        }
+        let outcome = match self.came_of(at, call).await {
+            Ok(outcome) => outcome,
+            Err(Stop::Skip) => Outcome::Skipped,
+            Err(Stop::Failed(failure)) => {
+                let outcome = match (&call.otherwise, &call.each) {
+                    (Otherwise::Refuse, _) => Err(Lacking { call: at, failure }),
+                    (Otherwise::LeaveOut, _) => Ok(Outcome::LeftOut),
+                    // The stand-in is that of an item, and it is the array that is not there.
+                    (Otherwise::StandIn(_), Some(_)) => Ok(Outcome::StoodIn(Value::Array(Vec::new()).into())),
+                    (Otherwise::StandIn(document), None) => Ok(Outcome::StoodIn(document.clone())),
+                };
+                self.note(at, call, failure, outcome)?
+            }
+        };
+        if let Some(place) = self.outcomes.get(at) {
+            _ = place.set(outcome);
+        }
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Notes that a call failed, and passes on what becomes of that.
+    fn note<T>(&self, at: usize, call: &Call, failure: Failure, then: T) -> T {
+        self.metrics.failed(&call.name, failure.word());
+        log::info!("the call {} failed: {failure:?}", call.name);
+        if let Some(failed) = self.failed.get(at) {
+            failed.set(true);
+        }
+        then
+    }
+
+    async fn came_of(&self, at: usize, call: &Call) -> Result<Outcome, Stop> {
+        let values = self.values();
+        if call.when.as_ref().is_some_and(|when| !when.holds(&values)) {
+            return Err(Stop::Skip);
+        }
+        match &call.each {
+            Some(each) => {
+                let (results, answers) = self.ask_each(at, (call, each), &values).await?;
+                Ok(Outcome::Answered { answers, document: Value::Array(results).into() })
+            }
+            None => {
+                let (document, answer) = self.ask(call, &values).await?;
+                Ok(Outcome::Answered { answers: vec![answer], document })
+            }
+        }
+    }
+
+    /// One call for each item. The results are in the order of the items; those that are left out leave no gap.
+    async fn ask_each(
+        &self,
+        at: usize,
+        (call, each): (&Call, &Each),
+        values: &Values<'_>,
+    ) -> Result<(Vec<Value>, Vec<Rc<Reply>>), Stop> {
+        let items = match values.get(&each.items).map(|found| found.json()) {
+            Some(Value::Array(items)) => items,
+            None if values.is_skipped(&each.items) => return Err(Stop::Skip),
+            _ => return Err(Stop::Failed(Failure::NoArray)),
+        };
+        if items.len() > each.max_items {
+            return Err(Stop::Failed(Failure::TooMany));
+        }
+        let (next, results) = (Cell::new(0), RefCell::new(vec![None; items.len()]));
+        let answers = RefCell::new(Vec::new());
+        let worker = async || {
+            while let Some(item) = items.get(next.get()) {
+                let place = next.replace(next.get() + 1);
+                let result = match (self.ask(call, &Values { item: Some(item), ..*values }).await, &call.otherwise) {
+                    (Ok((document, answer)), _) => {
+                        answers.borrow_mut().push(answer);
+                        Some(document.value().clone())
+                    }
+                    (Err(Stop::Failed(failure)), Otherwise::LeaveOut) => self.note(at, call, failure, None),
+                    (Err(Stop::Failed(failure)), Otherwise::StandIn(document)) => {
+                        self.note(at, call, failure, Some(document.value().clone()))
+                    }
+                    (Err(stop), _) => return Err(stop),
+                };
+                if let Some(slot) = results.borrow_mut().get_mut(place) {
+                    *slot = result;
+                }
+            }
+            Ok(())
+        };
+        try_join_all((0..each.concurrency.min(items.len())).map(|_| worker())).await?;
+        Ok((results.into_inner().into_iter().flatten().collect(), answers.into_inner()))
+    }
+
+    /// Makes one call, unless the same has been made.
+    async fn ask(&self, call: &Call, values: &Values<'_>) -> Result<(Document, Rc<Reply>), Stop> {
+        let outgoing = Outgoing::of(call, values)?;
+        let same = self.asked.borrow().iter().find(|question| question.outgoing == outgoing).cloned();
+        let reply = match same.filter(|_| call.idempotent) {
+            Some(question) => {
+                self.metrics.shared.increment();
+                self.answer(&question).await
+            }
+            None => {
+                let question = Rc::new(Question { outgoing, answer: OnceCell::new() });
+                if call.idempotent {
+                    self.asked.borrow_mut().push(question.clone());
+                }
+                let answer = self.send(call, &question.outgoing).await.and_then(|answer| self.admit(call, answer));
+                let answer = answer.map(Rc::new);
+                _ = question.answer.set(answer.clone());
+                self.changed.notify_all();
+                answer
+            }
+        };
+        let reply = reply.map_err(Stop::Failed)?;
+        let document = Document::read(&reply, call.form).map_err(Stop::Failed)?;
+        if !call.shape.is_empty() || self.endpoint.reply.layout == Layout::Built {
+            // Now, and not with all others in the callback of the last: processor time is counted by callback.
+            document.value();
+        }
+        Ok((document, reply))
+    }
+
+    /// The answer, if there is room for it.
+    fn admit(&self, call: &Call, answer: Reply) -> Result<Reply, Failure> {
+        let extent = match call.form {
+            Form::Json => Extent::of(answer.body()),
+            Form::Text => Extent { depth: 0, values: 1 },
+        };
+        if extent.depth > call.max_depth {
+            return Err(Failure::TooDeep);
+        }
+        let Room { bytes, values } = self.room.get();
+        let left = bytes.checked_sub(answer.body().len()).zip(values.checked_sub(extent.values));
+        let (bytes, values) = left.ok_or(Failure::TooLarge)?;
+        self.room.set(Room { bytes, values });
+        Ok(answer)
+    }
+
+    /// What another call with the same question gets.
+    async fn answer(&self, question: &Question) -> Result<Rc<Reply>, Failure> {
+        loop {
+            if let Some(answer) = question.answer.get() {
+                return answer.clone();
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    async fn send(&self, call: &Call, outgoing: &Outgoing) -> Result<Reply, Failure> {
+        if self.made.replace(self.made.get() + 1) >= self.endpoint.max_calls {
+            return Err(Failure::TooMany);
+        }
+        let mut backoff = call.retry.backoff;
+        let mut left = call.retry.times;
+        loop {
+            let time = call.timeout.min(self.left());
+            if time.is_zero() {
+                return Err(Failure::Timeout);
+            }
+            let failure = match outgoing.callout(call, time).send().await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => Failure::from(&error),
+            };
+            if left == 0 || !failure.may_pass() || backoff >= self.left() {
+                return Err(failure);
+            }
+            self.metrics.retries.increment();
+            left -= 1;
+            sleep(backoff).await;
+            backoff *= 2;
+        }
+    }
+
+    /// What is left of the request's time, in whole milliseconds: callouts know no less.
+    fn left(&self) -> Duration {
+        let left = self.ends.duration_since(self.host.now()).unwrap_or_default();
+        Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,319 @@
+//! What is made of a document on its way into the reply: a part of it taken, fields picked, dropped or renamed, nested ones lifted,
+//! arrays joined.
+//!
+//! Steps are made in order, and one that finds nothing to act on leaves the document as it is. Only a join makes a document larger;
+//! so it alone has a limit.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use crate::pointer::{Pointer, Token, index};
+
+/// One change to a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The document becomes what is at this place; `null` if nothing is.
+    Take(Pointer),
+    /// Only what is at these places stays.
+    Pick(Vec<Pointer>),
+    /// What is at these places goes.
+    Drop(Vec<Pointer>),
+    /// The field at each place gets another name, and keeps its position.
+    Rename(Vec<(Pointer, String)>),
+    /// An object's fields go up into what holds it; an array of arrays becomes one array.
+    Flatten(Pointer),
+    /// Every item of an array gets what belongs to it.
+    Join(Join),
+}
+
+/// A left join: every item of one array gets the item of another that has the same key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Join {
+    /// The array whose items get something.
+    pub(crate) into: Pointer,
+    /// The key, in each of them.
+    pub(crate) by: Pointer,
+    /// The array whose items they get.
+    pub(crate) from: Pointer,
+    /// The key, in each of those.
+    pub(crate) key: Pointer,
+    /// The field in which they get it.
+    pub(crate) name: String,
+    pub(crate) matches: Matches,
+}
+
+/// How many items belong to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Matches {
+    /// The first; `null` where there is none.
+    First,
+    /// An array of all.
+    All,
+}
+
+/// A join would have added more bytes than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooLarge;
+
+/// Makes these steps; joins may add so many bytes in all.
+pub(crate) fn apply(steps: &[Step], document: &mut Value, room: usize) -> Result<(), TooLarge> {
+    let mut room = room;
+    steps.iter().try_for_each(|step| step.apply(document, &mut room))
+}
+
+impl Step {
+    fn apply(&self, document: &mut Value, room: &mut usize) -> Result<(), TooLarge> {
+        match self {
+            Self::Take(place) => *document = place.get(document).map(Cow::into_owned).unwrap_or_default(),
+            Self::Pick(places) => {
+                let places: Vec<&[Token]> = places.iter().map(|place| place.0.as_slice()).collect();
+                pick(&places, document);
+            }
+            Self::Drop(places) => places.iter().for_each(|place| place.change_holder(document, &mut remove)),
+            Self::Rename(places) => {
+                for (place, name) in places {
+                    place.change_holder(document, &mut |holder, last| rename(holder, last, name));
+                }
+            }
+            Self::Flatten(place) => {
+                place.change(document, &mut join_arrays);
+                place.change_holder(document, &mut lift);
+            }
+            Self::Join(join) => join.apply(document, room)?,
+        }
+        Ok(())
+    }
+}
+
+/// What places lead to stays, and nothing else: where one leads further than the document goes, nothing is there.
+fn pick(places: &[&[Token]], value: &mut Value) {
+    if places.iter().any(|place| place.is_empty()) {
+        return;
+    }
+    let stays = |leads: &dyn Fn(&Token) -> bool, value: &mut Value| {
+        let further = places.iter().filter_map(|place| place.split_first().filter(|(first, _)| leads(first)));
+        let further: Vec<&[Token]> = further.map(|(_, rest)| rest).collect();
+        pick(&further, value);
+        !further.is_empty()
+    };
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|key, value| stays(&|token| token.key() == Some(key.as_str()), value));
+        }
+        Value::Array(items) => {
+            let mut at = 0..;
+            items.retain_mut(|item| {
+                let here = at.next();
+                stays(&|token| token.key().is_none_or(|key| index(key) == here), item)
+            });
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => *value = Value::Null,
+    }
+}
+
+fn remove(holder: &mut Value, last: &Token) {
+    match (holder, last) {
+        // Not `remove`: that one would put the last field in its place.
+        (Value::Object(fields), Token::Key(key)) => _ = fields.shift_remove(key),
+        (Value::Array(items), Token::Key(key)) => {
+            if let Some(at) = index(key).filter(|at| *at < items.len()) {
+                items.remove(at);
+            }
+        }
+        (Value::Array(items), Token::Every) => items.clear(),
+        (_, _) => {}
+    }
+}
+
+fn rename(holder: &mut Value, last: &Token, name: &str) {
+    let (Value::Object(fields), Token::Key(old)) = (holder, last) else { return };
+    if old == name || !fields.contains_key(old) {
+        return;
+    }
+    fields.shift_remove(name);
+    let renamed = std::mem::take(fields).into_iter().map(|(key, value)| match key == *old {
+        true => (name.to_owned(), value),
+        false => (key, value),
+    });
+    *fields = renamed.collect();
+}
+
+fn join_arrays(value: &mut Value) {
+    let Value::Array(items) = value else { return };
+    for item in std::mem::take(items) {
+        if let Value::Array(inner) = item {
+            items.extend(inner);
+        } else {
+            items.push(item);
+        }
+    }
+}
+
+/// Fields that are there already stay as they are.
+fn lift(holder: &mut Value, last: &Token) {
+    let (Value::Object(fields), Token::Key(key)) = (holder, last) else { return };
+    if !fields.get(key).is_some_and(Value::is_object) {
+        return;
+    }
+    if let Some(Value::Object(inner)) = fields.shift_remove(key) {
+        for (key, value) in inner {
+            fields.entry(key).or_insert(value);
+        }
+    }
+}
+
+impl Join {
+    fn apply(&self, document: &mut Value, room: &mut usize) -> Result<(), TooLarge> {
+        let Some(Value::Array(from)) = self.from.get(document).map(Cow::into_owned) else { return Ok(()) };
+        let mut known: HashMap<String, Vec<(Value, usize)>> = HashMap::new();
+        for item in from {
+            let Some(key) = self.key.get(&item).and_then(|key| text(&key)) else { continue };
+            let same = known.entry(key).or_default();
+            if same.is_empty() || self.matches == Matches::All {
+                let size = item.to_string().len();
+                same.push((item, size));
+            }
+        }
+        let mut result = Ok(());
+        self.into.change(document, &mut |array| {
+            for item in array.as_array_mut().into_iter().flatten() {
+                let key = self.by.get(item).and_then(|key| text(&key));
+                let Value::Object(fields) = item else { continue };
+                let same = key.and_then(|key| known.get(&key)).map(Vec::as_slice).unwrap_or_default();
+                if result.is_ok() {
+                    result = self.put(same, fields, room);
+                }
+            }
+        });
+        result
+    }
+
+    fn put(&self, same: &[(Value, usize)], fields: &mut Map<String, Value>, room: &mut usize) -> Result<(), TooLarge> {
+        let size: usize = same.iter().map(|(_, size)| *size).sum();
+        *room = room.checked_sub(size).ok_or(TooLarge)?;
+        let mut found = same.iter().map(|(item, _)| item.clone());
+        let found = match self.matches {
+            Matches::First => found.next().unwrap_or_default(),
+            Matches::All => Value::Array(found.collect()),
+        };
+        fields.insert(self.name.clone(), found);
+        Ok(())
+    }
+}
+
+/// A key as text: `7` and `"7"` are the same, since services differ in how they write ids.
+pub(crate) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Pointer {
+        Pointer::parse(text).unwrap()
+    }
+
+    fn shaped(step: Step, document: &str) -> String {
+        let mut document = serde_json::from_str(document).unwrap();
+        apply(&[step], &mut document, 1000).unwrap();
+        document.to_string()
+    }
+
+    #[test]
+    fn a_part_is_taken() {
+        for (place, want) in
+            [("", r#"{"a":[{"b":1.50},{"b":2}]}"#), ("/a/0/b", "1.50"), ("/a/*/b", "[1.50,2]"), ("/z", "null")]
+        {
+            assert_eq!(shaped(Step::Take(at(place)), r#"{"a":[{"b":1.50},{"b":2}]}"#), want, "{place}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_picked_is_gone() {
+        let document = r#"{"a":{"x":1,"y":2},"l":[{"x":1,"y":2},{"y":3},4],"s":5}"#;
+        for (places, want) in [
+            (vec!["/a/x", "/s"], r#"{"a":{"x":1},"s":5}"#),
+            (vec!["/l/*/x"], r#"{"l":[{"x":1},{},null]}"#),
+            (vec!["/l/1", "/a"], r#"{"a":{"x":1,"y":2},"l":[{"y":3}]}"#),
+            (vec!["/a", "/a/x"], r#"{"a":{"x":1,"y":2}}"#),
+            (vec!["/s/x", "/z"], r#"{"s":null}"#),
+            (vec![], "{}"),
+            (vec![""], document),
+        ] {
+            let places: Vec<Pointer> = places.into_iter().map(at).collect();
+            assert_eq!(shaped(Step::Pick(places.clone()), document), want, "{places:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_is_gone_and_what_is_renamed_keeps_its_position() {
+        let document = r#"{"a":1,"l":[{"x":1,"y":2},{"x":3},4],"b":5}"#;
+        for (place, want) in [
+            ("/a", r#"{"l":[{"x":1,"y":2},{"x":3},4],"b":5}"#),
+            ("/l/*/x", r#"{"a":1,"l":[{"y":2},{},4],"b":5}"#),
+            ("/l/0", r#"{"a":1,"l":[{"x":3},4],"b":5}"#),
+            ("/l/*", r#"{"a":1,"l":[],"b":5}"#),
+            ("/a/z", document),
+        ] {
+            assert_eq!(shaped(Step::Drop(vec![at(place)]), document), want, "{place}");
+        }
+        for (place, want) in [
+            ("/l/*/x", r#"{"a":1,"l":[{"b":1,"y":2},{"b":3},4],"b":5}"#),
+            ("/a", r#"{"b":1,"l":[{"x":1,"y":2},{"x":3},4]}"#),
+            ("/b", document),
+            ("/z", document),
+        ] {
+            assert_eq!(shaped(Step::Rename(vec![(at(place), "b".to_owned())]), document), want, "{place}");
+        }
+    }
+
+    #[test]
+    fn nested_objects_and_arrays_become_flat() {
+        for (place, document, want) in [
+            ("/a", r#"{"a":{"x":1,"b":2},"b":3}"#, r#"{"b":3,"x":1}"#),
+            ("/*/a", r#"[{"a":{"x":1}},{"a":2}]"#, r#"[{"x":1},{"a":2}]"#),
+            ("", "[[1,2],3,[[4]]]", "[1,2,3,[4]]"),
+            ("/l", r#"{"l":[[1],[2]]}"#, r#"{"l":[1,2]}"#),
+            ("", r#"{"a":{"x":1}}"#, r#"{"a":{"x":1}}"#),
+        ] {
+            assert_eq!(shaped(Step::Flatten(at(place)), document), want, "{place} {document}");
+        }
+    }
+
+    #[test]
+    fn items_get_what_has_their_key() {
+        let document = r#"{"o":[{"p":7},{"p":"8"},{"p":9},{},5],"p":[{"i":"7","n":1},{"i":8,"n":2},{"i":7,"n":3},6]}"#;
+        let join = |matches| {
+            Step::Join(Join {
+                into: at("/o"),
+                by: at("/p"),
+                from: at("/p"),
+                key: at("/i"),
+                name: "q".to_owned(),
+                matches,
+            })
+        };
+        let first = r#"[{"p":7,"q":{"i":"7","n":1}},{"p":"8","q":{"i":8,"n":2}},{"p":9,"q":null},{"q":null},5]"#;
+        let all =
+            r#"[{"p":7,"q":[{"i":"7","n":1},{"i":7,"n":3}]},{"p":"8","q":[{"i":8,"n":2}]},{"p":9,"q":[]},{"q":[]},5]"#;
+        for (matches, want) in [(Matches::First, first), (Matches::All, all)] {
+            let joined = shaped(join(matches), document);
+            assert!(joined.starts_with(&format!("{{\"o\":{want},")), "{joined}");
+        }
+        assert_eq!(
+            shaped(join(Matches::First), r#"{"o":[{"p":1}]}"#),
+            r#"{"o":[{"p":1}]}"#,
+            "there is nothing to join with"
+        );
+        let mut large = serde_json::from_str(document).unwrap();
+        assert_eq!(apply(&[join(Matches::First)], &mut large, 20), Err(TooLarge));
+    }
+}

@@ -1,0 +1,195 @@
+//! What stands in the reply, and where; and what its head says.
+
+use std::cell::OnceCell;
+
+use portcullis_sdk::{parse_config, start};
+use portcullis_testing::{Gateway, Plugin, Reply, Request};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::{answered, endpoint, gateway, text};
+use crate::Aggregate;
+use crate::compose::{Layout, composed};
+use crate::outcome::Outcome;
+use crate::settings::Settings;
+
+/// Three services with records that belong to each other.
+fn shop(settings: &str) -> (u16, String) {
+    text(&answered(settings, |name, _| {
+        Reply::ok(match name {
+            "a" => {
+                r#"{"data":{"id":7,"name":"Ada","mail":"ada@a.test","hash":"x","address":{"city":"Ulm","zip":"89073"}}}"#
+            }
+            "b" => {
+                r#"[{"id":1,"product":3,"total":"12.50"},{"id":2,"product":"4","total":"7.00"},{"id":5,"product":9}]"#
+            }
+            _ => r#"{"items":[{"sku":3,"name":"Lamp"},{"sku":4,"name":"Desk"}],"name":"catalogue"}"#,
+        })
+    }))
+}
+
+#[test]
+fn results_are_shaped_placed_merged_and_joined() {
+    let user = |more: &str| format!(r#"{{"name":"user","upstream":"a","path":"/"{more}}}"#);
+    let orders = |more: &str| format!(r#"{{"name":"orders","upstream":"b","path":"/"{more}}}"#);
+    let catalogue = |more: &str| format!(r#"{{"name":"catalogue","upstream":"c","path":"/"{more}}}"#);
+    for (calls, reply, want) in [
+        (
+            user(
+                r#","shape":[{"take":"/data"},{"drop":["/hash"]},{"rename":{"/mail":"email"}},{"flatten":"/address"}]"#,
+            ),
+            "{}",
+            r#"{"user":{"id":7,"name":"Ada","email":"ada@a.test","city":"Ulm","zip":"89073"}}"#,
+        ),
+        (
+            user(r#","shape":[{"take":"/data"},{"pick":["/id","/address/city"]}],"place":"/me/who""#)
+                + ","
+                + &orders(r#","shape":[{"take":"/*/id"}],"place":"/me/orders""#),
+            "{}",
+            r#"{"me":{"who":{"id":7,"address":{"city":"Ulm"}},"orders":[1,2,5]}}"#,
+        ),
+        (
+            user(r#","shape":[{"take":"/data"},{"pick":["/id","/name"]}],"place":"""#)
+                + ","
+                + &catalogue(r#","shape":[{"pick":["/name"]}],"place":"""#)
+                + ","
+                + &orders(r#","shape":[{"take":"/0/id"}],"place":"/first/order""#),
+            "{}",
+            r#"{"id":7,"name":"catalogue","first":{"order":1}}"#,
+        ),
+        (
+            orders("") + "," + &catalogue(""),
+            r#"{"shape":[
+                {"join":{"into":"/orders","by":"/product","from":"/catalogue/items","key":"/sku","as":"product"}},
+                {"drop":["/catalogue","/orders/*/product/sku"]}]}"#,
+            r#"{"orders":[{"id":1,"product":{"name":"Lamp"},"total":"12.50"},{"id":2,"product":{"name":"Desk"},"total":"7.00"},{"id":5,"product":null}]}"#,
+        ),
+        (
+            orders("") + "," + &user(r#","hidden":true"#),
+            r#"{"shape":[{"take":"/orders/0"}]}"#,
+            r#"{"id":1,"product":3,"total":"12.50"}"#,
+        ),
+    ] {
+        let settings = format!("{{\"endpoints\":[{{\"calls\":[{calls}],\"reply\":{reply}}}]}}");
+        assert_eq!(shop(&settings), (200, want.to_owned()), "{settings}");
+    }
+}
+
+#[test]
+fn a_result_that_does_not_fit_into_the_reply_is_named() {
+    for (calls, want) in [
+        (r#"{"name":"a","upstream":"b","path":"/","place":""}"#, "reply_unfit"),
+        (
+            r#"{"name":"a","upstream":"b","path":"/"},{"name":"b","upstream":"a","path":"/","place":"/a/b"}"#,
+            "reply_unfit",
+        ),
+    ] {
+        let (status, body) = shop(&endpoint(calls));
+        assert!(status == 502 && body.contains(want), "{body}");
+    }
+    let small = r#"{"endpoints":[{"calls":[{"name":"a","upstream":"a","path":"/"}],"reply":{"max_bytes":60}}]}"#;
+    let (status, body) = shop(small);
+    assert!(status == 502 && body.contains("reply_too_large"), "{body}");
+}
+
+#[test]
+fn a_client_that_has_the_reply_is_told_so() {
+    let settings = r#"{"endpoints":[{"methods":["GET","POST"],"calls":[{"name":"a","upstream":"a","path":"/"}],
+        "reply":{"headers":{"x-kind":"${calls.a.headers.x-kind}"},"forward_headers":["cache-control"]}}]}"#;
+    let mut gateway =
+        gateway(settings, |_, _| Reply::ok("1").header("x-kind", "k").header("cache-control", "public, max-age=9"));
+    let first = gateway.send(Request::get("/"));
+    let tag = first.reply.header("etag").unwrap().to_owned();
+    for (method, known, want) in [
+        ("GET", tag.clone(), 304),
+        ("HEAD", tag.clone(), 304),
+        ("GET", format!("\"x\", W/{tag}"), 304),
+        ("GET", "\"x\"".to_owned(), 200),
+        ("POST", tag.clone(), 200),
+    ] {
+        let outcome = gateway.send(Request::new(method, "/").header("if-none-match", &known));
+        assert_eq!(outcome.status(), want, "{method} {known}");
+        assert_eq!(outcome.reply.header("etag"), (method != "POST").then_some(tag.as_str()));
+        assert_eq!(
+            [outcome.reply.header("x-kind"), outcome.reply.header("cache-control")],
+            [Some("k"), Some("max-age=9")]
+        );
+        assert_eq!(outcome.reply.body.is_empty(), want == 304 || method == "HEAD", "{method}");
+        assert_eq!(outcome.details, if want == 304 { "not_modified" } else { "composed" });
+    }
+}
+
+#[test]
+fn headers_of_answers_reach_the_client_if_they_are_to() {
+    let settings = r#"{"endpoints":[{"calls":[
+        {"name":"a","upstream":"a","path":"/"},{"name":"b","upstream":"b","path":"/"},
+        {"name":"c","upstream":"c","path":"/","when":{"value":"${request.query.c}"}}],
+        "reply":{"status":201,"forward_headers":["set-cookie","x-first","cache-control","x-none"],"headers":{"vary":"accept"}}}]}"#;
+    let mut gateway = gateway(settings, |name, _| {
+        let reply = Reply::ok("1").header("set-cookie", format!("{name}=1")).header("x-other", "o");
+        let reply = if name == "a" { reply } else { reply.header("x-first", name).header("set-cookie", "z=2") };
+        reply.header("cache-control", if name == "c" { "no-store" } else { "max-age=60, private" })
+    });
+    let outcome = gateway.send(Request::get("/"));
+    assert_eq!(outcome.status(), 201);
+    assert_eq!(outcome.reply.all("set-cookie"), ["a=1", "b=1", "z=2"]);
+    let fields =
+        ["x-first", "cache-control", "vary", "x-other", "x-none", "etag"].map(|name| outcome.reply.header(name));
+    assert_eq!(fields, [Some("b"), Some("private, max-age=60"), Some("accept"), None, None, None]);
+    assert_eq!(gateway.send(Request::get("/?c=1")).reply.header("cache-control"), Some("no-store"));
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let calls = r#"{"name":"a","upstream":"a","path":"/${request.query.p}"},{"name":"b","upstream":"b","path":"/","optional":true}"#;
+    let plugin = Plugin::new("aggregate", start::<Aggregate>).config(endpoint(calls));
+    let gateway = Gateway::new().upstream("a", |_| Reply::ok("1")).upstream("b", |seen| {
+        if seen.header("x-request-id") == Some("bad") { Reply::status(500) } else { Reply::ok("2") }
+    });
+    let mut gateway = gateway.plugin(plugin).start();
+    gateway.send(Request::get("/?p=1"));
+    gateway.send(Request::get("/?p=1").header("x-request-id", "bad"));
+    gateway.send(Request::get("/"));
+    for (metric, want) in
+        [("composed", 1), ("partial", 1), ("refused", 1), ("failed.a.value_missing", 1), ("failed.b.status", 1)]
+    {
+        assert_eq!(gateway.metric(&format!("aggregate_{metric}")), Some(want), "{metric}");
+    }
+}
+
+/// Where three results stand, which of them are there, and what they are.
+fn layouts() -> impl Strategy<Value = Vec<(Vec<String>, Option<String>)>> {
+    let key = prop::sample::select(vec!["a", "b\"", "c"]).prop_map(str::to_owned);
+    let result = prop::option::of(prop::sample::select(vec!["1.50", "[1,{\"a\":2}]", "{\"x\":{}}", "null"]));
+    prop::collection::vec((prop::collection::vec(key, 1..3), result.prop_map(|text| text.map(str::to_owned))), 1..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A reply that is written from texts is the one that would have been built of values.
+    #[test]
+    fn a_written_reply_is_the_built_one(layout in layouts(), fails in any::<bool>()) {
+        let call = |(at, (keys, _)): (usize, &(Vec<String>, _))| {
+            let place = format!("/{}", keys.join("/"));
+            format!(r#"{{"name":"n{at}","upstream":"u","path":"/","place":{}}}"#, Value::from(place))
+        };
+        let calls: Vec<String> = layout.iter().enumerate().map(call).collect();
+        let settings = parse_config::<Settings>(endpoint(&calls.join(",")).as_bytes()).unwrap();
+        let mut plan = settings.checked().unwrap();
+        let endpoint = &mut plan.endpoints[0];
+        prop_assume!(endpoint.reply.layout != Layout::Built);
+        let outcomes: Vec<OnceCell<Outcome>> = layout.iter().map(|(_, result)| match result {
+            Some(text) => Outcome::StoodIn(crate::outcome::Document::written(text.clone())).into(),
+            None => Outcome::LeftOut.into(),
+        }).collect();
+        let failed: &[&str] = if fails { &["x"] } else { &[] };
+        let written = composed(&endpoint.reply, &endpoint.calls, &outcomes, failed).unwrap();
+        endpoint.reply.layout = Layout::Built;
+        let built = composed(&endpoint.reply, &endpoint.calls, &outcomes, failed).unwrap();
+        let values: [Value; 2] = [&written, &built].map(|text| serde_json::from_str(text).unwrap());
+        prop_assert_eq!(&values[0], &values[1]);
+        // Fields stand where the first of their calls has its place; a built reply moves none of them either.
+        prop_assert_eq!(written.len(), built.len());
+    }
+}
