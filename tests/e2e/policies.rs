@@ -1,5 +1,6 @@
 //! The policies that come with the gateway, doing what their pages in `docs/policies` show: a module for each.
 
+mod aggregate;
 mod auth;
 mod grpc_json;
 mod rate_limit;
