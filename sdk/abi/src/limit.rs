@@ -5,10 +5,13 @@
 //! the number is how much was taken in the window that ends then. All times are nanoseconds since the Unix epoch.
 //!
 //! **Invariant:** a refusal changes nothing, so being refused costs nothing, and no state is needed for a limit that nobody
-//! uses. A clock that steps back never locks anybody out for longer than the limit's own burst or window.
+//! uses. A clock that steps back never locks anybody out for longer than [`MOST_BURSTS`] bursts, or a window.
 
 /// One second.
 pub const SECOND: u64 = 1_000_000_000;
+
+/// How many bursts of a [`Rate`] may be owed: what responses turn out to cost beyond that is forgiven.
+pub const MOST_BURSTS: u64 = 10;
 
 /// So many in so much time, at an even rate after a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +69,26 @@ impl Limit {
         Verdict { state: verdict.state, retry: verdict.retry, ..self.take(state, 0, now) }
     }
 
-    /// The state after giving back `cost` that was taken, or, where it is negative, after taking what is not asked for: what a
-    /// response turns out to cost is paid whether there is room or not.
+    /// When a state says no more than none would.
+    #[must_use]
+    pub fn over(&self, state: u64) -> u64 {
+        match self {
+            Self::Rate(_) => state,
+            Self::Quota(quota) => quota.ends,
+        }
+    }
+
+    /// The state after taking `more`, or, where it is negative, after giving back what was taken. What a response turns out to
+    /// cost is owed whether there is room or not: of a rate up to [`MOST_BURSTS`] bursts, of a quota until its window ends.
     #[must_use]
     pub fn settle(&self, state: Option<u64>, more: i64, now: u64) -> u64 {
         let state = state.unwrap_or(0);
         match self {
             Self::Rate(rate) => {
-                let paid = state.max(now);
-                let change = rate.interval.saturating_mul(more.unsigned_abs());
-                if more < 0 { paid.saturating_sub(change).max(now) } else { paid.saturating_add(change) }
+                let debt = rate.debt(state, now);
+                let change = rate.interval.max(1).saturating_mul(more.unsigned_abs());
+                let debt = if more < 0 { debt.saturating_sub(change) } else { debt.saturating_add(change) };
+                now.saturating_add(debt.min(rate.most()))
             }
             Self::Quota(quota) => {
                 let used = quota.used(state);
@@ -87,17 +100,28 @@ impl Limit {
 }
 
 impl Rate {
+    /// All that may be taken at once, as time.
+    fn capacity(&self) -> u64 {
+        self.interval.max(1).saturating_mul(self.burst.max(1))
+    }
+
+    fn most(&self) -> u64 {
+        self.capacity().saturating_mul(MOST_BURSTS)
+    }
+
+    /// What is owed. More than the most only after the clock stepped back.
+    fn debt(&self, paid: u64, now: u64) -> u64 {
+        paid.saturating_sub(now).min(self.most())
+    }
+
     fn take(&self, paid: u64, cost: u64, now: u64) -> Verdict {
-        let interval = self.interval.max(1);
-        let capacity = interval.saturating_mul(self.burst.max(1));
-        // Further off than a full debt's end only after the clock stepped back; then the debt is taken to be full. What a response
-        // has cost beyond it is forgiven.
-        let debt = paid.saturating_sub(now).min(capacity);
+        let (interval, capacity) = (self.interval.max(1), self.capacity());
+        let debt = self.debt(paid, now);
         let with_these = debt.saturating_add(interval.saturating_mul(cost));
         if with_these > capacity {
             let never = interval.saturating_mul(cost) > capacity;
             let retry = if never { u64::MAX } else { with_these - capacity };
-            return Verdict { state: None, remaining: (capacity - debt) / interval, reset: debt, retry };
+            return Verdict { state: None, remaining: capacity.saturating_sub(debt) / interval, reset: debt, retry };
         }
         let state = Some(now.saturating_add(with_these));
         Verdict { state, remaining: (capacity - with_these) / interval, reset: with_these, retry: 0 }
@@ -323,8 +347,34 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_locks_nobody_out_for_longer_than_a_burst() {
+    fn what_is_owed_beyond_a_burst_is_paid_before_anything_passes_but_not_for_ever() {
+        let limit = rate(10, 1, 10);
+        let left = |state, after_s: u64| limit.take(Some(state), 1, START + after_s * SECOND);
+        let owed = limit.settle(None, 35, START);
+        assert_eq!((left(owed, 0).remaining, left(owed, 0).retry), (0, 2 * SECOND + SECOND * 6 / 10));
+        assert_eq!((left(owed, 2).state, left(owed, 3).state.is_some()), (None, true));
+        let most = limit.settle(None, i64::MAX, START);
+        assert_eq!(left(most, 0).reset, MOST_BURSTS * SECOND);
+        assert_eq!(limit.settle(Some(most), 1000, START), most);
+        assert_eq!(left(limit.settle(Some(most), -95, START), 0).remaining, 4);
+    }
+
+    #[test]
+    fn a_state_is_over_when_it_says_no_more_than_none() {
+        for limit in [rate(10, 1, 10), Limit::Quota(Quota { count: 10, ends: START + 60 * SECOND })] {
+            let state = limit.take(None, 5, START).state.unwrap();
+            let over = limit.over(state);
+            assert!(over > START);
+            if let Limit::Rate(_) = limit {
+                assert_eq!(limit.take(Some(state), 1, over), limit.take(None, 1, over));
+                assert_ne!(limit.take(Some(state), 1, over - 1), limit.take(None, 1, over - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_locks_nobody_out_for_longer_than_what_may_be_owed() {
         let verdict = rate(1, 1, 2).take(Some(START + 2 * SECOND), 1, START - 3600 * SECOND);
-        assert_eq!((verdict.state, verdict.retry), (None, SECOND));
+        assert_eq!((verdict.state, verdict.retry), (None, (2 * MOST_BURSTS - 1) * SECOND));
     }
 }
