@@ -4,8 +4,9 @@
 //! `vm_id` to tell spaces of one tenant apart yet. A space lives as long as a VM of its tenant is configured. Bytes are copied
 //! in and handed out by count, and a lock is held only for that.
 //!
-//! Envoy lets shared data grow without end. Here a space has room for [`SPACE_BYTES`], and what was written longest ago makes
-//! room: SDKs abort on any status that says "full", and the keys often come from clients, whose flood must not end the plugin.
+//! Envoy lets shared data grow without end. Here a space has room for [`SPACE_BYTES`]. States of limits that say nothing any
+//! more make room first, then what was written longest ago: SDKs abort on any status that says "full", and the keys often come
+//! from clients, whose flood must not end the plugin.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -22,7 +23,7 @@ use crate::queues::Queues;
 pub const SPACE_BYTES: usize = 16 << 20;
 const SHARDS: usize = 16;
 /// What an entry costs beyond its bytes.
-const ENTRY_BYTES: usize = 128;
+const ENTRY_BYTES: usize = 160;
 
 /// The shared data of all tenants.
 #[derive(Debug, Default)]
@@ -81,6 +82,8 @@ struct Shard {
     entries: HashMap<Bytes, Entry>,
     /// Keys by version: the oldest write first.
     ages: BTreeMap<u64, Bytes>,
+    /// When states of limits are over, with their versions: the soonest first.
+    ends: BTreeSet<(u64, u64)>,
     bytes: usize,
     last: u64,
 }
@@ -89,6 +92,8 @@ struct Shard {
 struct Entry {
     value: Bytes,
     version: u64,
+    /// When it says nothing any more, if that is known.
+    over: Option<u64>,
 }
 
 impl Space {
@@ -136,7 +141,7 @@ impl Space {
         if cas != 0 && shard.entries.get(key).is_some_and(|entry| ticket(entry.version) != cas) {
             return Err(Status::CasMismatch);
         }
-        shard.put(key, value)
+        shard.put(key, value, Lasts::UntilPushedOut)
     }
 
     /// Takes from limits in one step: from all of them, or, where one that counts refuses, from none. What `order` settles is
@@ -175,7 +180,8 @@ impl Space {
         } else {
             for ((entry, place), verdict) in entries.iter().zip(&places).zip(&verdicts) {
                 if let (Some(shard), Some(after)) = (shards.get_mut(place), verdict.state) {
-                    shard.put(entry.key, &after.to_le_bytes())?;
+                    let lasts = Lasts::Until { over: entry.limit.over(after), now };
+                    shard.put(entry.key, &after.to_le_bytes(), lasts)?;
                 }
             }
         }
@@ -183,17 +189,32 @@ impl Space {
     }
 }
 
+/// How long a value is of use.
+#[derive(Clone, Copy, Debug)]
+enum Lasts {
+    UntilPushedOut,
+    /// A limit's state. Times are nanoseconds since the Unix epoch.
+    Until {
+        over: u64,
+        now: u64,
+    },
+}
+
 impl Shard {
-    /// Stores a value. What was written longest ago makes room.
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Status> {
+    /// Stores a value. What is over makes room, then what was written longest ago.
+    fn put(&mut self, key: &[u8], value: &[u8], lasts: Lasts) -> Result<(), Status> {
         let (room, size) = (SPACE_BYTES / SHARDS, cost(key, value));
         if size > room {
             return Err(Status::InternalFailure);
         }
         self.remove(key);
+        let (over, now) = match lasts {
+            Lasts::UntilPushedOut => (None, 0),
+            Lasts::Until { over, now } => (Some(over), now),
+        };
         while self.bytes + size > room {
-            let Some((_, oldest)) = self.ages.pop_first() else { break };
-            self.remove(&oldest);
+            let Some(goes) = self.first_to_go(now) else { break };
+            self.remove(&goes);
         }
         self.last += 1;
         // A number of 0 would mean "whatever is there".
@@ -201,14 +222,23 @@ impl Shard {
         let (version, key) = (self.last, Bytes::copy_from_slice(key));
         self.bytes += size;
         self.ages.insert(version, key.clone());
-        self.entries.insert(key, Entry { value: Bytes::copy_from_slice(value), version });
+        self.ends.extend(over.map(|over| (over, version)));
+        self.entries.insert(key, Entry { value: Bytes::copy_from_slice(value), version, over });
         Ok(())
+    }
+
+    fn first_to_go(&self, now: u64) -> Option<Bytes> {
+        let ended = self.ends.first().filter(|(over, _)| *over <= now).and_then(|(_, version)| self.ages.get(version));
+        ended.or_else(|| Some(self.ages.first_key_value()?.1)).cloned()
     }
 
     fn remove(&mut self, key: &[u8]) {
         if let Some(old) = self.entries.remove(key) {
             self.bytes -= cost(key, &old.value);
             self.ages.remove(&old.version);
+            if let Some(over) = old.over {
+                self.ends.remove(&(over, old.version));
+            }
         }
     }
 }
@@ -267,6 +297,32 @@ mod tests {
         assert!(space.get(&999_u32.to_le_bytes()).is_ok());
         assert_eq!(space.get(&0_u32.to_le_bytes()), Err(Status::NotFound));
         assert_eq!(space.set(b"k", &vec![0; SPACE_BYTES], 0), Err(Status::InternalFailure));
+    }
+
+    #[test]
+    fn states_of_limits_that_are_over_go_before_what_is_older() {
+        let space = Shared::default().space(None);
+        let rate = |burst| limit::Limit::Rate(limit::Rate { interval: limit::SECOND, burst });
+        let take = |key: &[u8], cost: u64, now_s: u64| {
+            let entry = limit::Entry { key, limit: rate(3600), cost: cost.cast_signed(), shadow: false };
+            space.limit(Order::Take, &[entry], now_s * limit::SECOND).unwrap().remove(0).remaining
+        };
+        space.set(b"oldest", b"of all", 0).unwrap();
+        assert_eq!(take(b"owes an hour", 3600, 1), 0);
+        // Each is over a second later: far more of them than there is room for.
+        for n in 0_u64..200_000 {
+            take(&n.to_le_bytes(), 1, 2 + n / 20_000);
+        }
+        assert_eq!(take(b"owes an hour", 0, 20), 19);
+        assert_eq!(space.get(b"oldest").unwrap().0, "of all");
+        let bytes: usize = space.shards.iter().map(|shard| shard.lock().unwrap().bytes).sum();
+        assert!(bytes <= SPACE_BYTES, "{bytes}");
+        // Where none is over, the oldest write goes, whatever it is.
+        for n in 0_u64..200_000 {
+            take(&n.to_be_bytes(), 3600, 20);
+        }
+        assert_eq!(space.get(b"oldest"), Err(Status::NotFound));
+        assert_eq!(take(b"owes an hour", 0, 20), 3600);
     }
 
     #[test]
