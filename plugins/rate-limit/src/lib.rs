@@ -3,7 +3,6 @@
 //! A request passes if all limits let it pass, and takes from all of them or from none. What it is told apart by and has not counts
 //! for its client's address, so that leaving it out is no way around a limit.
 
-mod calendar;
 mod global;
 mod key;
 mod policy;

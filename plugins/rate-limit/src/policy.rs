@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use portcullis_abi::calendar::{Unit, Zone};
 use portcullis_sdk::limit::{self, Quota, SECOND, Take, Verdict};
 use portcullis_sdk::{HeaderName, Request, Response};
 
-use crate::calendar::{Unit, Zone};
 use crate::key::{Part, Source};
 use crate::settings::Rate;
 

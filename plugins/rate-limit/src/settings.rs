@@ -5,11 +5,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use portcullis_abi::calendar::{Unit, Zone};
 use portcullis_sdk::schema::{Piece, Schema};
 use portcullis_sdk::{Config, HeaderName, Period, Upstream};
 use serde::Deserialize;
 
-use crate::calendar::{Unit, Zone};
 use crate::key::Source;
 use crate::policy::{Amount, Limit, Plans};
 
@@ -52,7 +52,7 @@ struct OneLimit {
     /// How many pass in an hour, a day or a month of the calendar: `100000/month`. Instead of `rate`.
     quota: Option<QuotaText>,
     /// The offset from UTC at which the calendar's days begin, such as `+02:00`. UTC unless told otherwise.
-    zone: Option<Zone>,
+    zone: Option<ZoneText>,
     /// What one request takes; 1 unless told otherwise.
     cost: Option<NonZeroU32>,
     /// A header of the response that says what the request has cost in all; `cost` is what is reserved until then.
@@ -161,6 +161,23 @@ impl Schema for QuotaText {
     const SCHEMA: &'static [Piece] = &[Piece::Text(r#"{"type":"string","pattern":"^[0-9]+/(hour|day|month)$"}"#)];
 }
 
+/// An offset from UTC, such as `+02:00`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+struct ZoneText(Zone);
+
+impl TryFrom<String> for ZoneText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Zone::parse(&text).map(Self).ok_or_else(|| format!("`{text}` is not an offset such as +02:00"))
+    }
+}
+
+impl Schema for ZoneText {
+    const SCHEMA: &'static [Piece] = &[Piece::Text(r#"{"type":"string","pattern":"^[+-][0-9]{2}:[0-9]{2}$"}"#)];
+}
+
 /// As read.
 pub(crate) struct Checked {
     pub(crate) limits: Vec<Limit>,
@@ -237,7 +254,9 @@ impl OneLimit {
             (None, Some(_)) if self.burst.is_some() => {
                 return Err("`burst` goes with `rate`, not with `quota`".to_owned());
             }
-            (None, Some(QuotaText { count, unit })) => Amount::Quota(count, unit, self.zone.unwrap_or_default()),
+            (None, Some(QuotaText { count, unit })) => {
+                Amount::Quota(count, unit, self.zone.map(|zone| zone.0).unwrap_or_default())
+            }
             (Some(_), Some(_)) => return Err("`rate` and `quota` are both there: write two limits".to_owned()),
             (None, None) => return Err("`rate` or `quota` is missing".to_owned()),
         };

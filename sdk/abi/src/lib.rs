@@ -4,6 +4,7 @@
 //! `no_std` and without dependencies, so that every side of the border can share it.
 #![no_std]
 
+pub mod calendar;
 pub mod limit;
 pub mod pairs;
 pub mod protobuf;

@@ -1,39 +1,52 @@
 //! Hours, days and months, at a fixed offset from UTC.
 //!
-//! A data base of time zones would be half of the module's size, so summer time is not known here: the offset is what is written.
+//! A data base of time zones would be half of a module's size, so summer time is not known here: the offset is what is written.
 
-use portcullis_sdk::limit::SECOND;
-use portcullis_sdk::schema::{Piece, Schema};
-use serde::Deserialize;
+use core::fmt;
+
+use crate::limit::SECOND;
 
 /// A unit of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Unit {
+pub enum Unit {
+    /// From one full hour to the next.
     Hour,
+    /// From midnight to midnight.
     Day,
+    /// From the first day's midnight.
     Month,
 }
 
-/// An offset from UTC, in seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Zone(i32);
+/// An offset from UTC, in seconds. Written `+02:00`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Zone(i32);
 
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 86_400;
 
 impl Unit {
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        match name {
-            "hour" => Some(Self::Hour),
-            "day" => Some(Self::Day),
-            "month" => Some(Self::Month),
-            _ => None,
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hour, Self::Day, Self::Month];
+
+    /// The unit of this name: `hour`, `day`, `month`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.name() == name)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
         }
     }
 
     /// When the one that this moment lies in ends. Both are nanoseconds since the Unix epoch.
-    pub(crate) fn end(self, now: u64, zone: Zone) -> u64 {
+    #[must_use]
+    pub fn end(self, now: u64, zone: Zone) -> u64 {
         let seconds = i64::try_from(now / SECOND).unwrap_or(0) + i64::from(zone.0);
         let end = match self {
             Self::Hour => (seconds.div_euclid(HOUR_S) + 1) * HOUR_S,
@@ -48,7 +61,8 @@ impl Unit {
     }
 
     /// How long it takes, in seconds; a month as one of 30 days.
-    pub(crate) fn seconds(self) -> u32 {
+    #[must_use]
+    pub const fn seconds(self) -> u32 {
         match self {
             Self::Hour => 3600,
             Self::Day => 86_400,
@@ -78,35 +92,51 @@ fn first_day_of(year: i64, month: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-impl TryFrom<String> for Zone {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let read = || {
-            let (sign, rest) = match text.split_at_checked(1)? {
-                ("+", rest) => (1, rest),
-                ("-", rest) => (-1, rest),
-                _ => return None,
-            };
-            let (hours, minutes) =
-                rest.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
-            let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
-            (hours <= 14 && (0..60).contains(&minutes)).then_some(Self(sign * (hours * 3600 + minutes * 60)))
+impl Zone {
+    /// Reads `+02:00`; nothing where it is no offset.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (sign, rest) = match text.split_at_checked(1)? {
+            ("+", rest) => (1, rest),
+            ("-", rest) => (-1, rest),
+            _ => return None,
         };
-        read().ok_or_else(|| format!("`{text}` is not an offset such as +02:00"))
+        let (hours, minutes) =
+            rest.split_once(':').filter(|(hours, minutes)| hours.len() == 2 && minutes.len() == 2)?;
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let (hours, minutes): (i32, i32) = (digits(hours)?, digits(minutes)?);
+        (hours <= 14 && minutes < 60).then_some(Self(sign * (hours * 3600 + minutes * 60)))
     }
 }
 
-impl Schema for Zone {
-    const SCHEMA: &'static [Piece] = &[Piece::Text(r#"{"type":"string","pattern":"^[+-][0-9]{2}:[0-9]{2}$"}"#)];
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, minutes) = (if self.0 < 0 { '-' } else { '+' }, self.0.unsigned_abs() / 60);
+        write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::string::ToString as _;
+
     use super::*;
 
+    #[test]
+    fn zones_and_units_are_read_as_they_were_written() {
+        for text in ["+00:00", "+02:00", "-11:00", "+05:30", "-00:30", "+14:00"] {
+            assert_eq!(Zone::parse(text).map(|zone| zone.to_string()).as_deref(), Some(text));
+        }
+        for text in ["", "02:00", "+2:00", "+15:00", "+01:60", "+-1:00", "CET", "+00:+1"] {
+            assert_eq!(Zone::parse(text), None, "{text}");
+        }
+        assert!(Unit::ALL.into_iter().all(|unit| Unit::named(unit.name()) == Some(unit)));
+        assert_eq!(Unit::named("week"), None);
+    }
+
     fn end(unit: Unit, now_s: u64, zone: &str) -> u64 {
-        unit.end(now_s * SECOND + 1, Zone::try_from(zone.to_owned()).unwrap()) / SECOND
+        unit.end(now_s * SECOND + 1, Zone::parse(zone).unwrap()) / SECOND
     }
 
     #[test]
