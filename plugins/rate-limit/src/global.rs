@@ -75,7 +75,9 @@ fn request(domain: &str, limits: &[Limit], asked: &[Asked]) -> Vec<u8> {
     for (limit, asked) in limits.iter().zip(asked) {
         let mut descriptor = Vec::new();
         let name = ("limit", limit.name.as_str());
-        for (key, value) in std::iter::once(name).chain(asked.parts.iter().map(|part| (part.kind, part.value.as_str())))
+        let parts = asked.parts.iter().map(|part| (part.kind, part.value.as_str()));
+        let more = asked.amount.more_words();
+        for (key, value) in std::iter::once(name).chain(parts).chain(more.as_ref().map(|(key, value)| (*key, &**value)))
         {
             let mut entry = Vec::new();
             bytes(&mut entry, 1, key.as_bytes());

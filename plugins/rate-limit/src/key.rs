@@ -1,6 +1,7 @@
 //! Who a request counts for.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,6 +28,8 @@ pub(crate) enum Source {
     Host,
     /// The path, without its query.
     Path,
+    /// A segment of the path, the first being 1: of `/accounts/7/orders` the second is `7`.
+    Segment(NonZeroU32),
     /// The method.
     Method,
     /// The name of the route.
@@ -53,6 +56,14 @@ impl Source {
             }
             Self::Host => Some(Part::of("host", &host_of(&request.authority()).to_ascii_lowercase().as_str().into())),
             Self::Path => Some(Part::of("path", &request.path().as_str().into())),
+            Self::Segment(place) => {
+                let path = request.path();
+                let segment = path
+                    .split('/')
+                    .nth(usize::try_from(place.get()).unwrap_or(usize::MAX))
+                    .filter(|segment| !segment.is_empty());
+                segment.map(|segment| Part::of("segment", &segment.into()))
+            }
             Self::Method => Some(Part::of("method", &request.method().as_str().into())),
             Self::Route => {
                 let name: Option<String> = request.property(&["xds", "route_name"]);

@@ -15,8 +15,8 @@ use portcullis_sdk::metric::Counter;
 use portcullis_sdk::{Filter, Host, Next, Request, Response, StartError};
 
 use global::{Answer, Service};
-use policy::{Asked, Limit, Outcome, refusal};
-use settings::{OnFailure, Settings};
+use policy::{Asked, Limit, Outcome, Settle, refusal};
+use settings::{BodyBytes, OnFailure, Settings};
 
 struct RateLimit {
     limits: Vec<Limit>,
@@ -29,6 +29,7 @@ struct RateLimit {
 
 impl Filter for RateLimit {
     type Config = Settings;
+    const LOGS: bool = true;
 
     async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
         let checked = settings.checked()?;
@@ -43,7 +44,7 @@ impl Filter for RateLimit {
         Ok(Self { limits, ipv6_prefix, service, refusals, host: host.clone() })
     }
 
-    async fn handle(&self, request: Request, next: Next) -> Response {
+    async fn handle(&self, mut request: Request, next: Next) -> Response {
         let since_epoch = self.host.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         let asked: Vec<Asked> = self.limits.iter().map(|limit| limit.asked(&request, self.ipv6_prefix, now)).collect();
@@ -63,13 +64,13 @@ impl Filter for RateLimit {
         let outcome = Outcome::of(&self.limits, &asked, &verdicts);
         let mut response = match outcome.retry {
             Some(retry) => refusal(retry),
-            None => {
+            None if self.service.is_none() => {
+                self.settle_bytes(&asked, &mut request);
                 let response = next.run(request).await;
-                if self.service.is_none() {
-                    self.settle(&asked, &response);
-                }
+                self.settle(&asked, &response);
                 response
             }
+            None => next.run(request).await,
         };
         outcome.tell(&mut response);
         response
@@ -97,15 +98,45 @@ impl RateLimit {
     /// Pays the rest of what the response says it has cost, or gets back what was not needed.
     fn settle(&self, asked: &[Asked], response: &Response) {
         for (limit, asked) in self.limits.iter().zip(asked) {
-            let cost = limit.settle.as_ref().and_then(|name| response.headers().text(name)?.trim().parse::<u32>().ok());
-            let Some(cost) = cost else { continue };
-            let more = i64::from(cost) - i64::from(limit.cost);
-            if more != 0
-                && let Err(why) = limit::settle(&self.host, &asked.take, more)
+            if let Some(Settle::Header(name)) = &limit.settle
+                && let Some(cost) = response.headers().text(name).and_then(|cost| cost.trim().parse::<u32>().ok())
             {
-                log::warn!("what a response has cost was not stored: {why}");
+                settle(&self.host, &asked.take, cost.into());
             }
         }
+    }
+
+    /// Sees to it that the bytes of a request and its response are paid when all of them are known.
+    fn settle_bytes(&self, asked: &[Asked], request: &mut Request) {
+        let by_bytes = self.limits.iter().zip(asked).filter_map(|(limit, asked)| match &limit.settle {
+            Some(Settle::Bytes(of)) => Some((*of, asked.take.clone())),
+            Some(Settle::Header(_)) | None => None,
+        });
+        let (by_bytes, host): (Vec<_>, _) = (by_bytes.collect(), self.host.clone());
+        if by_bytes.is_empty() {
+            return;
+        }
+        request.on_log(move |ended| {
+            let size = |side: &str| ended.property::<i64>(&[side, "size"]).unwrap_or(0);
+            for (of, take) in by_bytes {
+                let bytes = match of {
+                    BodyBytes::Request => size("request"),
+                    BodyBytes::Response => size("response"),
+                    BodyBytes::Both => size("request").saturating_add(size("response")),
+                };
+                settle(&host, &take, bytes);
+            }
+        });
+    }
+}
+
+/// Pays what was not reserved of a cost, or gets back what was not needed.
+fn settle(host: &Host, take: &Take, cost: i64) {
+    let more = cost.saturating_sub(i64::try_from(take.cost).unwrap_or(i64::MAX));
+    if more != 0
+        && let Err(why) = limit::settle(host, take, more)
+    {
+        log::warn!("what a response has cost was not stored: {why}");
     }
 }
 

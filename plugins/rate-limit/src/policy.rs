@@ -7,7 +7,7 @@ use portcullis_sdk::limit::{self, Quota, SECOND, Take, Verdict};
 use portcullis_sdk::{HeaderName, Request, Response};
 
 use crate::key::{Part, Source};
-use crate::settings::Rate;
+use crate::settings::{BodyBytes, Rate};
 
 /// One limit, as read.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Limit {
     pub(crate) keys: Vec<Source>,
     pub(crate) amount: Amount,
     pub(crate) cost: u32,
-    pub(crate) settle: Option<HeaderName>,
+    pub(crate) settle: Option<Settle>,
     pub(crate) plans: Option<Plans>,
     pub(crate) shadow: bool,
     /// Where its states are in the shared data.
@@ -30,6 +30,15 @@ pub(crate) enum Amount {
     Rate(Rate, u32),
     /// By the calendar.
     Quota(u32, Unit, Zone),
+}
+
+/// What says what a request has cost in all.
+#[derive(Debug)]
+pub(crate) enum Settle {
+    /// A header of its response.
+    Header(HeaderName),
+    /// The bytes that moved.
+    Bytes(BodyBytes),
 }
 
 /// Other rates for some.
@@ -104,6 +113,18 @@ impl Amount {
         match self {
             Self::Rate(Rate { count, period_s }, _) => (count, period_s),
             Self::Quota(count, unit, _) => (count, unit.seconds()),
+        }
+    }
+}
+
+impl Amount {
+    /// What a service is told of it beside that, by an entry: the API has no words for it. One that knows nothing of such entries
+    /// counts by them as by any other.
+    pub(crate) fn more_words(self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Rate(rate, burst) if burst != rate.count => Some(("burst", burst.to_string())),
+            Self::Rate(..) => None,
+            Self::Quota(_, unit, zone) => Some(("quota", format!("{}{zone}", unit.name()))),
         }
     }
 }

@@ -11,7 +11,7 @@ use portcullis_sdk::{Config, HeaderName, Period, Upstream};
 use serde::Deserialize;
 
 use crate::key::Source;
-use crate::policy::{Amount, Limit, Plans};
+use crate::policy::{Amount, Limit, Plans, Settle};
 
 /// Limits on requests. Either one limit (`rate`, and what goes with it), or several under `limits`: a request passes if all of
 /// them let it pass, and takes from all of them or from none.
@@ -57,11 +57,26 @@ struct OneLimit {
     cost: Option<NonZeroU32>,
     /// A header of the response that says what the request has cost in all; `cost` is what is reserved until then.
     settle: Option<HeaderName>,
+    /// Counts bytes: those of the body named here are what the request has cost in all, once it is over; `cost` is what is reserved
+    /// until then.
+    settle_bytes: Option<BodyBytes>,
     /// Other rates for some, by what a header says: one that a filter before this one sets, such as `auth`.
     plans: Option<PlanSettings>,
     /// Counts, and never refuses.
     #[serde(default)]
     shadow: bool,
+}
+
+/// Whose bytes are counted.
+#[derive(Clone, Copy, Config, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BodyBytes {
+    /// The request's body.
+    Request,
+    /// The response's body.
+    Response,
+    /// Both.
+    Both,
 }
 
 /// Rates by plan.
@@ -205,6 +220,7 @@ impl Settings {
                 zone: None,
                 cost: None,
                 settle: None,
+                settle_bytes: None,
                 plans: None,
                 shadow: false,
             }],
@@ -266,12 +282,17 @@ impl OneLimit {
         {
             return Err(format!("`cost` is {cost} and `burst` {burst}: no request would ever pass"));
         }
+        let settle = match (self.settle, self.settle_bytes) {
+            (Some(_), Some(_)) => return Err("`settle` and `settle_bytes` are both there: write one".to_owned()),
+            (Some(header), None) => Some(Settle::Header(header)),
+            (None, bytes) => bytes.map(Settle::Bytes),
+        };
         // Filters with other settings count apart; those with the same settings, and limits of one `name` that was written, count
         // together.
         let namespace =
             if name == "default" { format!("rate-limit/{digest:016x}/") } else { format!("rate-limit/{name}/") };
         let plans = self.plans.map(|plans| Plans { header: plans.header, rates: plans.rates });
-        Ok(Limit { name, keys, amount, cost, settle: self.settle, plans, shadow: self.shadow, namespace })
+        Ok(Limit { name, keys, amount, cost, settle, plans, shadow: self.shadow, namespace })
     }
 }
 

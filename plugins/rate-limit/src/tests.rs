@@ -35,6 +35,14 @@ fn keys_have_buckets_of_their_own_and_leaving_the_key_out_is_no_way_around() {
 }
 
 #[test]
+fn a_segment_of_the_path_is_counted_by_itself() {
+    let mut gateway = gateway(r#"{"rate":"1/m","key":{"segment":2}}"#);
+    let mut statuses = |paths: [&str; 4]| paths.map(|path| gateway.send(Request::get(path)).status());
+    assert_eq!(statuses(["/accounts/7/a", "/accounts/7?x", "/accounts/8", "/b/8/"]), [200, 429, 200, 429]);
+    assert_eq!(statuses(["/accounts", "/accounts/", "/", "/a//b"]), [200, 429, 429, 429], "without one, by address");
+}
+
+#[test]
 fn a_claim_names_whose_bucket_it_is() {
     let mut gateway = gateway(r#"{"rate":"1/m","key":{"claim":"sub"}}"#);
     // {"sub":"ann"} and {"sub":"bob"}
@@ -109,6 +117,21 @@ fn what_a_response_has_cost_is_settled() {
     assert_eq!(left(), (200, "r=5".to_owned()));
     assert_eq!(left(), (200, "r=4".to_owned()));
     assert_eq!(left(), (429, "r=0".to_owned()));
+}
+
+#[test]
+fn bytes_are_paid_when_the_exchange_is_over() {
+    for (of, left) in [("request", 991), ("response", 993), ("both", 984)] {
+        let limits = format!(r#"{{"limits":[{{"rate":"1000/h","settle_bytes":"{of}"}}]}}"#);
+        let mut gateway = Gateway::new()
+            .origin(|_| Reply::ok("seven b"))
+            .plugin(Plugin::new("limit", start::<RateLimit>).config(limits))
+            .start();
+        assert_eq!(gateway.send(Request::post("/").body("nine byte")).status(), 200);
+        let second = gateway.send(Request::get("/"));
+        // One is reserved.
+        assert_eq!(told(&second).1.unwrap().split(';').nth(1), Some(format!("r={}", left - 1).as_str()), "{of}");
+    }
 }
 
 #[test]
