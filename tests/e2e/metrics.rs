@@ -39,6 +39,7 @@ workers: 2
 access_log: "off"
 tracing: { sample: 1 }
 otlp: { upstream: collector }
+services: { rate_limit: { store: { redis: { endpoints: ["{nobody}"] } } } }
 listeners:
   main: { bind: "127.0.0.1:0" }
   tls: { bind: "127.0.0.1:0", tls: { certificates: [{ cert: "{f}/a.pem", key: "{f}/a.key" }] } }

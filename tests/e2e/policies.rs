@@ -4,4 +4,5 @@ mod aggregate;
 mod auth;
 mod grpc_json;
 mod rate_limit;
+mod redis;
 mod transform;

@@ -21,6 +21,7 @@ pub mod pieces;
 pub mod pki;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod streamer;
 pub mod tls;
 pub mod tunnel;

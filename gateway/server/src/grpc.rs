@@ -23,6 +23,7 @@ use portcullis_core::headers::{Headers, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
 use tokio::task::{AbortHandle, spawn_local};
 
+use crate::config::snapshot::Service;
 use crate::message::{Broken, RequestBody};
 use crate::upstream::{Answer, Lease, SendError, Tries};
 use crate::worker::Worker;
@@ -76,8 +77,13 @@ async fn run(worker: Rc<Worker>, begin: Begin, outbox: Option<Rc<Outbox>>) {
     let told = Told { worker: worker.clone(), root, token };
     match (sends, outbox) {
         (Sends::One(message, timeout), _) => {
-            let body = RequestBody::Whole(Some(framed(&message)), None);
-            let answer = tokio::time::timeout(timeout, call(&worker, upstream, headers, body)).await;
+            let answer = match worker.upstreams.service(upstream) {
+                Some(Service::RateLimit) => tokio::time::timeout(timeout, ask(&worker, &headers, &message)).await,
+                None => {
+                    let body = RequestBody::Whole(Some(framed(&message)), None);
+                    tokio::time::timeout(timeout, call(&worker, upstream, headers, body)).await
+                }
+            };
             let status = || GrpcStatus::new(GrpcStatus::UNAVAILABLE, "upstream request timeout");
             told.tell(answer.unwrap_or_else(|_| Err(status())).map_or_else(News::Ended, News::Message));
         }
@@ -104,6 +110,13 @@ impl Told {
     fn tell(&self, news: News) -> bool {
         self.worker.hear(self.root, self.token, news)
     }
+}
+
+/// One message each way, within this process.
+async fn ask(worker: &Worker, headers: &Headers, message: &[u8]) -> Result<Bytes, GrpcStatus> {
+    let path = headers.path().map_or("", |path| path.as_str());
+    let answer = worker.limits.answer(path, message).await;
+    answer.map(Bytes::from).map_err(|refusal| GrpcStatus::new(refusal as u32, "the rate-limit service refused"))
 }
 
 /// One message each way: the answer's, once its status says that all went well.

@@ -23,13 +23,12 @@ pub use self::control::{Applied, Shown};
 use self::control::{Control, Workers};
 use self::crew::{Order, Post};
 use crate::admin::{self, AdminState, Readiness};
-use crate::config::snapshot::{Drain, RateLimitService, Snapshot};
+use crate::config::snapshot::{Drain, Snapshot};
 use crate::config::standing::Unusable;
 use crate::inherited::Inherited;
 use crate::plan::{Plan, PlanError};
 use crate::revision;
-use crate::services::rate_limit;
-use crate::sockets::{self, Sockets};
+use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
 
 /// Why the gateway did not start, or a revision of its configuration was not put into use.
@@ -238,7 +237,10 @@ impl Gateway {
         self.handle.close();
         // A thread that panicked has said so on stderr.
         self.workers.drain(..).for_each(|thread| _ = thread.join());
-        self.handle.control().exporter.end();
+        let mut control = self.handle.control();
+        control.exporter.end();
+        control.rate_limit.end();
+        drop(control);
         self.handle.advance(Phase::Ended);
         self.others.drain(..).for_each(|thread| _ = thread.join());
     }
@@ -282,6 +284,7 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
     sockets.add(bound);
     let orders = Workers::default();
     let control = Control::new(plan, orders.clone(), sockets.clone(), telemetry.clone())?;
+    let rate_limit = control.rate_limit_address;
     let shown = control.shown.subscribe();
     let handle = Handle {
         phase: watch::Sender::new(Phase::Starting),
@@ -292,8 +295,7 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
         shown: shown.clone(),
         admin: watch::Sender::new(None),
     };
-    let mut gateway =
-        Gateway { listeners, admin: None, rate_limit: None, handle, workers: Vec::new(), others: Vec::new() };
+    let mut gateway = Gateway { listeners, admin: None, rate_limit, handle, workers: Vec::new(), others: Vec::new() };
     if let Some(admin) = &snapshot.admin {
         let readiness = gateway.handle.readiness.clone();
         gateway.start_admin(
@@ -301,9 +303,6 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
             admin.bind,
             &options.inherited,
         )?;
-    }
-    if let Some(service) = &snapshot.rate_limit {
-        gateway.start_rate_limit(service)?;
     }
     options.inherited.close_rest();
     gateway.start_workers(workers)?;
@@ -330,6 +329,7 @@ impl Gateway {
                 sockets: self.handle.sockets.for_worker(number)?,
                 telemetry: control.telemetry.clone(),
                 room: control.room.clone(),
+                limits: control.rate_limit.service().clone(),
                 remains: remains.clone(),
                 started: started.clone(),
                 orders: ordered,
@@ -367,30 +367,6 @@ impl Gateway {
             });
         };
         self.others.push(thread::Builder::new().name("admin".to_owned()).spawn(serve)?);
-        Ok(())
-    }
-}
-
-impl Gateway {
-    /// Where the rate-limit service listens.
-    fn start_rate_limit(&mut self, service: &RateLimitService) -> Result<(), RunError> {
-        let what = || "the rate-limit service".to_owned();
-        let bind = |source| RunError::Bind { what: what(), address: service.bind, source };
-        // Shared, so that a successor can bind it before this one has gone.
-        let socket = sockets::bind_shared(service.bind).map_err(bind)?;
-        self.rate_limit = Some(socket.local_addr().map_err(bind)?);
-        let (mut phase, rules) = (self.handle.phase.subscribe(), service.rules.clone());
-        let serve = move || {
-            let Ok(runtime) = runtime() else { return };
-            runtime.block_on(async {
-                let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
-                tokio::select! {
-                    () = rate_limit::serve(listener, rules) => {}
-                    _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
-                }
-            });
-        };
-        self.others.push(thread::Builder::new().name("rate-limit".to_owned()).spawn(serve)?);
         Ok(())
     }
 }

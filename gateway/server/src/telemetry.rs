@@ -17,6 +17,7 @@ mod log_writer;
 mod logging;
 mod metrics;
 mod otlp;
+mod rate_limit;
 mod room;
 mod series;
 mod server_timing;
@@ -56,6 +57,7 @@ pub(crate) use logging::{LOG_VARIABLE, LogFilterError, log_filter, set_log_filte
 use metrics::{Metrics, WorkerCells, WorkerMetrics};
 pub(crate) use otlp::{Attempt, Exporter};
 use otlp::{Exports, Item};
+pub(crate) use rate_limit::{Configured, CountedBy, RateLimitCounts, StoreError};
 pub(crate) use server_timing::server_timing;
 use told::{Told, since_epoch};
 use traces::TraceParents;
@@ -132,6 +134,7 @@ pub struct Telemetry {
     log: Option<Arc<LogWriter>>,
     choice: Choice,
     exports: Arc<Exports>,
+    rate_limit: Arc<RateLimitCounts>,
     started: SystemTime,
     #[allow(clippy::disallowed_types, reason = "taken at start, at reload and by scrapes")]
     told: std::sync::Mutex<Told>,
@@ -158,6 +161,7 @@ impl Telemetry {
             log,
             choice,
             exports,
+            rate_limit: Arc::default(),
             started: SystemTime::now(),
             told: Told::default().into(),
         })
@@ -167,6 +171,11 @@ impl Telemetry {
     pub(crate) fn exporter(self: &Arc<Self>) -> Exporter {
         let counts = UpstreamTelemetry { shared: Arc::downgrade(self), own: RefCell::default() };
         Exporter::new(self.exports.clone(), counts)
+    }
+
+    /// Where the rate-limit service counts.
+    pub(crate) fn rate_limit(&self) -> Arc<RateLimitCounts> {
+        self.rate_limit.clone()
     }
 
     /// A worker's share; to be made by the worker itself.
@@ -225,6 +234,7 @@ impl Telemetry {
         let sight = self.told().look();
         sight.render(&mut text);
         self.exports.render(&mut text);
+        self.rate_limit.render(&mut text);
         text.family("portcullis_access_log_dropped_total", "counter", "Access log lines that were not written.");
         let dropped = self.log.as_ref().map_or(0, |log| log.dropped());
         text.sample("portcullis_access_log_dropped_total", &[], dropped);

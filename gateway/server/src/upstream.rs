@@ -325,6 +325,11 @@ impl Upstreams {
         self.get(id).map(|upstream| (upstream.spec.name.clone(), upstream.spec.owner.clone()))
     }
 
+    /// The service of this gateway that an upstream is.
+    pub(crate) fn service(&self, id: UpstreamId) -> Option<snapshot::Service> {
+        self.get(id)?.spec.service
+    }
+
     /// Starts what goes on beside the requests, now and for upstreams to come.
     pub(crate) fn run(&self) {
         self.running.set(true);

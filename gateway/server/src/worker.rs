@@ -33,6 +33,7 @@ use crate::grpc;
 use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
+use crate::services::rate_limit;
 use crate::telemetry::{Attempt, WorkerTelemetry};
 use crate::upstream::{Tries, Upstreams};
 
@@ -91,6 +92,8 @@ pub(crate) struct Worker {
     pub(crate) upstreams: Upstreams,
     /// Guests' gRPC calls and streams.
     pub(crate) grpc: grpc::Streams,
+    /// Who counts limits that gateways share, for upstreams that are this process.
+    pub(crate) limits: Arc<rate_limit::Service>,
     pub(crate) clock: Clock,
     pub(crate) telemetry: WorkerTelemetry,
 }
@@ -100,7 +103,7 @@ impl Worker {
     pub(crate) fn new(
         (plan, prepared): (&Plan, Prepared),
         number: u64,
-        telemetry: WorkerTelemetry,
+        (telemetry, limits): (WorkerTelemetry, Arc<rate_limit::Service>),
         remains: mpsc::Sender<Remains>,
     ) -> Rc<Self> {
         let clock = Clock::start();
@@ -122,6 +125,7 @@ impl Worker {
             ending: Cell::new(false),
             upstreams,
             grpc: grpc::Streams::default(),
+            limits,
             clock,
             telemetry,
         })

@@ -60,6 +60,15 @@ impl Unit {
         u64::try_from(end - i64::from(zone.0)).unwrap_or(0) * SECOND
     }
 
+    /// The ends of three windows in a row, of which this moment is in the second: for somebody whose clock is a little off.
+    #[must_use]
+    pub fn windows(self, now: u64, zone: Zone) -> [u64; 3] {
+        let longest = if self == Self::Month { 31 * 86_400 } else { self.seconds() };
+        let end = self.end(now, zone);
+        let before = end.saturating_sub(1 + u64::from(longest) * SECOND);
+        [self.end(before, zone), end, self.end(end, zone)]
+    }
+
     /// How long it takes, in seconds; a month as one of 30 days.
     #[must_use]
     pub const fn seconds(self) -> u32 {
@@ -154,6 +163,20 @@ mod tests {
             (Unit::Month, 1_767_225_599, "+01:00", 1_769_900_400),
         ] {
             assert_eq!(end(unit, now, zone), want, "{unit:?} {now} {zone}");
+        }
+    }
+
+    #[test]
+    fn windows_follow_each_other() {
+        // From 2023-12-15, in steps that fall into every month and over both kinds of February.
+        for step in 0..400 {
+            let now = (1_702_598_400 + step * 864_000) * SECOND;
+            for unit in Unit::ALL {
+                let zone = Zone::parse("+05:30").unwrap();
+                let [before, end, next] = unit.windows(now, zone);
+                assert!(before <= now && now < end && end < next, "{unit:?} {now}");
+                assert_eq!((unit.end(before, zone), unit.end(before - 1, zone)), (end, before), "{unit:?} {now}");
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod listeners;
 mod modules;
 mod observe;
 mod routes;
+mod services;
 mod tls;
 mod upstreams;
 
@@ -35,7 +36,6 @@ use super::snapshot::{
 use super::tree::{Key, Node};
 use super::written::Token;
 use crate::diagnostic::{Diagnostic, Severity, Span};
-use crate::services::rate_limit::{SharedLimit, SharedLimits};
 use crate::tls::files::Owner;
 
 /// Makes a snapshot, or adds to `problems` why there is none.
@@ -183,10 +183,10 @@ impl<'t> Check<'t> {
         if let (Some(admin), Some(place)) = (&admin, place) {
             self.take(&mut taken, admin.bind, "`admin`".to_owned(), place);
         }
-        let rate_limit = file.services.rate_limit.as_ref().map(rate_limit);
+        let rate_limit = self.rate_limit(tree, file);
         let place = tree.get("services").and_then(|node| node.get("rate_limit")).and_then(|node| node.get("bind"));
-        if let (Some(service), Some(place)) = (&rate_limit, place) {
-            self.take(&mut taken, service.bind, "`services.rate_limit`".to_owned(), place);
+        if let (Some(bind), Some(place)) = (rate_limit.as_ref().and_then(|service| service.bind), place) {
+            self.take(&mut taken, bind, "`services.rate_limit`".to_owned(), place);
         }
         (listeners, admin, rate_limit)
     }
@@ -312,28 +312,6 @@ fn rules(listener: &file::Listener) -> Rules {
         file::EncodedSlashes::Decode => Slashes::Decode,
     };
     Rules { underscores, slashes }
-}
-
-fn rate_limit(service: &file::RateLimitService) -> RateLimitService {
-    let rule = |limit: &file::ServiceLimit| {
-        let rate = limit.rate.as_ref()?.0;
-        Some(SharedLimit {
-            domain: limit.domain.clone(),
-            entries: limit.entries.iter().map(|(key, value)| (key.clone(), value_of(value))).collect(),
-            count: rate.count,
-            period: rate.per.as_secs(),
-            burst: limit.burst.map_or(rate.count, u64::from),
-        })
-    };
-    RateLimitService {
-        bind: service.bind.0,
-        rules: Arc::new(SharedLimits(service.limits.iter().filter_map(rule).collect())),
-    }
-}
-
-/// A value that is asked for; nothing for any.
-fn value_of(written: &str) -> Option<String> {
-    (written != "*").then(|| written.to_owned())
 }
 
 fn limits(limits: &file::TenantLimits) -> tenant::Limits {

@@ -6,6 +6,7 @@
 //! what must be written is listed in the schema's `required` instead.
 
 mod observe;
+mod services;
 mod tls;
 mod upstream;
 
@@ -24,11 +25,12 @@ use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
 use crate::config::private::Private;
 
 pub(crate) use self::observe::{AccessLog, AccessLogSettings, Askers, Otlp, Parents, ServerTiming, Tracing};
+pub(crate) use self::services::{OnStoreFailure, Redis, ServiceLimit, Services};
 pub(crate) use self::tls::{
     ClientAuth, ClientAuthMode, ForwardClientCertificate, ForwardedCertificate, ListenerTls, TlsVersion,
 };
-pub use self::upstream::Protocol;
 pub(crate) use self::upstream::{Balance, Ejection, Health, Retries, RetryOn, RouteTimeouts, Timeouts, Upstream};
+pub use self::upstream::{Protocol, Service};
 
 /// The configuration of a Portcullis gateway.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -91,43 +93,6 @@ pub(crate) struct Admin {
     /// The directory of the tenants that `/v1/tenants` makes, changes and removes: for each a folder with its `tenant.yaml`, which
     /// has what would stand under `tenants.NAME`, and its modules. Needs `token` or `tls.client_auth`. Absent: there are none.
     pub(crate) tenants: Option<String>,
-}
-
-/// What the gateway offers beside passing requests on.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Services {
-    /// Limits that several gateways share, by Envoy's rate-limit API: gRPC, in the clear. Absent: none.
-    pub(crate) rate_limit: Option<RateLimitService>,
-}
-
-/// Limits that several gateways share.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["bind"]))]
-pub(crate) struct RateLimitService {
-    /// The address and port to listen on. Whoever can reach it can use limits up: keep it among the gateways.
-    pub(crate) bind: Text<SocketAddr>,
-    /// Limits by what descriptors have in them. A descriptor that fits none is held to the limit it brings itself.
-    pub(crate) limits: Vec<ServiceLimit>,
-}
-
-/// One limit of a service.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["domain", "entries", "rate"]))]
-pub(crate) struct ServiceLimit {
-    /// The domain it is for.
-    #[schemars(length(min = 1))]
-    pub(crate) domain: String,
-    /// What a descriptor must have in it: keys, with a value or `*` for any. The limit that names most holds.
-    #[schemars(extend("minProperties" = 1))]
-    pub(crate) entries: BTreeMap<String, String>,
-    /// How many pass, for each combination of values.
-    pub(crate) rate: Option<Text<Rate>>,
-    /// How many pass at once. Default: the count of the rate.
-    #[schemars(range(min = 1))]
-    pub(crate) burst: Option<u32>,
 }
 
 /// How the gateway ends when it is told to.
@@ -433,12 +398,6 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPE
 impl Default for Admin {
     fn default() -> Self {
         Self { bind: Text(NOWHERE), token: None, tls: None, tenants: None }
-    }
-}
-
-impl Default for RateLimitService {
-    fn default() -> Self {
-        Self { bind: Text(NOWHERE), limits: Vec::new() }
     }
 }
 

@@ -152,8 +152,8 @@ impl<'s> Shape<'s> {
     fn one_of(&mut self, map: &Map, whole: &Span, schema: &'s Json, here: &Here) {
         let choices = schema.get("oneOf").and_then(Json::as_array).into_iter().flatten();
         let names: Vec<&str> = choices.filter_map(|choice| choice.pointer("/required/0")?.as_str()).collect();
-        let given: Vec<&Key> =
-            map.entries.iter().map(|(key, _)| key).filter(|key| names.contains(&key.name.as_str())).collect();
+        let written = map.entries.iter().map(|(key, _)| key).chain(&map.broken);
+        let given: Vec<&Key> = written.filter(|key| names.contains(&key.name.as_str())).collect();
         let or = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
         match given.as_slice() {
             [] if !names.is_empty() => {

@@ -28,12 +28,12 @@ use portcullis_core::upstream::Ejection;
 pub use portcullis_vm::CompileLimits;
 use sha2::{Digest as _, Sha256};
 
-pub use super::file::{Protocol, ProxyProtocol};
+pub use super::file::{Protocol, ProxyProtocol, Service};
 use super::standing::Held;
 pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
 use crate::config::private::Configuration;
-use crate::services::rate_limit::SharedLimits;
+use crate::services::rate_limit::{OnFailure as OnStoreFailure, SharedLimits, StoreSettings};
 use crate::tls::client::Client;
 use crate::tls::server::Server;
 
@@ -221,8 +221,11 @@ pub struct Admin {
 /// A service that counts for several gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RateLimitService {
-    pub(crate) bind: SocketAddr,
+    /// Where other gateways reach it; nowhere if absent.
+    pub(crate) bind: Option<SocketAddr>,
     pub(crate) rules: Arc<SharedLimits>,
+    pub(crate) store: StoreSettings,
+    pub(crate) on_failure: OnStoreFailure,
 }
 
 /// How the gateway ends when it is told to.
@@ -243,8 +246,10 @@ pub struct Upstream {
     pub tenant: Option<TenantIndex>,
     /// That tenant's name; empty when everyone sees it.
     pub owner: Arc<str>,
-    /// Where its origins listen; at least one.
+    /// Where its origins listen; at least one, unless it is a service.
     pub endpoints: Vec<Endpoint>,
+    /// The service of this gateway that it is.
+    pub service: Option<Service>,
     /// How one is chosen.
     pub balance: Balance,
     /// What is spoken to them.
@@ -292,10 +297,11 @@ impl Upstream {
     /// and means nothing in another snapshot.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let Self { name, tenant: _, owner: _, endpoints, balance, protocol, timeouts, .. } = self;
+        let Self { name, tenant: _, owner: _, endpoints, service, balance, protocol, timeouts, .. } = self;
         let Self { retry, limits, ejection, health, resolve, tls, .. } = self;
         *name == other.name
             && *endpoints == other.endpoints
+            && *service == other.service
             && *balance == other.balance
             && *protocol == other.protocol
             && *timeouts == other.timeouts
@@ -469,7 +475,6 @@ impl Snapshot {
         let differs = [
             ("workers", self.workers != other.workers),
             ("access_log", self.access_log != other.access_log),
-            ("services", self.rate_limit != other.rate_limit),
             ("admin.bind", self.admin.as_ref().map(|admin| admin.bind) != other.admin.as_ref().map(|admin| admin.bind)),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

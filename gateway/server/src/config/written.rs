@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_abi::calendar::{self, Unit};
 use portcullis_core::upgrade::Upgrade;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -85,6 +86,8 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<Duration>(),
     format::<Size>(),
     format::<Rate>(),
+    format::<Quota>(),
+    format::<Zone>(),
     format::<CpuShare>(),
     format::<SocketAddr>(),
     format::<IpNet>(),
@@ -208,6 +211,50 @@ impl Written for Rate {
             _ => "s",
         };
         format!("{}/{per}", self.count)
+    }
+}
+
+/// A number of events in a unit of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quota {
+    /// How many.
+    pub(crate) count: u64,
+    /// In which unit.
+    pub(crate) unit: Unit,
+}
+
+impl Written for Quota {
+    const FORMAT: &'static str = "quota";
+    const WHAT: &'static str = "a quota";
+    const EXAMPLES: &'static [&'static str] = &["100000/month", "10000/day", "1000/hour"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        let (count, unit) = text.split_once('/').ok_or("it has no `/`".to_owned())?;
+        let count = count.trim().parse().map_err(|_| "it does not begin with a whole number".to_owned())?;
+        let other = || format!("`{}` is not one of `hour`, `day`, `month`", unit.trim());
+        Ok(Self { count: positive(count)?, unit: Unit::named(unit.trim()).ok_or_else(other)? })
+    }
+
+    fn write(&self) -> String {
+        format!("{}/{}", self.count, self.unit.name())
+    }
+}
+
+/// An offset from UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Zone(pub(crate) calendar::Zone);
+
+impl Written for Zone {
+    const FORMAT: &'static str = "zone";
+    const WHAT: &'static str = "an offset from UTC";
+    const EXAMPLES: &'static [&'static str] = &["+01:00", "-05:00"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        calendar::Zone::parse(text).map(Self).ok_or_else(|| "it is not of the form `+01:00`".to_owned())
+    }
+
+    fn write(&self) -> String {
+        self.0.to_string()
     }
 }
 

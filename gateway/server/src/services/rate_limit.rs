@@ -1,11 +1,15 @@
 //! `services.rate_limit`: Envoy's rate-limit API (`envoy.service.ratelimit.v3`), for gateways that share limits.
 //!
-//! gRPC in the clear over HTTP/2. What is asked is decided in [`decision`]; states are in this process, and begin anew with it.
+//! gRPC in the clear over HTTP/2, or without any connection for the filters of this process. What is asked is read in
+//! [`decision`], where the states are is [`store`]'s to say. [`Host`] follows the configuration: what did not change goes on, the
+//! states above all.
 
 mod decision;
+mod host;
+mod redis;
+mod store;
 
 use std::convert::Infallible;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +21,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use portcullis_vm::Limits;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub(crate) use self::decision::{SharedLimit, SharedLimits};
+pub(crate) use self::host::Host;
+pub(crate) use self::redis::{Login, Settings as RedisSettings, Tls, Topology};
+use self::store::Store;
+pub(crate) use self::store::{Amount, DECISION, OnFailure, StoreSettings};
 use crate::clock::Clock;
 use crate::services;
+use crate::telemetry::RateLimitCounts;
 use crate::upstream::LocalExecutor;
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -38,16 +47,52 @@ const PING: Duration = Duration::from_secs(60);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What all connections share.
-struct Service {
-    rules: Arc<SharedLimits>,
-    states: Limits,
+/// Who decides, for connections and for filters of this process: as long as the process lives, whatever is configured.
+#[derive(Debug)]
+pub(crate) struct Service {
+    serving: watch::Sender<Option<Arc<Serving>>>,
     clock: Clock,
+    counts: Arc<RateLimitCounts>,
+}
+
+/// What is configured, with its states.
+#[derive(Debug)]
+struct Serving {
+    rules: Arc<SharedLimits>,
+    store: Arc<Store>,
+    on_failure: OnFailure,
+}
+
+/// What a gRPC status means here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Malformed = 3,
+    TooSlow = 4,
+    Unknown = 12,
+    /// No service is configured any more.
+    Gone = 14,
+}
+
+impl Service {
+    fn new(counts: Arc<RateLimitCounts>) -> Self {
+        Self { serving: watch::Sender::new(None), clock: Clock::start(), counts }
+    }
+
+    /// The answer to a `RateLimitRequest`.
+    pub(crate) async fn answer(&self, path: &str, message: &[u8]) -> Result<Vec<u8>, Refusal> {
+        if path != METHOD {
+            return Err(Refusal::Unknown);
+        }
+        let serving = self.serving.borrow().clone().ok_or(Refusal::Gone)?;
+        let asked = serving.rules.read(message).ok_or(Refusal::Malformed)?;
+        let now = self.clock.now().as_nanos();
+        let verdicts = serving.store.take((asked.domain, &asked.parts), serving.on_failure, now, &self.counts).await;
+        Ok(asked.answer(&verdicts.ok_or(Refusal::Malformed)?))
+    }
 }
 
 /// Serves until dropped, on the thread it is polled on.
-pub(crate) async fn serve(listener: TcpListener, rules: Arc<SharedLimits>) {
-    let service = Rc::new(Service { rules, states: Limits::default(), clock: Clock::start() });
+async fn serve(listener: TcpListener, service: Arc<Service>) {
     services::accept(listener, MAX_CONNECTIONS, "a connection to the rate-limit service", |stream| {
         let _late = stream.set_nodelay(true);
         connection(TokioIo::new(stream), service.clone())
@@ -55,7 +100,7 @@ pub(crate) async fn serve(listener: TcpListener, rules: Arc<SharedLimits>) {
     .await;
 }
 
-async fn connection(stream: TokioIo<tokio::net::TcpStream>, service: Rc<Service>) {
+async fn connection(stream: TokioIo<tokio::net::TcpStream>, service: Arc<Service>) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let service = service.clone();
         async move { Ok::<_, Infallible>(answer(request, &service).await) }
@@ -72,27 +117,16 @@ async fn connection(stream: TokioIo<tokio::net::TcpStream>, service: Rc<Service>
     }
 }
 
-/// What a gRPC status means here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    Malformed = 3,
-    TooSlow = 4,
-    Unknown = 12,
-}
-
 async fn answer(request: Request<Incoming>, service: &Service) -> Response<Body> {
-    if request.uri().path() != METHOD {
-        return refused(Refusal::Unknown);
-    }
-    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
-    let message = match tokio::time::timeout(PATIENCE, body).await {
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, MAX_REQUEST).collect();
+    let body = match tokio::time::timeout(PATIENCE, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return refused(Refusal::Malformed),
         Err(_) => return refused(Refusal::TooSlow),
     };
-    let now = service.clock.now();
-    let decided = message_of(&message).and_then(|message| service.rules.decide(message, &service.states, now));
-    decided.map_or_else(|| refused(Refusal::Malformed), |message| reply(&message))
+    let Some(message) = message_of(&body) else { return refused(Refusal::Malformed) };
+    service.answer(head.uri.path(), message).await.map_or_else(refused, |message| reply(&message))
 }
 
 /// The one message of a gRPC body, uncompressed.

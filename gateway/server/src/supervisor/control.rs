@@ -5,7 +5,7 @@
 //! between two requests. **Invariant:** until all of them have said so, nothing that is served has changed.
 
 use std::fmt;
-use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +22,7 @@ use crate::inherited::Inherited;
 use crate::listener::Room;
 use crate::plan::Plan;
 use crate::revision::Prepared;
+use crate::services::rate_limit;
 use crate::sockets::{Bound, Key, Sockets};
 use crate::telemetry::{Exporter, Telemetry};
 use crate::tls::{self, watch::Watch};
@@ -43,6 +44,9 @@ pub(super) struct Control {
     _tls_files: Watch,
     pub(super) room: Arc<Room>,
     pub(super) exporter: Exporter,
+    pub(super) rate_limit: rate_limit::Host,
+    /// Where its service listened when the gateway started.
+    pub(super) rate_limit_address: Option<SocketAddr>,
 }
 
 /// What the gateway tells of its configuration.
@@ -124,7 +128,11 @@ impl Control {
         workers: Workers,
         sockets: Sockets,
         telemetry: Arc<Telemetry>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, RunError> {
+        let mut rate_limit = rate_limit::Host::new(telemetry.rate_limit());
+        let socket = rate_limit.bind(plan.snapshot())?;
+        let rate_limit_address = socket.address();
+        rate_limit.follow(plan.snapshot(), socket)?;
         plan.set_limits();
         telemetry.show_tenants(plan.accounts(), plan.snapshot().held.clone());
         let shown = Shown::new(1, plan.snapshot());
@@ -135,7 +143,19 @@ impl Control {
         room.allow(plan.snapshot().max_connections);
         let mut exporter = telemetry.exporter();
         exporter.follow(plan.snapshot())?;
-        Ok(Self { plan, workers, telemetry, shown: watch::Sender::new(shown), sockets, _tls_files, room, exporter })
+        let shown = watch::Sender::new(shown);
+        Ok(Self {
+            plan,
+            workers,
+            telemetry,
+            shown,
+            sockets,
+            _tls_files,
+            room,
+            exporter,
+            rate_limit,
+            rate_limit_address,
+        })
     }
 
     pub(super) fn apply(&mut self, mut snapshot: Snapshot) -> Result<Applied, RunError> {
@@ -145,6 +165,7 @@ impl Control {
         let plan = Arc::new(self.plan.next(snapshot.clone())?);
         let workers = self.workers.get().map_or(0, Vec::len);
         let new = bind_new(&self.sockets, &snapshot, workers, &Inherited::default())?;
+        let rate_limit_socket = self.rate_limit.bind(&snapshot)?;
         let mut prepared = Vec::new();
         for number in 0..workers {
             let own = new.iter().map(|bound| bound.for_worker(number)).collect::<Result<Vec<_>, _>>()?;
@@ -160,6 +181,9 @@ impl Control {
         self.room.allow(snapshot.max_connections);
         if let Err(error) = self.exporter.follow(&snapshot) {
             tracing::error!(%error, "nothing can be sent to the collector");
+        }
+        if let Err(error) = self.rate_limit.follow(&snapshot, rate_limit_socket) {
+            tracing::error!(%error, "the rate-limit service cannot run");
         }
         plan.set_limits();
         self.order(|| Order::Switch);

@@ -14,6 +14,7 @@ use crate::config::snapshot::Listener;
 use crate::listener::{self, Gate, Listening, Places, Room};
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
+use crate::services::rate_limit;
 use crate::sockets::{self, Key};
 use crate::telemetry::Telemetry;
 use crate::worker::Worker;
@@ -43,6 +44,8 @@ pub(super) struct Post {
     pub(super) sockets: OwnSockets,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) room: Arc<Room>,
+    /// Who counts limits that gateways share.
+    pub(super) limits: Arc<rate_limit::Service>,
     pub(super) remains: mpsc::Sender<Remains>,
     pub(super) started: mpsc::Sender<Result<(), RunError>>,
     pub(super) orders: UnboundedReceiver<Order>,
@@ -52,10 +55,10 @@ pub(super) struct Post {
 impl Post {
     /// Runs a worker from its start to its end, on this thread.
     pub(super) fn man(self) {
-        let Self { number, plan, sockets, telemetry, room, remains, started, mut orders, mut phase } = self;
+        let Self { number, plan, sockets, telemetry, room, limits, remains, started, mut orders, mut phase } = self;
         let ready = || -> Result<_, RunError> {
             let prepared = Prepared::new(&plan, Clock::start().now())?;
-            Ok((runtime()?, Worker::new((&plan, prepared), number as u64, telemetry.worker(), remains)))
+            Ok((runtime()?, Worker::new((&plan, prepared), number as u64, (telemetry.worker(), limits), remains)))
         };
         let (runtime, worker) = match ready() {
             Ok(ready) => ready,

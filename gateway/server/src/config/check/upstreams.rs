@@ -26,6 +26,7 @@ impl Check<'_> {
             tenant: section.tenant,
             owner: section.name.into(),
             endpoints: upstream.endpoints.iter().map(|endpoint| endpoint.0.clone()).collect(),
+            service: upstream.service,
             balance: match upstream.balance {
                 file::Balance::RoundRobin => Balance::RoundRobin,
                 file::Balance::LeastRequests => Balance::LeastRequests,

@@ -12,11 +12,13 @@ use crate::config::written::{Endpoint, Text};
 /// A group of equal origins.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["endpoints"]))]
+#[schemars(extend("oneOf" = [{ "required": ["endpoints"] }, { "required": ["service"] }]))]
 pub(crate) struct Upstream {
     /// Where they listen: `host:port` each.
     #[schemars(length(min = 1))]
     pub(crate) endpoints: Vec<Text<Endpoint>>,
+    /// A service of this very gateway in place of endpoints: filters' gRPC calls to it go through no connection.
+    pub(crate) service: Option<Service>,
     /// How one of the endpoints is chosen for a request.
     pub(crate) balance: Balance,
     /// What is spoken to them.
@@ -36,6 +38,14 @@ pub(crate) struct Upstream {
     /// How connections to them are encrypted; `{}` for the usual. Absent: not at all.
     #[schemars(extend("x-explicit" = true))]
     pub(crate) tls: Option<UpstreamTls>,
+}
+
+/// A service of this gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Service {
+    /// The one of `services.rate_limit`.
+    RateLimit,
 }
 
 /// How often names are looked up again.

@@ -126,11 +126,10 @@ admin:
             3 │ listeners: {}
               │ ^^^^^^^^^ at least one is needed
 
-            error: `endpoints` is missing in `upstreams.a`
+            error: `upstreams.a` needs `endpoints` or `service`
               ┌ gateway.yaml:5:3
             5 │   a: {}
-              │   ^ needed here
-              = help: `endpoints`: Where they listen: `host:port` each
+              │   ^ neither is here
 
             error: `upstreams.b` has no value
               ┌ gateway.yaml:6:3

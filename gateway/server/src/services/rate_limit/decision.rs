@@ -1,14 +1,15 @@
-//! What a request is told: its descriptors, the limits that hold for them, and what those say.
+//! What a request asks, and what it is told: its descriptors, the limits that hold for them, and what those say.
 //!
 //! A descriptor is counted against the configured limit that names most of its entries, or, where none does, against the limit it
 //! brings itself. All descriptors of a request are taken from together, or none.
 
 use std::collections::BTreeMap;
 
-use portcullis_abi::limit::{Entry, Limit, Order, Quota, Rate, SECOND, Verdict};
+use portcullis_abi::calendar::{Unit, Zone};
+use portcullis_abi::limit::{SECOND, Verdict};
 use portcullis_abi::protobuf::{Fields, Value, bytes, number};
-use portcullis_core::time::Time;
-use portcullis_vm::Limits;
+
+use super::store::{Amount, Part};
 
 /// The limits of all domains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +21,7 @@ pub(crate) struct SharedLimit {
     pub(crate) domain: String,
     /// What a descriptor must have: keys, and their values where it is not any. Each combination of values is counted by itself.
     pub(crate) entries: BTreeMap<String, Option<String>>,
-    pub(crate) count: u64,
-    /// In seconds.
-    pub(crate) period: u64,
-    pub(crate) burst: u64,
+    pub(crate) amount: Amount,
 }
 
 /// `RateLimitResponse.Code`.
@@ -40,9 +38,19 @@ struct Descriptor<'a> {
     hits: Option<u64>,
 }
 
+/// A request, as read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked<'a> {
+    pub(super) domain: &'a [u8],
+    /// What is taken, from those limits that hold.
+    pub(super) parts: Vec<Part>,
+    /// For each descriptor, the limit that holds for it.
+    limits: Vec<Option<Amount>>,
+}
+
 impl SharedLimits {
-    /// The answer to a request; nothing where the request is none.
-    pub(super) fn decide(&self, request: &[u8], states: &Limits, now: Time) -> Option<Vec<u8>> {
+    /// What a request asks for; nothing where it is none.
+    pub(super) fn read<'a>(&self, request: &'a [u8]) -> Option<Asked<'a>> {
         let (mut domain, mut descriptors, mut hits) = (&b""[..], Vec::new(), 0);
         for field in Fields::of(request) {
             match field.ok()? {
@@ -55,36 +63,18 @@ impl SharedLimits {
         if domain.is_empty() || descriptors.is_empty() || descriptors.len() > MOST {
             return None;
         }
-        let now = now.as_nanos();
-        // 0 stands for one, as the API has it.
-        let cost = |descriptor: &Descriptor<'_>| descriptor.hits.unwrap_or(hits.max(1));
-        let limits: Vec<_> = descriptors.iter().map(|descriptor| self.limit(domain, descriptor, now)).collect();
-        let keys: Vec<Vec<u8>> = descriptors.iter().map(|descriptor| key(domain, descriptor)).collect();
-        let mut entries = Vec::new();
-        for ((descriptor, key), limit) in descriptors.iter().zip(&keys).zip(&limits) {
-            if let Some((limit, ..)) = limit {
-                let cost = i64::try_from(cost(descriptor)).unwrap_or(i64::MAX);
-                entries.push(Entry { key, limit: *limit, cost, shadow: false });
-            }
-        }
-        let mut verdicts = states.order(Order::Take, &entries, now).ok()?.into_iter();
-        let mut answer = Vec::new();
-        let mut statuses = Vec::new();
-        let mut overall = OK;
-        for limit in &limits {
-            let verdict = if limit.is_some() { verdicts.next() } else { None };
-            if verdict.is_some_and(|verdict| verdict.state.is_none()) {
-                overall = OVER_LIMIT;
-            }
-            bytes(&mut statuses, 2, &status(limit.as_ref(), verdict.as_ref()));
-        }
-        number(&mut answer, 1, overall);
-        answer.extend(statuses);
-        Some(answer)
+        let limits: Vec<_> = descriptors.iter().map(|descriptor| self.limit(domain, descriptor)).collect();
+        let parts = descriptors.iter().zip(&limits).filter_map(|(descriptor, limit)| {
+            // 0 stands for one, as the API has it.
+            let cost = descriptor.hits.unwrap_or(hits.max(1));
+            limit.map(|amount| Part { key: key(domain, descriptor, amount), amount, cost })
+        });
+        let parts = parts.collect();
+        Some(Asked { domain, parts, limits })
     }
 
-    /// The limit that holds for a descriptor, and in words: how many, in how many seconds.
-    fn limit(&self, domain: &[u8], descriptor: &Descriptor<'_>, now: u64) -> Option<(Limit, u64, u64)> {
+    /// The limit that holds for a descriptor.
+    fn limit(&self, domain: &[u8], descriptor: &Descriptor<'_>) -> Option<Amount> {
         let fits = |rule: &&SharedLimit| {
             rule.domain.as_bytes() == domain
                 && rule.entries.iter().all(|(key, value)| {
@@ -94,24 +84,56 @@ impl SharedLimits {
         };
         let precision = |rule: &&SharedLimit| (rule.entries.len(), rule.entries.values().flatten().count());
         if let Some(rule) = self.0.iter().filter(fits).max_by_key(precision) {
-            let rate = Rate { interval: (rule.period * SECOND / rule.count.max(1)).max(1), burst: rule.burst };
-            return Some((Limit::Rate(rate), rule.count, rule.period));
+            return Some(rule.amount);
         }
         let (count, unit) = descriptor.own?;
-        let period = match unit {
-            1 => 1,
-            2 => 60,
-            3 => 3600,
-            4 => 86_400,
-            7 => 7 * 86_400,
-            5 => 30 * 86_400,
-            6 => 365 * 86_400,
-            _ => return None,
-        };
-        if count == 0 {
-            return Some((Limit::Quota(Quota { count: 0, ends: now + period * SECOND }), 0, period));
+        if let Some((unit, zone)) = descriptor.entry(QUOTA).and_then(window) {
+            return Some(Amount::Quota { count, unit, zone });
         }
-        Some((Limit::Rate(Rate { interval: (period * SECOND / count).max(1), burst: count }), count, period))
+        let (_, period) = UNITS.into_iter().find(|(own, _)| *own == unit)?;
+        let burst = descriptor.entry(BURST).and_then(|burst| burst.parse().ok());
+        Some(Amount::Rate { count, period, burst: burst.unwrap_or(count) })
+    }
+}
+
+impl Descriptor<'_> {
+    fn entry(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.entries.iter().find(|(own, _)| *own == key.as_bytes())?;
+        std::str::from_utf8(value).ok()
+    }
+}
+
+/// By these entries a descriptor says more of the limit that it brings than the API has words for: at which ends of the
+/// calendar it begins anew (`month+01:00`), and how many may pass at once.
+const QUOTA: &str = "quota";
+const BURST: &str = "burst";
+
+fn window(text: &str) -> Option<(Unit, Zone)> {
+    let (unit, zone) = text.split_at(text.find(['+', '-']).unwrap_or(text.len()));
+    Some((Unit::named(unit)?, if zone.is_empty() { Zone::default() } else { Zone::parse(zone)? }))
+}
+
+/// `envoy.type.v3.RateLimitUnit`, and the seconds of each.
+const UNITS: [(u64, u64); 7] =
+    [(1, 1), (2, 60), (3, 3600), (4, 86_400), (7, 7 * 86_400), (5, 30 * 86_400), (6, 365 * 86_400)];
+
+impl Asked<'_> {
+    /// The answer, from a verdict for each part.
+    pub(super) fn answer(&self, verdicts: &[Verdict]) -> Vec<u8> {
+        let mut verdicts = verdicts.iter();
+        let mut answer = Vec::new();
+        let mut statuses = Vec::new();
+        let mut overall = OK;
+        for limit in &self.limits {
+            let verdict = if limit.is_some() { verdicts.next() } else { None };
+            if verdict.is_some_and(|verdict| verdict.state.is_none()) {
+                overall = OVER_LIMIT;
+            }
+            bytes(&mut statuses, 2, &status(*limit, verdict));
+        }
+        number(&mut answer, 1, overall);
+        answer.extend(statuses);
+        answer
     }
 }
 
@@ -151,29 +173,39 @@ fn of(message: &[u8], wanted: u64) -> Option<u64> {
     Some(found)
 }
 
-/// What a descriptor's state is kept under: nothing in it can be shifted.
-fn key(domain: &[u8], descriptor: &Descriptor<'_>) -> Vec<u8> {
-    let mut key = Vec::new();
-    bytes(&mut key, 1, domain);
-    for (name, value) in &descriptor.entries {
-        bytes(&mut key, 2, name);
-        bytes(&mut key, 3, value);
+/// What a descriptor's state is kept under: nothing in it can be shifted. A rate's state says nothing to a quota.
+fn key(domain: &[u8], descriptor: &Descriptor<'_>, amount: Amount) -> Vec<u8> {
+    let mut key = match amount {
+        Amount::Rate { .. } => b"rate".to_vec(),
+        Amount::Quota { .. } => b"quota".to_vec(),
+    };
+    let entries = descriptor.entries.iter().map(|(name, value)| (*name, *value));
+    for (name, value) in std::iter::once((&b"domain"[..], domain)).chain(entries) {
+        for (mark, text) in [(b'|', name), (b'=', value)] {
+            key.push(mark);
+            for byte in text {
+                if b"\\|=".contains(byte) {
+                    key.push(b'\\');
+                }
+                key.push(*byte);
+            }
+        }
     }
     key
 }
 
 /// `RateLimitResponse.DescriptorStatus`.
-fn status(limit: Option<&(Limit, u64, u64)>, verdict: Option<&Verdict>) -> Vec<u8> {
+fn status(limit: Option<Amount>, verdict: Option<&Verdict>) -> Vec<u8> {
     let mut status = Vec::new();
-    let (Some((_, count, period)), Some(verdict)) = (limit, verdict) else {
+    let (Some(limit), Some(verdict)) = (limit, verdict) else {
         number(&mut status, 1, OK);
         return status;
     };
     number(&mut status, 1, if verdict.state.is_some() { OK } else { OVER_LIMIT });
     let mut current = Vec::new();
-    number(&mut current, 1, *count);
-    let unit = [(1, 1), (60, 2), (3600, 3), (86_400, 4), (7 * 86_400, 7), (30 * 86_400, 5), (365 * 86_400, 6)];
-    number(&mut current, 2, unit.iter().find(|(seconds, _)| seconds == period).map_or(0, |(_, unit)| *unit));
+    number(&mut current, 1, limit.count());
+    let unit = UNITS.into_iter().find(|(_, seconds)| *seconds == limit.period());
+    number(&mut current, 2, unit.map_or(0, |(unit, _)| unit));
     bytes(&mut status, 2, &current);
     number(&mut status, 3, verdict.remaining);
     let mut duration = Vec::new();
@@ -186,7 +218,22 @@ fn status(limit: Option<&(Limit, u64, u64)>, verdict: Option<&Verdict>) -> Vec<u
 
 #[cfg(test)]
 mod tests {
+    use portcullis_abi::limit::{Entry, Order};
+    use portcullis_vm::Limits;
+
     use super::*;
+
+    fn decide(rules: &SharedLimits, states: &Limits, request: &[u8]) -> Vec<u64> {
+        let asked = rules.read(request).unwrap();
+        let entries = asked.parts.iter().map(|Part { key, amount, cost }| Entry {
+            key,
+            limit: amount.limit(SECOND),
+            cost: cost.cast_signed(),
+            shadow: false,
+        });
+        let verdicts = states.order(Order::Take, &entries.collect::<Vec<_>>(), SECOND).unwrap();
+        read_answer(&asked.answer(&verdicts))
+    }
 
     fn descriptor(entries: &[(&str, &str)], own: Option<(u64, u64)>, hits: Option<u64>) -> Vec<u8> {
         let mut descriptor = Vec::new();
@@ -235,7 +282,7 @@ mod tests {
     fn rules() -> SharedLimits {
         let rule = |entries: &[(&str, Option<&str>)], count| {
             let entries = entries.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect();
-            SharedLimit { domain: "edge".to_owned(), entries, count, period: 60, burst: count }
+            SharedLimit { domain: "edge".to_owned(), entries, amount: Amount::Rate { count, period: 60, burst: count } }
         };
         SharedLimits(vec![
             rule(&[("header", None)], 2),
@@ -248,9 +295,7 @@ mod tests {
     fn the_most_precise_limit_holds_then_the_one_that_was_brought_then_none() {
         let (rules, states) = (rules(), Limits::default());
         let ask = |domain: &str, entries: &[(&str, &str)], own| {
-            let answer =
-                rules.decide(&request(domain, &[descriptor(entries, own, None)]), &states, Time::from_nanos(SECOND));
-            read_answer(&answer.unwrap())
+            decide(&rules, &states, &request(domain, &[descriptor(entries, own, None)]))
         };
         assert_eq!(ask("edge", &[("header", "ann")], None), [OK, OK, 1]);
         assert_eq!(ask("edge", &[("header", "gold")], None), [OK, OK, 4]);
@@ -263,9 +308,7 @@ mod tests {
     #[test]
     fn descriptors_are_taken_from_together() {
         let (rules, states) = (rules(), Limits::default());
-        let ask = |descriptors: &[Vec<u8>]| {
-            read_answer(&rules.decide(&request("edge", descriptors), &states, Time::from_nanos(SECOND)).unwrap())
-        };
+        let ask = |descriptors: &[Vec<u8>]| decide(&rules, &states, &request("edge", descriptors));
         let (wide, narrow) =
             (descriptor(&[("header", "gold")], None, Some(2)), descriptor(&[("header", "ann")], None, None));
         assert_eq!(ask(&[wide.clone(), narrow.clone()]), [OK, OK, 3, OK, 1]);
@@ -277,7 +320,34 @@ mod tests {
     #[test]
     fn what_is_no_request_has_no_answer() {
         for bytes in [&b""[..], b"\x0a\x04edge", b"\x08", b"\x0a\x04edge\x12\x01\x0a", b"\x12\x00"] {
-            assert_eq!(rules().decide(bytes, &Limits::default(), Time::default()), None, "{bytes:?}");
+            assert_eq!(rules().read(bytes), None, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_brought_says_by_entries_what_the_api_has_no_words_for() {
+        let brought = |entries: &[(&str, &str)]| {
+            let request = request("other", &[descriptor(entries, Some((9, 5)), None)]);
+            rules().read(&request).unwrap().parts[0].amount
+        };
+        let month = |zone| Amount::Quota { count: 9, unit: Unit::Month, zone };
+        let rate = |burst| Amount::Rate { count: 9, period: 30 * 86_400, burst };
+        assert_eq!(brought(&[("quota", "month+01:00")]), month(Zone::parse("+01:00").unwrap()));
+        assert_eq!(brought(&[("limit", "a"), ("quota", "month")]), month(Zone::default()));
+        assert_eq!(brought(&[("burst", "90")]), rate(90));
+        for unknown in [("quota", "week"), ("quota", "month+1"), ("burst", "many"), ("limit", "quota")] {
+            assert_eq!(brought(&[unknown]), rate(9), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_key_cannot_be_shifted() {
+        let key = |entries: &[(&str, &str)]| {
+            let request = request("edge", &[descriptor(entries, Some((1, 1)), None)]);
+            rules().read(&request).unwrap().parts.remove(0).key
+        };
+        assert_eq!(key(&[("limit", "api"), ("a", "b")]), b"rate|domain=edge|limit=api|a=b");
+        assert_ne!(key(&[("limit", "api|a=b")]), key(&[("limit", "api"), ("a", "b")]));
+        assert_ne!(key(&[("limit", "api\\"), ("a", "b")]), key(&[("limit", "api\\|a=b")]));
     }
 }

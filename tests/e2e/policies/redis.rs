@@ -1,0 +1,279 @@
+//! Limits that gateways share through Redis: exact, and what becomes of requests when it is away.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portcullis_abi::limit::{Limit, Quota, Rate, SECOND, Verdict};
+use portcullis_tests::eventually;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::origin::Origin;
+use portcullis_tests::redis::{self, Redis};
+
+/// A gateway whose filter asks the gateway's own service, whose states are in this store.
+fn gateway(origin: &Origin, store: &str, limit: &str, on_store_failure: &str) -> Gateway {
+    let config = r#"
+workers: 2
+services:
+  rate_limit:
+    store: { redis: { {store}, timeout: 200ms } }
+    on_store_failure: {on_store_failure}
+upstreams:
+  origin: { endpoints: ["{origin}"] }
+  limits: { service: rate_limit }
+plugins: { limit: {guest:rate-limit} }
+filters:
+  - plugin: limit
+    config:
+      limits: [{limit}]
+      global: { upstream: limits, domain: edge, timeout: 5s, on_failure: refuse }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+    let places: [(&str, &dyn std::fmt::Display); 4] =
+        [("origin", origin), ("store", &store), ("limit", &limit), ("on_store_failure", &on_store_failure)];
+    let gateway = Gateway::start(config, &places);
+    eventually("the store is connected", || gateway.metric("portcullis_rate_limit_store_connected", &[]) == 1.0);
+    gateway
+}
+
+fn at(servers: &[&Redis]) -> String {
+    let addresses: Vec<String> = servers.iter().map(|server| format!("\"{}\"", server.address)).collect();
+    format!("endpoints: [{}]", addresses.join(", "))
+}
+
+/// What clients of several gateways were told, and how long the longest waited.
+#[derive(Debug, Default)]
+struct Tally {
+    admitted: AtomicUsize,
+    refused: AtomicUsize,
+    longest_ms: AtomicUsize,
+}
+
+impl Tally {
+    /// Two clients of each gateway, until told to stop.
+    fn load(&self, gateways: &[Gateway], stop: &AtomicBool, meanwhile: impl FnOnce()) {
+        thread::scope(|scope| {
+            for gateway in gateways.iter().chain(gateways) {
+                let mut connection = gateway.client();
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let began = Instant::now();
+                        match connection.get("/").status() {
+                            200 => self.admitted.fetch_add(1, Ordering::Relaxed),
+                            429 => self.refused.fetch_add(1, Ordering::Relaxed),
+                            other => panic!("{other}"),
+                        };
+                        let waited = usize::try_from(began.elapsed().as_millis()).unwrap();
+                        self.longest_ms.fetch_max(waited, Ordering::Relaxed);
+                    }
+                });
+            }
+            meanwhile();
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    fn admitted(&self) -> usize {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more were admitted or refused.
+    fn goes_on(&self) {
+        let count = || self.admitted() + self.refused.load(Ordering::Relaxed);
+        let before = count();
+        eventually("requests are answered", || count() > before + 50);
+    }
+}
+
+/// The script takes what the arithmetic of all other stores takes, to the nanosecond.
+#[test]
+fn the_script_decides_as_every_other_store() {
+    if !redis::is_here() {
+        return;
+    }
+    let server = Redis::start("");
+    let script = include_str!("../../../gateway/server/src/services/rate_limit/take.lua");
+    let script = script.replace("redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
+    let mut random = fastrand::Rng::with_seed(7);
+    let start = 1_795_782_896_u64;
+    let limits = [
+        Limit::Rate(Rate { interval: 333_333_333, burst: 7 }),
+        Limit::Rate(Rate { interval: 1000, burst: 100_000 }),
+        Limit::Rate(Rate { interval: 86_400 * SECOND / 7, burst: 20 }),
+        Limit::Quota(Quota { count: 30, ends: (start + 3600) * SECOND }),
+    ];
+    for limit in limits {
+        let (mut state, mut now) = (None, start * SECOND);
+        let key = format!("{limit:?}");
+        for _ in 0..40 {
+            let cost = random.u64(0..12);
+            let verdict = limit.take(state, cost, now);
+            state = verdict.state.or(state);
+            let seconds = (now / SECOND).to_string();
+            let micros = (now % SECOND / 1000).to_string();
+            let mut arguments = match limit {
+                Limit::Rate(rate) => format!("rate {cost} {} {}", rate.interval, rate.burst),
+                Limit::Quota(quota) => format!("quota {cost} {} 0 {} 9999999999", quota.count, quota.ends / SECOND),
+            };
+            let _in_memory = write!(arguments, " {seconds} {micros}");
+            let mut command = vec!["EVAL", &script, "1", &key];
+            command.extend(arguments.split(' '));
+            let answer = server.ask(&command);
+            let numbers: Vec<i64> = answer.lines().map(|line| line.parse().expect(&answer)).collect();
+            let never = |retry: u64| i64::try_from(retry).unwrap_or(-1);
+            let Verdict { remaining, reset, retry, .. } = verdict;
+            let want = [i64::from(verdict.state.is_some()), never(remaining), never(reset), never(retry)];
+            assert_eq!(numbers, want, "{limit:?} {cost} at {now}");
+            now += random.u64(0..2_000_000) * 1000;
+        }
+    }
+}
+
+/// Row 27: what gateways admit together is the limit's, within 1 %.
+#[test]
+fn what_gateways_admit_together_is_exact() {
+    const RATE: f64 = 200.0;
+    const BURST: f64 = 300.0;
+    if !redis::is_here() {
+        return;
+    }
+    let (origin, server) = (Origin::plain(), Redis::start(""));
+    let gateways = [(); 2]
+        .map(|()| gateway(&origin, &at(&[&server]), "{ name: api, rate: 200/s, burst: 300, key: host }", "refuse"));
+    let (tally, stop) = (Tally::default(), AtomicBool::new(false));
+    let began = Instant::now();
+    tally.load(&gateways, &stop, || {
+        eventually("ten seconds' worth was admitted", || began.elapsed() > Duration::from_secs(6));
+    });
+    let allowed = began.elapsed().as_secs_f64().mul_add(RATE, BURST);
+    let share = f64::from(u32::try_from(tally.admitted()).unwrap()) / allowed;
+    assert!((0.99..=1.01).contains(&share), "{tally:?} where {allowed:.0} were allowed");
+    let counted =
+        |gateway: &Gateway| gateway.metric("portcullis_rate_limit_decisions_total", &["counted_by=\"redis\""]);
+    assert!(gateways.iter().all(|gateway| counted(gateway) > 100.0));
+}
+
+/// Killed, started again with what it wrote, and stopped for a while, all under load: nobody waits for longer than the store's time,
+/// and nothing that was taken is given twice.
+#[test]
+fn a_store_that_is_killed_or_hangs_makes_nobody_wait_and_gives_nothing_twice() {
+    const ALL: usize = 1500;
+    if !redis::is_here() {
+        return;
+    }
+    let origin = Origin::plain();
+    let mut server = Redis::start("appendonly yes\nappendfsync always\n");
+    let limit = "{ name: api, quota: 1500/month, key: host }";
+    let gateways = [(); 2].map(|()| gateway(&origin, &at(&[&server]), limit, "refuse"));
+    let (tally, stop) = (Tally::default(), AtomicBool::new(false));
+    tally.load(&gateways, &stop, || {
+        tally.goes_on();
+        server.kill();
+        tally.goes_on();
+        server.again();
+        eventually("it is used again", || {
+            gateways.iter().all(|gateway| gateway.metric("portcullis_rate_limit_store_connected", &[]) == 1.0)
+        });
+        tally.goes_on();
+        server.signal("STOP");
+        eventually("that is noticed", || {
+            gateways.iter().all(|gateway| gateway.metric("portcullis_rate_limit_store_connected", &[]) == 0.0)
+        });
+        server.signal("CONT");
+        eventually("all are used up", || {
+            let used =
+                server.ask(&["GET", "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month+00:00"]);
+            used.ends_with(":1500")
+        });
+        tally.goes_on();
+    });
+    let errors = |error: &str| -> f64 {
+        gateways.iter().map(|gateway| gateway.metric("portcullis_rate_limit_store_errors_total", &[error])).sum()
+    };
+    // What a decision took whose answer was lost is nobody's.
+    let lost = ALL - tally.admitted();
+    assert!(lost as f64 <= errors("timeout") + errors("failed"), "{lost} {tally:?}");
+    // Beside the store's 200 ms, a machine that does other things.
+    assert!(tally.longest_ms.load(Ordering::Relaxed) < 1500, "{tally:?}");
+    assert!(errors("away") > 0.0 && errors("timeout") > 0.0);
+}
+
+/// While the store is away the declared mode holds.
+#[test]
+fn a_store_that_is_away_leaves_what_was_declared() {
+    if !redis::is_here() {
+        return;
+    }
+    let (origin, mut server) = (Origin::plain(), Redis::start(""));
+    let limit = "{ name: api, rate: 2/h, key: host }";
+    let gateways = ["local", "allow", "refuse"].map(|on_failure| gateway(&origin, &at(&[&server]), limit, on_failure));
+    let answers = || gateways.each_ref().map(|gateway| gateway.get("/").status());
+    assert_eq!([answers(), answers()], [[200, 200, 429], [429; 3]]);
+    server.kill();
+    eventually("they notice", || {
+        gateways.iter().all(|gateway| gateway.metric("portcullis_rate_limit_store_connected", &[]) == 0.0)
+    });
+    assert_eq!([answers(), answers(), answers()], [[200, 200, 429], [200, 200, 429], [429, 200, 429]]);
+    server.again();
+    eventually("it is used again", || {
+        gateways.iter().all(|gateway| gateway.metric("portcullis_rate_limit_store_connected", &[]) == 1.0)
+    });
+    assert_eq!([answers(), answers()], [[200, 200, 429], [429; 3]]);
+}
+
+/// A master that is gone: its replica takes over, and decisions go there.
+#[test]
+fn sentinels_say_where_the_limits_went() {
+    if !redis::is_here() {
+        return;
+    }
+    let (origin, (mut master, replica, sentinels)) = (Origin::plain(), redis::with_sentinels());
+    let store = format!("{}, sentinel: {{ master: limits }}", at(&sentinels.each_ref()));
+    let gateways = [gateway(&origin, &store, "{ name: api, quota: 100000/month, key: host }", "refuse")];
+    let (tally, stop) = (Tally::default(), AtomicBool::new(false));
+    tally.load(&gateways, &stop, || {
+        eventually("some were admitted", || tally.admitted() > 50);
+        eventually("the replica has them", || replica.ask(&["DBSIZE"]) == "1");
+        master.kill();
+        eventually("nobody is admitted", || gateways[0].get("/").status() == 429);
+        eventually("the replica decides", || gateways[0].get("/").status() == 200);
+    });
+    let key = "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month+00:00";
+    let used: usize = replica.ask(&["GET", key]).split(':').nth(1).unwrap().parse().unwrap();
+    assert!(used >= 50, "what was taken before is remembered: {used}");
+}
+
+/// The nodes of a Cluster share the domains; a slot that moves is followed.
+#[test]
+fn a_cluster_is_followed_where_its_slots_go() {
+    if !redis::is_here() {
+        return;
+    }
+    let (origin, nodes) = (Origin::plain(), redis::cluster());
+    // One node is enough to find the others.
+    let store = format!("{}, cluster: true", at(&[&nodes[0]]));
+    let gateways = [(); 2].map(|()| gateway(&origin, &store, "{ name: api, quota: 300/month, key: host }", "refuse"));
+    let statuses = |count: usize| {
+        let mut connections = gateways.each_ref().map(Gateway::client);
+        (0..count).map(|n| connections[n % 2].get("/").status()).filter(|status| *status == 200).count()
+    };
+    assert_eq!(statuses(100), 100);
+    let key = "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month+00:00";
+    let slot = nodes[0].ask(&["CLUSTER", "KEYSLOT", key]);
+    let holds = |node: &Redis| node.ask(&["CLUSTER", "COUNTKEYSINSLOT", &slot]) == "1";
+    let (from, to) = {
+        let from = nodes.iter().position(holds).unwrap();
+        (&nodes[from], &nodes[(from + 1) % 3])
+    };
+    let (from_id, to_id) = (from.ask(&["CLUSTER", "MYID"]), to.ask(&["CLUSTER", "MYID"]));
+    // Half moved, the old node answers ASK; moved, MOVED.
+    assert_eq!(to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]), "OK");
+    assert_eq!(from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]), "OK");
+    assert_eq!(from.ask(&["MIGRATE", "127.0.0.1", &to.address.port().to_string(), key, "0", "5000"]), "OK");
+    assert_eq!(statuses(100), 100);
+    for node in [to, from] {
+        assert_eq!(node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]), "OK");
+    }
+    assert_eq!(statuses(200), 100, "what was taken before and meanwhile is remembered");
+}
