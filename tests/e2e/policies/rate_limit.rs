@@ -57,6 +57,40 @@ fn what_all_workers_admit_together_is_exact() {
     assert_eq!(origin.begun(), 1000);
 }
 
+/// All workers under load, for some time: what passes is the burst and what the rate gives meanwhile, within 1 %.
+#[test]
+fn what_all_workers_admit_in_a_time_is_the_rate_s() {
+    const RATE: f64 = 200.0;
+    const BURST: f64 = 300.0;
+    let origin = Origin::plain();
+    let config = r#"
+workers: 2
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins: { limit: {guest:rate-limit} }
+filters: [{ plugin: limit, config: { rate: 200/s, burst: 300 } }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+    let gateway = Gateway::start(config, &[("origin", &origin)]);
+    let (began, admitted) = (Instant::now(), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let (mut connection, admitted) = (gateway.client(), &admitted);
+            scope.spawn(move || {
+                while began.elapsed() < Duration::from_secs(4) {
+                    match connection.get("/").status() {
+                        200 => admitted.fetch_add(1, Ordering::Relaxed),
+                        429 => 0,
+                        other => panic!("{other}"),
+                    };
+                }
+            });
+        }
+    });
+    let allowed = began.elapsed().as_secs_f64().mul_add(RATE, BURST);
+    let share = f64::from(u32::try_from(admitted.into_inner()).unwrap()) / allowed;
+    assert!((0.99..=1.01).contains(&share), "{share} of {allowed:.0}");
+}
+
 /// Row 27: other spellings of what is counted by are the same.
 #[test]
 fn a_host_in_capitals_and_an_encoded_path_count_for_the_same_limit() {
@@ -137,6 +171,44 @@ fn two_gateways_share_one_limit() {
     let allowed = began.elapsed().as_secs_f64().mul_add(RATE, BURST);
     let share = f64::from(u32::try_from(admitted).unwrap()) / allowed;
     assert!((0.95..=1.05).contains(&share), "{admitted} were admitted where {allowed:.0} were allowed");
+}
+
+/// The service in the process of its gateway changes with the configuration: limits at once, while what was taken stays taken;
+/// where it listens; and whether there is one.
+#[test]
+fn a_service_changes_with_the_configuration_and_keeps_its_states() {
+    let origin = Origin::plain();
+    let config = r#"
+services: {service}
+upstreams:
+  origin: { endpoints: ["{origin}"] }
+  limits: { service: rate_limit }
+plugins: { limit: {guest:rate-limit} }
+filters:
+  - plugin: limit
+    config:
+      limits: [{ name: api, rate: 1/h }]
+      global: { upstream: limits, domain: edge, timeout: 5s, on_failure: refuse }
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+    let service = |count: u32, bind: &str| {
+        let limit = format!("{{ domain: edge, entries: {{ limit: api }}, quota: {count}/month }}");
+        format!("{{ rate_limit: {{ {bind} limits: [{limit}] }} }}")
+    };
+    let gateway = Gateway::start(config, &[("origin", &origin), ("service", &service(2, ""))]);
+    let statuses = || [(); 3].map(|()| gateway.get("/").status());
+    let change = |service: String| gateway.apply(config, &[("origin", &origin), ("service", &service)]).unwrap();
+    assert_eq!(statuses(), [200, 200, 429]);
+    change(service(3, ""));
+    assert_eq!(statuses(), [200, 429, 429], "one more, beside the two that were taken");
+    let address = free_address();
+    assert!(std::net::TcpStream::connect(address).is_err());
+    change(service(4, &format!("bind: \"{address}\",")));
+    assert_eq!(statuses(), [200, 429, 429]);
+    assert!(std::net::TcpStream::connect(address).is_ok());
+    change("{}".to_owned());
+    assert_eq!(gateway.get("/").status(), 503, "nobody counts");
+    eventually("nobody listens", || std::net::TcpStream::connect(address).is_err());
 }
 
 /// Row 27: while the service is away the declared failure mode holds, nobody hangs, and it is used again when it is back.
