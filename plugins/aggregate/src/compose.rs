@@ -100,7 +100,7 @@ pub(crate) fn composed(
             text
         }
         Layout::Built => {
-            let mut document = built(calls, &results)?;
+            let mut document = built(calls, results)?;
             shape::apply(&reply.shape, &mut document, reply.max_bytes).map_err(|_| Unfit::TooLarge)?;
             if let (Some((name, failed)), Value::Object(fields)) = (mark, &mut document) {
                 fields.shift_remove(name);
@@ -163,17 +163,19 @@ fn write(
     text.len() > begin + 2
 }
 
-fn built(calls: &[Call], results: &[Option<Cow<'_, Document>>]) -> Result<Value, Unfit> {
+fn built(calls: &[Call], results: Vec<Option<Cow<'_, Document>>>) -> Result<Value, Unfit> {
     let mut document = Map::new();
     for (at, (call, result)) in calls.iter().zip(results).enumerate() {
         let Some(result) = result else { continue };
-        match (&call.place, result.value()) {
+        let value = match result {
+            Cow::Borrowed(result) => result.value().clone(),
+            Cow::Owned(result) => result.into_value(),
+        };
+        match (&call.place, value) {
             (Place::Nowhere, _) => {}
-            (Place::Merged, Value::Object(fields)) => {
-                document.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
-            }
+            (Place::Merged, Value::Object(fields)) => document.extend(fields),
             (Place::Merged, _) => return Err(Unfit::Place(at)),
-            (Place::At(keys), value) => put(&mut document, keys, value.clone()).ok_or(Unfit::Place(at))?,
+            (Place::At(keys), value) => put(&mut document, keys, value).ok_or(Unfit::Place(at))?,
         }
     }
     Ok(Value::Object(document))

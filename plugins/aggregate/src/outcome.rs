@@ -77,6 +77,12 @@ impl Document {
         self.text.get_or_init(|| self.value.get().map(Value::to_string).unwrap_or_default())
     }
 
+    /// The value itself.
+    pub(crate) fn into_value(self) -> Value {
+        self.value();
+        self.value.into_inner().unwrap_or_default()
+    }
+
     /// As a value.
     pub(crate) fn value(&self) -> &Value {
         self.value.get_or_init(|| self.text.get().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
