@@ -7,13 +7,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use plugin_common::pattern::{Captures, Pattern};
 use portcullis_sdk::schema::{Piece, Schema};
 use portcullis_sdk::{Config, HeaderName};
 use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 
-use crate::target::{Captures, Pattern};
 use crate::values::{Scope, Values};
 
 /// How large a compiled pattern may be, in bytes.

@@ -7,6 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use plugin_common::pattern::Pattern;
 use plugin_common::template::{Target, Template};
 use portcullis_sdk::schema::{Piece, Schema};
 use portcullis_sdk::{Config, HeaderName, HeaderText};
@@ -18,7 +19,7 @@ use crate::condition::{Guard, Statuses, Way, When};
 use crate::headers::HeaderRules;
 use crate::media::{Format, Otherwise, Output};
 use crate::rule::{Plan, Rule};
-use crate::target::{Pattern, QueryRules, Rewrite};
+use crate::target::{QueryRules, Rewrite};
 use crate::values::known;
 use edit::EditSettings;
 

@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 
+use plugin_common::pattern::{Captures, Pattern};
 use plugin_common::percent;
 use plugin_common::template::Template;
 
 use crate::condition::Guard;
 use crate::obstacle::Obstacle;
 use crate::values::{Scope, Values};
-
-/// The names of a pattern with what they stand for, decoded.
-pub(crate) type Captures = Vec<(String, String)>;
 
 /// A path that becomes another.
 #[derive(Debug)]
@@ -104,93 +102,5 @@ fn name(pair: &str) -> String {
 
 /// A parameter's text: percent escapes and `+` undone.
 pub(crate) fn decoded(text: &str) -> String {
-    decoded_path(&text.replace('+', " "))
-}
-
-/// The same of a path, where `+` is a plus. The template encodes it anew.
-fn decoded_path(text: &str) -> String {
-    String::from_utf8_lossy(&percent::decoded(text.as_bytes(), false)).into_owned()
-}
-
-/// A path with names for segments, such as `/v1/orders/{id}`; `*` at the end is the rest, captured as `rest`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern(Vec<Segment>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    Text(String),
-    Named(String),
-    Rest,
-}
-
-impl Pattern {
-    /// # Errors
-    /// What to write instead.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a path such as /v1/orders/{{id}} or /v1/*");
-        let path = text.strip_prefix('/').ok_or_else(wrong)?;
-        let mut segments: Vec<Segment> = Vec::new();
-        for part in path.split('/') {
-            if segments.last() == Some(&Segment::Rest) {
-                return Err(wrong());
-            }
-            let name = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
-            segments.push(match (part, name) {
-                ("*", _) => Segment::Rest,
-                (_, Some(name)) if !name.is_empty() => Segment::Named(name.to_owned()),
-                (part, None) if !part.contains(['{', '}', '*', '?', '#']) => Segment::Text(part.to_owned()),
-                _ => return Err(wrong()),
-            });
-        }
-        Ok(Self(segments))
-    }
-
-    /// What its names stand for in a path; nothing where the path is another one.
-    pub(crate) fn captures(&self, path: &str) -> Option<Captures> {
-        let mut rest = Some(path.strip_prefix('/')?);
-        let mut captures = Captures::new();
-        for segment in &self.0 {
-            let here = rest?;
-            if *segment == Segment::Rest {
-                captures.push(("rest".to_owned(), decoded_path(here)));
-                return Some(captures);
-            }
-            let (first, after) = here.split_once('/').map_or((here, None), |(first, after)| (first, Some(after)));
-            match segment {
-                Segment::Text(text) if text == first => {}
-                Segment::Named(name) if !first.is_empty() => captures.push((name.clone(), decoded_path(first))),
-                Segment::Text(_) | Segment::Named(_) | Segment::Rest => return None,
-            }
-            rest = after;
-        }
-        rest.is_none().then_some(captures)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_captures_what_its_names_stand_for() {
-        let captured = |pattern: &str, path: &str| {
-            let captures = Pattern::parse(pattern).unwrap().captures(path)?;
-            Some(captures.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
-        };
-        for (pattern, path, want) in [
-            ("/v1/orders/{id}", "/v1/orders/7", Some("id=7")),
-            ("/v1/orders/{id}", "/v1/orders/a%20b+c", Some("id=a b+c")),
-            ("/v1/orders/{id}", "/v1/orders/", None),
-            ("/v1/orders/{id}", "/v1/orders/7/lines", None),
-            ("/v1/*", "/v1/a/b", Some("rest=a/b")),
-            ("/v1/*", "/v1", None),
-            ("/{a}/{b}", "/1/2", Some("a=1 b=2")),
-            ("/", "/", Some("")),
-        ] {
-            assert_eq!(captured(pattern, path).as_deref(), want, "{pattern} {path}");
-        }
-        for wrong in ["v1", "/a*", "/{}", "/*/a", "/a?b", "/{a"] {
-            assert!(Pattern::parse(wrong).is_err(), "{wrong}");
-        }
-    }
+    String::from_utf8_lossy(&percent::decoded(text.replace('+', " ").as_bytes(), false)).into_owned()
 }

@@ -6,11 +6,12 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use plugin_common::pattern::Captures;
 use plugin_common::template;
 use portcullis_sdk::{HeaderValue, property};
 use serde_json::Value;
 
-use crate::target::{Captures, decoded};
+use crate::target::decoded;
 
 /// What templates may name: everything of [`template::http`], and of `env` what the settings have.
 ///
