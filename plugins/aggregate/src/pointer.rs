@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use plugin_common::pointer::unescaped;
 use serde_json::Value;
 
 /// A place in a document, or one in every item of an array. `""` is the whole document.
@@ -68,19 +69,7 @@ impl Token {
         if token == "*" {
             return Some(Self::Every);
         }
-        let mut text = String::with_capacity(token.len());
-        let mut rest = token.chars();
-        while let Some(char) = rest.next() {
-            match char {
-                '~' => text.push(match rest.next()? {
-                    '0' => '~',
-                    '1' => '/',
-                    _ => return None,
-                }),
-                _ => text.push(char),
-            }
-        }
-        Some(Self::Key(text))
+        unescaped(token).map(Self::Key)
     }
 
     pub(crate) fn key(&self) -> Option<&str> {

@@ -10,6 +10,7 @@
 pub mod headers;
 pub mod pattern;
 pub mod percent;
+pub mod pointer;
 pub mod settings;
 pub mod template;
 

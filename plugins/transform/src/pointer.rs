@@ -1,5 +1,6 @@
 //! JSON Pointer (RFC 6901): reading, writing and removing one place of a document.
 
+use plugin_common::pointer::unescaped;
 use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
@@ -127,22 +128,6 @@ fn child_or_new<'a>(value: &'a mut Value, token: &str) -> Option<&'a mut Value> 
 fn index(token: &str) -> Option<usize> {
     let plain = token == "0" || !token.starts_with('0') && token.bytes().all(|byte| byte.is_ascii_digit());
     token.parse().ok().filter(|_| plain)
-}
-
-fn unescaped(token: &str) -> Option<String> {
-    let mut text = String::with_capacity(token.len());
-    let mut rest = token.chars();
-    while let Some(char) = rest.next() {
-        match char {
-            '~' => text.push(match rest.next()? {
-                '0' => '~',
-                '1' => '/',
-                _ => return None,
-            }),
-            _ => text.push(char),
-        }
-    }
-    Some(text)
 }
 
 #[cfg(test)]
