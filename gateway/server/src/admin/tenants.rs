@@ -71,7 +71,7 @@ pub(super) async fn answer(
 
 /// Every tenant: what its hosts are, where it is written, and whether that is in use.
 fn list(state: &AdminState) -> Response<Full<Bytes>> {
-    let shown = state.shown.borrow();
+    let shown = state.shown.borrow().clone();
     let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.clone());
     let tenants = shown.tenants.iter().map(|tenant| {
         let refused = shown.held.get(&tenant.name);
@@ -92,7 +92,7 @@ fn list(state: &AdminState) -> Response<Full<Bytes>> {
 
 /// What one says: as it was put, or, where it stands in files, as the gateway has read it. Without secrets.
 fn show(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
-    let shown = state.shown.borrow();
+    let shown = state.shown.borrow().clone();
     let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.as_ref()).filter(|_| is_tenant_name(name));
     if let Some(text) = folder.and_then(|folder| fs::read(folder.join(name).join(TENANT_FILE)).ok()) {
         let tag = tag(&text);
