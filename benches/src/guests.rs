@@ -110,6 +110,7 @@ pub fn spec(module: Arc<Module>) -> VmSpec {
         module,
         memory: 16 << 20,
         cpu: Duration::from_secs(3600),
+        idle: None,
         configuration: Bytes::new(),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::new() }],
         account: None,

@@ -345,6 +345,9 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
         &[("origin", &origin), ("counting", &counting), ("greedy", &greedy)],
     );
     assert_eq!(gateway.get("/").status(), 200);
+    for host in ["one.test", "two.test"] {
+        assert_eq!(gateway.ask("GET", "/", &[("host", host)], "").status(), 200);
+    }
     let page = gateway.page("/metrics").text();
     assert!(page.len() < 1_000_000, "{}", page.len());
     for own in ["one", "two"] {

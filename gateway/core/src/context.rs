@@ -304,6 +304,12 @@ impl Contexts {
         self.callouts_in_flight + self.grpc.len()
     }
 
+    /// Whether nothing is under way: no exchange, no timer, no call or stream.
+    #[must_use]
+    pub fn awaits_nothing(&self) -> bool {
+        self.entries.len() == self.roots.len() && self.calls_under_way() == 0 && self.next_tick().is_none()
+    }
+
     /// What `proxy_get_status` tells: how the call ended that is being told of.
     #[must_use]
     pub fn status(&self) -> (u32, &[u8]) {

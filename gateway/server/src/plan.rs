@@ -6,7 +6,7 @@
 mod places;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -70,12 +70,20 @@ pub(crate) struct Plan {
     ground: Arc<Ground>,
     modules: HashMap<[u8; 32], Arc<Module>>,
     vms: Vec<Placed<VmSpec>>,
-    /// Which of the VMs the plan before this one did not have.
-    new_vms: Vec<usize>,
+    /// Those of the VMs that the plan before this one did not have.
+    new_vms: Vec<NewVm>,
     upstreams: Vec<Placed<Upstream>>,
     filters: Vec<ChainFilter>,
     /// Those of the snapshot's tenants.
     accounts: Vec<Arc<Account>>,
+}
+
+/// A VM that no earlier plan has.
+struct NewVm {
+    /// Its position among the plan's.
+    index: usize,
+    /// Whether it may be away until it is needed; the first worker to start it finds out.
+    rests: OnceLock<bool>,
 }
 
 /// What makes filters share a VM. The tenant goes by its name, which means the same in every revision.
@@ -85,6 +93,7 @@ struct VmKey {
     digest: [u8; 32],
     memory: u64,
     cpu: Duration,
+    idle: Option<Duration>,
     configuration: Bytes,
 }
 
@@ -95,6 +104,7 @@ impl VmKey {
             digest: *spec.module.digest(),
             memory: spec.memory,
             cpu: spec.cpu,
+            idle: spec.idle,
             configuration: spec.configuration.clone(),
         }
     }
@@ -152,15 +162,35 @@ impl Plan {
         self.upstreams.iter().map(|upstream| (UpstreamId(upstream.number()), &upstream.what))
     }
 
-    /// Starts those of one worker's VMs that no earlier plan has, on the thread this is called on.
+    /// Starts those of one worker's VMs that no earlier plan has, on the thread this is called on. One that may rest until it is
+    /// needed is started for one worker only, to see that it can be.
     pub(crate) fn start_vms(&self, now: Time) -> Result<Vec<(VmIndex, Newborn)>, StartError> {
+        let mut started = Vec::new();
+        for new in &self.new_vms {
+            if let Some(vm) = self.vms.get(new.index)
+                && let Some(newborn) = self.start_vm(vm, &new.rests, now)?
+            {
+                started.push((VmIndex(vm.number()), newborn));
+            }
+        }
+        Ok(started)
+    }
+
+    fn start_vm(&self, vm: &Placed<VmSpec>, rests: &OnceLock<bool>, now: Time) -> Result<Option<Newborn>, StartError> {
         let Ground { engine, shared, .. } = &*self.ground;
-        let new = self.new_vms.iter().filter_map(|index| self.vms.get(*index));
-        new.map(|vm| {
-            let place = VmIndex(vm.number());
-            Ok((place, Newborn::start(engine, shared, place, vm.what.clone(), now)?))
-        })
-        .collect()
+        let start = || Newborn::start(engine, shared, VmIndex(vm.number()), vm.what.clone(), now);
+        let mut tried = None;
+        let rests = *rests.get_or_init(|| tried.insert(start()).as_ref().is_ok_and(Newborn::can_rest));
+        match tried {
+            Some(Ok(_)) | None if rests => Ok(None),
+            Some(tried) => tried.map(Some),
+            None => start().map(Some),
+        }
+    }
+
+    /// The places of those VMs that the plan before this one did not have.
+    pub(crate) fn new_places(&self) -> impl Iterator<Item = VmIndex> {
+        self.new_vms.iter().filter_map(|new| Some(VmIndex(self.vms.get(new.index)?.number())))
     }
 
     /// The account of every tenant, by its name.
@@ -282,6 +312,7 @@ impl<'e> Draft<'e> {
             digest: *module.digest(),
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
+            idle: plugin.idle(filter.tenant),
             configuration: plugin.vm_config.clone(),
         };
         let vm = match self.places.get(&key) {
@@ -327,6 +358,7 @@ impl<'e> Draft<'e> {
             module,
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
+            idle: plugin.idle(tenant),
             configuration: plugin.vm_config.clone(),
             account: self.plan.account(tenant),
             roots: Vec::new(),
@@ -343,7 +375,7 @@ impl<'e> Draft<'e> {
             let known = earlier.get(&VmKey::of(&spec)).copied();
             let placed = Placed::kept_or_new(&plan.ground.vm_places, spec, known, VmSpec::is_same);
             if known.is_none_or(|known| known.number() != placed.number()) {
-                plan.new_vms.push(plan.vms.len());
+                plan.new_vms.push(NewVm { index: plan.vms.len(), rests: OnceLock::new() });
             }
             plan.vms.push(placed);
         }

@@ -27,6 +27,11 @@ pub(crate) struct Prepared {
 }
 
 impl Remains {
+    /// VMs whose places others will have.
+    pub(crate) fn of(vms: Vec<Retired>) -> Self {
+        Self { _kept: None, vms }
+    }
+
     /// Another VM that is to be taken apart.
     pub(crate) fn add(&mut self, vms: impl IntoIterator<Item = Retired>) {
         self.vms.extend(vms);
@@ -41,17 +46,12 @@ impl Prepared {
     pub(crate) fn new(plan: &Arc<Plan>, now: Time) -> Result<Self, StartError> {
         Ok(Self { vms: plan.start_vms(now)?, table: plan.table(), plan: plan.clone() })
     }
-
-    /// What is counted about its new VMs.
-    pub(crate) fn cells(&self) -> Vec<Arc<VmCells>> {
-        self.vms.iter().map(|(_, vm)| vm.cells()).collect()
-    }
 }
 
 /// What is left of a revision on a worker.
 pub(crate) struct Remains {
-    _table: Table,
-    _plan: Arc<Plan>,
+    /// What kept their places; nothing where those are still in use.
+    _kept: Option<(Table, Arc<Plan>)>,
     vms: Vec<Retired>,
 }
 
@@ -85,6 +85,11 @@ impl Revision {
         Rc::new(Self { table, plan })
     }
 
+    /// What is counted about the VMs that no earlier revision has.
+    pub(crate) fn new_cells(&self, vms: &Vms) -> Vec<Arc<VmCells>> {
+        self.plan.new_places().filter_map(|place| vms.cells_at(place)).collect()
+    }
+
     /// The listeners there are in this revision.
     pub(crate) fn listeners(&self) -> &[Arc<Listener>] {
         &self.plan.snapshot().listeners
@@ -100,6 +105,6 @@ impl Revision {
         let Self { table, plan } = self;
         let retired = plan.vms().filter_map(|(place, _)| vms.release(exchanges, place)).collect();
         plan.upstreams().for_each(|(place, _)| upstreams.release(place));
-        Remains { _table: table, _plan: plan, vms: retired }
+        Remains { _kept: Some((table, plan)), vms: retired }
     }
 }

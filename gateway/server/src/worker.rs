@@ -111,8 +111,8 @@ impl Worker {
         exchanges.now = clock.now();
         let mut vms = plan.no_vms().with_clock(move || clock.now());
         let upstreams = Upstreams::new(number + 1, plan.snapshot().worker_count(), telemetry.upstreams());
-        telemetry.add_filter_cells(prepared.cells());
         let revision = Revision::take_places(prepared, &mut exchanges, &mut vms, &upstreams);
+        telemetry.add_filter_cells(revision.new_cells(&vms));
         Rc::new(Self {
             state: RefCell::new(State { exchanges, vms }),
             waiting: RefCell::default(),
@@ -133,10 +133,10 @@ impl Worker {
 
     /// Takes a revision in that was made ready for this worker. Requests do not see it before [`Self::switch`].
     pub(crate) fn take_in(self: &Rc<Self>, prepared: Prepared) -> Rc<Revision> {
-        self.telemetry.add_filter_cells(prepared.cells());
         let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
         let revision = Revision::take_places(prepared, exchanges, vms, &self.upstreams);
+        self.telemetry.add_filter_cells(revision.new_cells(vms));
         self.see_to_rest(&mut state);
         revision
     }
@@ -173,6 +173,15 @@ impl Worker {
         if !self.leaving.borrow().is_empty() {
             let over = state.vms.end_awaited(&mut state.exchanges);
             self.part_with(state, over);
+        }
+    }
+
+    /// Lets VMs go that have been idle for long enough.
+    fn rest_vms(&self, state: &mut State) {
+        let rested = state.vms.rest(&mut state.exchanges);
+        if !rested.is_empty() {
+            // Where nobody takes them, the process is about to end.
+            let _ending = self.remains.send(Remains::of(rested));
         }
     }
 
@@ -292,6 +301,7 @@ impl Worker {
                 self.wake_both(id);
             }
             self.free_revisions(&mut state);
+            self.rest_vms(&mut state);
             self.see_to_rest(&mut state);
         }
     }

@@ -61,6 +61,8 @@ pub(crate) struct Guest {
     pub(crate) configuring: bool,
     /// Whether a timer was set or stopped since this was last looked at.
     pub(crate) timers_changed: bool,
+    /// Whether it has registered for a shared queue.
+    pub(crate) consumes: bool,
 }
 
 impl Guest {

@@ -391,6 +391,7 @@ hostcalls! {
         let root = host.root_ref().ok_or(Status::InternalFailure)?;
         guest.put(out_id, [0; 4])?;
         let id = queues.register(guest.read(name, name_len)?, root, &post);
+        guest.guest().consumes |= id != 0;
         if id == 0 {
             guest.note(format_args!("there are too many queues, or the name is too long: this one can hold nothing"));
         }

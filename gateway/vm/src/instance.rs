@@ -342,6 +342,13 @@ impl Instance {
         &mut self.store.data_mut().world.as_mut().expect("the world is in the store between hostcalls").contexts
     }
 
+    /// Whether nothing but a new exchange will ever be told to the guest: no exchange, timer, queue, call or stream is its.
+    pub(crate) fn awaits_nothing(&self) -> bool {
+        let guest = self.store.data();
+        let contexts = self.contexts();
+        !guest.consumes && contexts.awaits_nothing()
+    }
+
     /// How many instructions its guest has executed, where they are counted.
     pub(crate) fn instructions(&self) -> Option<u64> {
         self.store.get_fuel().ok().map(|left| u64::MAX - left)
@@ -371,6 +378,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         version: spec.module.version(),
         configuring: false,
         timers_changed: false,
+        consumes: false,
     };
     let mut store = Store::new(spec.module.pre().module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);

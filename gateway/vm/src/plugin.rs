@@ -23,6 +23,8 @@ pub struct VmSpec {
     pub memory: u64,
     /// How much processor time one callback may take.
     pub cpu: Duration,
+    /// How long it stays when no exchange comes, if it may go away at all: the next one then starts it anew.
+    pub idle: Option<Duration>,
     /// The VM's own configuration, given to `proxy_on_vm_start`; usually empty.
     pub configuration: Bytes,
     /// One for each configuration the plugin is used with.
@@ -38,12 +40,13 @@ impl VmSpec {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         // One tenant has one account.
-        let Self { tenant, name, module, memory, cpu, configuration, account: _, roots, upstreams } = self;
+        let Self { tenant, name, module, memory, cpu, idle, configuration, account: _, roots, upstreams } = self;
         *tenant == other.tenant
             && *name == other.name
             && module.digest() == other.module.digest()
             && *memory == other.memory
             && *cpu == other.cpu
+            && *idle == other.idle
             && *configuration == other.configuration
             && *roots == other.roots
             && *upstreams == other.upstreams

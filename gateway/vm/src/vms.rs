@@ -6,34 +6,32 @@
 //! A place is held by every revision of the configuration that uses it, and given up with the last: a VM that a new revision
 //! uses unchanged simply goes on. New ones are started elsewhere ([`Newborn`]), so that no request waits for them.
 //!
+//! A VM that may rest ([`VmSpec::idle`]) is there while it is used: the first exchange starts it, and it goes when none has come for
+//! that long and its guest waits for nothing else.
+//!
 //! **Invariant:** a life that has ended is never mistaken for its successor: its exchanges are told, and references to it fail.
+
+mod slot;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use portcullis_core::context::{Callout, CalloutResponse, ContextRef, Farewell, Owner};
+use portcullis_core::context::{CalloutResponse, ContextRef, Farewell, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
 use portcullis_core::grpc::{News, Wish};
 use portcullis_core::time::Time;
 use portcullis_core::timing::{Outcome, Phase};
 
+pub use self::slot::{Newborn, Retired};
+use self::slot::{Slot, State};
 use crate::cells::{Occasion, VmCells};
 use crate::engine::Engine;
-use crate::failure::StartError;
-use crate::instance::{Birth, Died, Instance};
+use crate::failure::{StartError, StartFailure};
+use crate::instance::{Died, Instance};
 use crate::plugin::VmSpec;
-use crate::queues::{Inbox, Post};
-use crate::shared::{Shared, Space};
-
-/// A life of at least this length lets earlier failures be forgotten.
-const GOOD_LIFE: Duration = Duration::from_secs(60);
-/// How long a VM is left alone after its second failure in a row. Envoy's base interval.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest a VM is left alone.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+use crate::queues::Inbox;
+use crate::shared::Shared;
 
 /// The VMs of one worker.
 pub struct Vms {
@@ -44,6 +42,8 @@ pub struct Vms {
     leaving: Leaving,
     /// Which VM's timer fires next.
     timers: BTreeSet<(Time, VmIndex)>,
+    /// When it is to be seen which VM has been idle for so long that it goes.
+    rests: BTreeSet<(Time, VmIndex)>,
     clock: Option<Clock>,
 }
 
@@ -57,31 +57,6 @@ struct Leaving {
     untold: VecDeque<VmIndex>,
     /// Those that asked for time, and how long they get.
     awaited: Vec<(VmIndex, Time)>,
-}
-
-/// One VM's place.
-struct Slot {
-    spec: Arc<VmSpec>,
-    /// How many revisions use it.
-    holders: u32,
-    cells: Arc<VmCells>,
-    space: Arc<Space>,
-    post: Arc<Post>,
-    state: State,
-    /// Which life it is in, or was in last.
-    life: u32,
-    started: Time,
-    /// Lives in a row that ended early.
-    failures: u32,
-    timer: Option<Time>,
-}
-
-enum State {
-    /// It starts when it is needed, but not before this.
-    Down {
-        until: Time,
-    },
-    Live(Box<Instance>),
 }
 
 /// Nobody wants to hear of a life's gRPC any more when it is over.
@@ -111,82 +86,6 @@ impl Entry {
     }
 }
 
-/// A number that no other life in this process has: a place that is given to another VM knows none of the old one's contexts.
-fn next_life() -> u32 {
-    static LIVES: AtomicU32 = AtomicU32::new(1);
-    LIVES.fetch_add(1, Ordering::Relaxed)
-}
-
-/// A VM that was started away from the worker that will have it.
-pub struct Newborn {
-    slot: Slot,
-    callouts: Vec<Callout>,
-    grpc: Vec<Wish>,
-}
-
-impl Newborn {
-    /// Starts a VM for the place `vm`, on the thread this is called on.
-    ///
-    /// # Errors
-    /// When it does not start: whose it is and why.
-    pub fn start(
-        engine: &Engine,
-        shared: &Shared,
-        vm: VmIndex,
-        spec: Arc<VmSpec>,
-        now: Time,
-    ) -> Result<Self, StartError> {
-        let mut exchanges = Exchanges::default();
-        exchanges.now = now;
-        let mut slot = Slot::new(spec, shared);
-        slot.start(engine, vm, &mut exchanges)?;
-        let (callouts, grpc) = (std::mem::take(&mut exchanges.callouts), std::mem::take(&mut exchanges.grpc));
-        Ok(Self { slot, callouts, grpc })
-    }
-
-    /// What is counted about it.
-    #[must_use]
-    pub fn cells(&self) -> Arc<VmCells> {
-        self.slot.cells.clone()
-    }
-}
-
-/// A VM that no revision uses any more, and nobody finds. Its end takes time: let it come on another thread than the worker's.
-pub struct Retired(Slot);
-
-impl Retired {
-    /// Ends the VM. Roots that have not been told are, and get no time: nothing that they could wait for happens any more.
-    pub fn end(mut self, now: Time) {
-        let mut exchanges = Exchanges::default();
-        exchanges.now = now;
-        if let State::Live(instance) = &mut self.0.state
-            && let Err(Died { function, fault }) = instance.end(&mut exchanges)
-        {
-            let VmCells { tenant, plugin, .. } = &*self.0.cells;
-            tracing::warn!(
-                tenant = tenant.as_deref().unwrap_or_default(),
-                plugin = &**plugin,
-                callback = function,
-                cause = fault.cause.as_str(),
-                "a plugin failed at its end: {}",
-                fault.message
-            );
-        }
-    }
-}
-
-impl std::fmt::Debug for Retired {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Retired").field("plugin", &self.0.spec.name).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Newborn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Newborn").field("plugin", &self.slot.spec.name).finish_non_exhaustive()
-    }
-}
-
 impl Vms {
     /// A worker's VMs, none of them started. A [`VmIndex`] is a place in `specs`.
     #[must_use]
@@ -194,7 +93,8 @@ impl Vms {
         let inbox = Arc::<Inbox>::default();
         let slot = |spec: &VmSpec| Some(Slot::new(Arc::new(spec.clone()), &shared).at(&inbox));
         let slots = specs.iter().map(slot).collect();
-        Self { engine, shared, slots, inbox, leaving: Leaving::default(), timers: BTreeSet::new(), clock: None }
+        let (leaving, timers, rests) = (Leaving::default(), BTreeSet::new(), BTreeSet::new());
+        Self { engine, shared, slots, inbox, leaving, timers, rests, clock: None }
     }
 
     /// With a clock, for whoever wants to know how long calls take.
@@ -227,6 +127,7 @@ impl Vms {
         new.holders = slot.holders;
         *slot = new.at(&inbox);
         self.set_timer(vm, timer);
+        self.may_rest(vm, exchanges.now);
         exchanges.timers_changed = true;
         exchanges.callouts.extend(callouts);
         exchanges.grpc.extend(grpc);
@@ -298,7 +199,7 @@ impl Vms {
     pub fn end_all(&mut self) -> Vec<Retired> {
         let Leaving { untold, awaited } = std::mem::take(&mut self.leaving);
         let all = untold.into_iter().chain(awaited.into_iter().map(|(vm, _)| vm));
-        all.filter_map(|vm| self.slots.get_mut(vm.0 as usize)?.take().map(Retired)).collect()
+        all.filter_map(|vm| Some(self.slots.get_mut(vm.0 as usize)?.take()?.retire())).collect()
     }
 
     fn is_over(&mut self, vm: VmIndex) -> bool {
@@ -315,7 +216,7 @@ impl Vms {
         {
             abandon_calls(exchanges, instance, slot.life);
         }
-        self.slots.get_mut(vm.0 as usize)?.take().map(Retired)
+        Some(self.slots.get_mut(vm.0 as usize)?.take()?.retire())
     }
 
     /// Starts every VM, so that no exchange waits for one.
@@ -330,6 +231,68 @@ impl Vms {
             }
         }
         Ok(())
+    }
+
+    /// The VMs that have been idle for long enough. Their guests have been told of their end, and got no time.
+    pub fn rest(&mut self, exchanges: &mut Exchanges) -> Vec<Retired> {
+        let mut resting = Vec::new();
+        while let Some((_, vm)) = self.rests.first().filter(|(time, _)| *time <= exchanges.now).copied() {
+            self.rests.pop_first();
+            match self.idle_until(vm) {
+                Some(until) if until <= exchanges.now => resting.extend(self.put_to_rest(exchanges, vm)),
+                Some(until) => _ = self.rests.insert((until, vm)),
+                None => {}
+            }
+        }
+        resting
+    }
+
+    /// When a VM will have been idle for long enough, if it is live and may rest. One whose guest waits for something is asked again
+    /// after as long.
+    fn idle_until(&mut self, vm: VmIndex) -> Option<Time> {
+        let slot = self.slot(vm)?;
+        let (State::Live(_), Some(idle)) = (&slot.state, slot.spec.idle) else { return None };
+        Some(slot.used.max(slot.started) + idle)
+    }
+
+    fn put_to_rest(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Option<Retired> {
+        let slot = self.slot(vm)?;
+        if !slot.awaits_nothing() {
+            slot.used = exchanges.now;
+            self.may_rest(vm, exchanges.now);
+            return None;
+        }
+        self.enter(exchanges, Entry::beside(vm), Instance::end).ok()?;
+        self.set_timer(vm, None);
+        let slot = self.slot(vm)?;
+        if let State::Live(instance) = &slot.state {
+            abandon_calls(exchanges, instance, slot.life);
+        }
+        self.slot(vm).map(Slot::retire)
+    }
+
+    /// Notes when to see whether a VM that was just started is idle, if it may rest at all.
+    fn may_rest(&mut self, vm: VmIndex, now: Time) {
+        if let Some(idle) = self.slot(vm).and_then(|slot| slot.spec.idle) {
+            self.rests.insert((now + idle, vm));
+        }
+    }
+
+    /// Ends the VM here that has been idle for longest, to make room for another; whether there was one.
+    fn make_room(&mut self, exchanges: &mut Exchanges) -> bool {
+        let idle: Vec<VmIndex> = self.rests.iter().map(|(_, vm)| *vm).collect();
+        let used = |vm: &VmIndex| {
+            let slot = self.slots.get(vm.0 as usize)?.as_ref()?;
+            (matches!(slot.state, State::Live(_)) && slot.awaits_nothing()).then_some((slot.used, *vm))
+        };
+        let Some((_, vm)) = idle.iter().filter_map(used).min() else { return false };
+        self.put_to_rest(exchanges, vm).is_some()
+    }
+
+    /// What is counted about the VM in the place `vm`, which somebody holds.
+    #[must_use]
+    pub fn cells_at(&self, vm: VmIndex) -> Option<Arc<VmCells>> {
+        Some(self.slots.get(vm.0 as usize)?.as_ref()?.cells.clone())
     }
 
     /// What is counted about each VM, in the order of their places.
@@ -470,8 +433,20 @@ impl Vms {
 
     /// Begins a new life.
     fn start(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Result<(), StartError> {
-        let Some(slot) = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut) else { return Ok(()) };
-        slot.start(&self.engine, vm, exchanges)?;
+        loop {
+            let Some(slot) = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut) else { return Ok(()) };
+            match slot.start(&self.engine, vm, exchanges) {
+                Ok(()) => break,
+                Err(error) if matches!(error.failure, StartFailure::NoRoom { .. }) && self.make_room(exchanges) => {}
+                Err(error) => {
+                    let Some(slot) = self.slot(vm) else { return Err(error) };
+                    slot.did_not_start(&error.failure, exchanges.now);
+                    return Err(error);
+                }
+            }
+        }
+        self.may_rest(vm, exchanges.now);
+        let Some(slot) = self.slot(vm) else { return Ok(()) };
         let State::Live(instance) = &mut slot.state else { return Ok(()) };
         let timer = instance.changed_tick();
         self.set_timer(vm, timer.flatten());
@@ -495,69 +470,6 @@ impl Vms {
     }
 }
 
-impl Slot {
-    fn new(spec: Arc<VmSpec>, shared: &Shared) -> Self {
-        let space = shared.space(spec.tenant.as_ref());
-        Self {
-            holders: 0,
-            cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone(), space.metrics(&spec.name))),
-            space,
-            post: Arc::default(),
-            state: State::Down { until: Time::default() },
-            life: 0,
-            started: Time::default(),
-            failures: 0,
-            timer: None,
-            spec,
-        }
-    }
-
-    /// The same, on the worker whose inbox this is.
-    fn at(self, inbox: &Arc<Inbox>) -> Self {
-        self.post.leads_to(inbox);
-        self
-    }
-
-    /// Begins a new life. Its timer is not set yet.
-    fn start(&mut self, engine: &Engine, vm: VmIndex, exchanges: &mut Exchanges) -> Result<(), StartError> {
-        self.life = next_life();
-        self.started = exchanges.now;
-        let (cells, space, post) = (self.cells.clone(), self.space.clone(), self.post.clone());
-        let birth = Birth { vm, life: self.life, cells, space, post };
-        match Instance::start(engine, &self.spec, birth, exchanges) {
-            Ok(instance) => {
-                self.cells.starts.add(1);
-                self.cells.runs();
-                self.state = State::Live(Box::new(instance));
-                Ok(())
-            }
-            Err((failure, said)) => {
-                self.cells.start_failures.add(1);
-                let until = self.failed(exchanges.now);
-                self.cells.failed(&failure.word(), self.failures, until);
-                self.state = State::Down { until };
-                let VmSpec { tenant, name, .. } = &*self.spec;
-                Err(StartError { tenant: tenant.clone(), plugin: name.clone(), failure, said })
-            }
-        }
-    }
-
-    /// Counts a failure; until when the VM is to be left alone.
-    fn failed(&mut self, now: Time) -> Time {
-        let good = now.saturating_since(self.started) >= GOOD_LIFE;
-        self.failures = if good { 1 } else { self.failures.saturating_add(1) };
-        match self.failures.checked_sub(2) {
-            None => now,
-            Some(doublings) => {
-                let pause = (FIRST_PAUSE * (1 << doublings.min(6))).min(LONGEST_PAUSE);
-                // VMs that failed together do not come back together.
-                let part = self.life.wrapping_mul(0x9e37_79b1) >> 16;
-                now + (pause - pause / 4 * part / (1 << 16))
-            }
-        }
-    }
-}
-
 impl Filters for Vms {
     fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
         let vm = filter.vm;
@@ -566,6 +478,9 @@ impl Filters for Vms {
                 slot.cells.called(Occasion::Create, Outcome::Fail);
             }
             return Err(failed);
+        }
+        if let Some(slot) = self.slot(vm) {
+            slot.used = exchanges.now;
         }
         let entry = Entry { vm, life: None, occasion: Some(Occasion::Create) };
         let id = self.enter(exchanges, entry, |instance, exchanges| instance.open(exchanges, owner))?.ok_or(Failed)?;
@@ -596,13 +511,6 @@ impl Filters for Vms {
         {
             instance.close(context.id);
         }
-    }
-}
-
-impl Drop for Slot {
-    /// Whoever still reads the cells must not count this VM as live.
-    fn drop(&mut self) {
-        self.cells.is_gone();
     }
 }
 

@@ -215,15 +215,17 @@ fn a_module_is_swapped_under_load_and_nobody_else_notices() {
     // The same guest with another digest: a custom section says which.
     let version = |number: u8| [&banner()[..], &[0, 3, 1, b'v', number]].concat();
     let starts = |tenant: &str| starts(&process, tenant);
+    loads.iter().for_each(|load| load.more(20));
     let before = starts("globex");
+    assert!(before >= 1);
     for number in 0..6 {
         let answer = tell(&process, "PUT", "/v1/tenants/acme/modules/banner.wasm", &[], version(number));
         assert_eq!(answer.status(), 200, "{}", answer.text());
         loads.iter().for_each(|load| load.more(20));
     }
-    loads.into_iter().for_each(|load| assert!(load.finish() >= 120));
+    loads.into_iter().for_each(|load| assert!(load.finish() >= 140));
     assert_eq!(starts("globex"), before);
-    assert!(starts("acme") >= 12, "two workers, six times: {}", starts("acme"));
+    assert!(starts("acme") >= 6, "its VM on the worker that has the load, six times: {}", starts("acme"));
     assert_eq!(seen(&process, "fixed.test"), (200, None));
 }
 

@@ -196,6 +196,7 @@ fn spec(tenant: &str, module: Arc<Module>) -> VmSpec {
         memory: 1 << 20,
         // For the other tenant's it is only time that it does not take.
         cpu: Duration::from_millis(if tenant == "bad" { 2 } else { 1000 }),
+        idle: None,
         configuration: Bytes::new(),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::new() }],
         account: None,

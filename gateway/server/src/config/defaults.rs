@@ -20,6 +20,8 @@ pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(300);
 pub(crate) const PLUGIN_MEMORY: u64 = 16 << 20;
 /// Processor time of one callback. A JWT with an RSA signature takes about one millisecond.
 pub(crate) const PLUGIN_CPU: Duration = Duration::from_millis(10);
+/// For a VM that may rest to be unused. It takes less than 0.1 ms to start another.
+pub(crate) const VM_IDLE: Duration = Duration::from_secs(60);
 /// For requests under way to end once the gateway has stopped accepting. Kubernetes waits for 30 s before it kills.
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 /// Without anything moving in an exchange. Envoy's default.

@@ -251,6 +251,12 @@ pub(crate) struct Plugin {
     pub(crate) limits: PluginLimits,
     /// What happens to a request whose filter fails: traps, or exceeds its limits.
     pub(crate) on_failure: OnFailure,
+    /// Whether its VMs are started with the configuration and stay. Those that are not are started for their first request, and go
+    /// away when they have been idle. Default: those that run for a tenant are not.
+    #[schemars(extend("x-explicit" = true))]
+    pub(crate) warm: Option<bool>,
+    /// How long a VM that is not warm stays without a request. Default: 60s.
+    pub(crate) idle: Option<Text<Duration>>,
     /// Whether a plugin that answers "stop iteration" to headers goes on being shown the body, as Envoy's option of this name
     /// has it. If not, the whole stream stops. Default: as the module's manifest asks, which those of the SDK have.
     #[schemars(extend("x-explicit" = true))]

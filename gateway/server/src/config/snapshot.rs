@@ -348,6 +348,10 @@ pub struct Plugin {
     pub on_failure: OnFailure,
     /// What a pause in a headers callback means.
     pub headers_pause: HeadersPause,
+    /// Whether its VMs are there before they are needed; where nothing is said, the gateway's own are.
+    pub warm: Option<bool>,
+    /// How long the others stay when nobody needs them.
+    pub idle: Duration,
     /// What its VMs are configured with: what the SDK cannot ask a host.
     pub vm_config: Bytes,
 }
@@ -361,6 +365,15 @@ pub struct PluginLimits {
     pub cpu: Duration,
     /// What compiling its module may take.
     pub compile: CompileLimits,
+}
+
+impl Plugin {
+    /// How long its VMs on behalf of this tenant stay when nobody needs them; nothing where they always do.
+    #[must_use]
+    pub fn idle(&self, tenant: Option<TenantIndex>) -> Option<Duration> {
+        let warm = self.warm.unwrap_or(tenant.is_none());
+        (!warm).then_some(self.idle)
+    }
 }
 
 /// A plugin with its configuration: a root context.

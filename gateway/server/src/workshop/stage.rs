@@ -73,6 +73,7 @@ impl Stage {
             module: self.module.clone(),
             memory: PLUGIN_MEMORY,
             cpu: Duration::from_secs(1),
+            idle: None,
             configuration: Bytes::from_static(if self.holds { HOLDS_HEADERS_HERE } else { b"" }),
             roots: vec![RootSpec { name: "plugin".into(), configuration: config }],
             account: None,

@@ -110,6 +110,7 @@ pub(crate) fn spec(text: &str) -> VmSpec {
         module,
         memory: 1 << 20,
         cpu: Duration::from_millis(20),
+        idle: None,
         configuration: Bytes::from_static(b"vm!"),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::from_static(b"settings") }],
         account: None,

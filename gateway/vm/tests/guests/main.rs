@@ -12,4 +12,5 @@ mod leaks;
 mod loading;
 mod messages;
 mod queues;
+mod rest;
 mod services;

@@ -11,11 +11,11 @@ use portcullis_core::filter::{HeadersPause, OnFailure};
 use portcullis_module::HOLDS_HEADERS_HERE;
 
 use super::{Check, Section};
-use crate::config::file;
 use crate::config::names::nearest;
 use crate::config::private::Configuration;
 use crate::config::snapshot::{CompileLimits, Plugin, PluginIndex, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
+use crate::config::{defaults, file};
 use crate::diagnostic::{Diagnostic, Span};
 
 /// What one owner, the gateway or a tenant, has defined.
@@ -110,6 +110,8 @@ impl Check<'_> {
                 file::OnFailure::Closed => OnFailure::Closed,
                 file::OnFailure::Open => OnFailure::Open,
             },
+            warm: plugin.warm,
+            idle: plugin.idle.as_ref().map_or(defaults::VM_IDLE, |idle| idle.0),
             headers_pause: if holds { HeadersPause::HoldsHeaders } else { HeadersPause::StopsAll },
             vm_config: if holds && asks { Bytes::from_static(HOLDS_HEADERS_HERE) } else { Bytes::new() },
         })
