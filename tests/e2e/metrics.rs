@@ -356,5 +356,5 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
     assert!(
         page.contains(r#"portcullis_guest_events_total{plugin="_overflow",tenant="_overflow",name="_overflow"} 0"#)
     );
-    assert_eq!(gateway.metric("portcullis_guest_events_total", &["counting", "seen"]), 2.0);
+    assert_eq!(gateway.metric("portcullis_guest_events_total", &["counting", "seen"]), 6.0);
 }

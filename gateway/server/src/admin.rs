@@ -206,7 +206,10 @@ fn page(path: &str, state: &AdminState) -> Response<Full<Bytes>> {
         },
         "/metrics" => response(StatusCode::OK, METRICS, state.telemetry.render()),
         "/stats" => response(StatusCode::OK, TEXT, state.telemetry.stats()),
-        "/config" => response(StatusCode::OK, JSON, state.shown.borrow().config.clone()),
+        "/config" => {
+            let snapshot = state.shown.borrow().snapshot.clone();
+            response(StatusCode::OK, JSON, format!("{:#}\n", snapshot.dump()))
+        }
         "/revision" => response(StatusCode::OK, JSON, revision(&state.shown.borrow())),
         _ => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
     }
@@ -308,8 +311,10 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use std::net::SocketAddr;
+    use std::path::Path;
 
     use super::*;
+    use crate::config;
     use crate::config::snapshot::{AccessLog, Admin, Drain, LogTarget};
 
     /// Runs `ask` beside an admin listener on an address of its own.
@@ -319,16 +324,16 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let readiness = Arc::<Readiness>::default();
+            let (snapshot, _) = config::from_text(Path::new("a.yaml"), "version: 1\n").unwrap();
             let shown = Shown {
                 revision: 1,
                 digest: "abc".to_owned(),
                 since: SystemTime::UNIX_EPOCH,
-                config: Bytes::from_static(b"{\n  \"version\": 1\n}\n"),
+                snapshot: snapshot.into(),
                 admin: Some(Admin { bind: address, token: None, tls: None, tenants: None }),
                 drain: Drain { delay: Duration::ZERO, deadline: Duration::ZERO },
                 refused: None,
                 held: Arc::default(),
-                tenants: [].into(),
             };
             let (_shown, shown) = watch::channel(shown);
             let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap();

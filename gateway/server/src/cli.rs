@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::config::standing::{Refused, Settled, Standing, Unusable};
+use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::config::{self, Inputs, Kept};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::inherited::Inherited;
@@ -137,9 +137,13 @@ struct Started {
 impl Sources<'_> {
     /// Starts a gateway from the configuration, or else from the last good one; nothing when neither can be used, which has been said.
     fn start(&self, inputs: &Inputs, options: &Options) -> anyhow::Result<Option<Started>> {
-        let start = |snapshot| supervisor::start(snapshot, options).map_err(Unusable::from);
+        let start = |snapshot| {
+            let made = supervisor::start(snapshot, options).map_err(Unusable::from)?;
+            let snapshot = made.handle().snapshot();
+            Ok(Used { made, snapshot })
+        };
         let copy = self.keep.as_ref().and_then(|keep| keep.paths(self.paths));
-        let problems = match Standing::in_copy(copy.clone()).settle(self.paths, inputs, None, start) {
+        let problems = match Standing::in_copy(copy.clone()).settle(self.paths, inputs, Looking::Everywhere, start) {
             Ok(settled) => {
                 // Where nobody can be told, what can be served is served all the same.
                 let _unheard = print(&settled.warnings, &mut io::stderr());
@@ -148,7 +152,7 @@ impl Sources<'_> {
             Err(Refused::Unusable(error)) => return Err(error).context("the gateway cannot start"),
             Err(Refused::Problems(problems)) => problems,
         };
-        let old = copy.map(|(paths, inputs)| Standing::default().settle(&paths, &inputs, None, start));
+        let old = copy.map(|(paths, inputs)| Standing::default().settle(&paths, &inputs, Looking::Everywhere, start));
         match old {
             Some(Ok(settled)) => {
                 let _unheard = report(&problems, &mut io::stderr());

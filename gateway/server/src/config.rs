@@ -26,15 +26,14 @@ pub(crate) mod yaml;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 
-use self::check::Modules;
+use self::check::{Modules, Taken};
 use self::file::File;
 pub(crate) use self::file::{ClientAuthMode, ForwardedCertificate, TlsVersion};
-use self::gather::Gathered;
+use self::gather::{Gathered, Unread};
 pub use self::inputs::{Inputs, Stamp};
 pub(crate) use self::kept::Kept;
 use self::private::Private;
@@ -59,7 +58,7 @@ pub fn load(paths: &[PathBuf]) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagno
 /// # Errors
 /// As [`load`].
 pub fn load_noting(paths: &[PathBuf], inputs: &Inputs) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_paths(paths, inputs, &HashMap::new()), Modules::default())
+    finish(gather::from_paths(paths, inputs, Unread::default()), Modules::default(), None)
 }
 
 /// Reads and checks a configuration that is not in a file. `path` is what it is called and where paths in it start from.
@@ -67,11 +66,15 @@ pub fn load_noting(paths: &[PathBuf], inputs: &Inputs) -> Result<(Snapshot, Vec<
 /// # Errors
 /// As [`load`].
 pub fn from_text(path: &Path, text: &str) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_text(path, text), Modules::default())
+    finish(gather::from_text(path, text), Modules::default(), None)
 }
 
-fn finish(gathered: Gathered, modules: Modules) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let Gathered { tree, own: _, mut problems, complete } = gathered;
+fn finish(
+    gathered: Gathered,
+    modules: Modules,
+    taken: Option<&Taken>,
+) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let Gathered { tree, own: _, text: _, left_out: _, mut problems, complete } = gathered;
     let mut schema = schema();
     if let (false, Some(schema)) = (complete, schema.as_object_mut()) {
         // What is missing may well stand in the file that could not be read; so may every name that seems unknown below.
@@ -81,7 +84,7 @@ fn finish(gathered: Gathered, modules: Modules) -> Result<(Snapshot, Vec<Diagnos
     let snapshot = tree.filter(|_| complete).and_then(|tree| {
         let file = File::deserialize(&*Private::new(tree.json()));
         match file {
-            Ok(file) => check::check(&tree, &file, modules, &mut problems),
+            Ok(file) => check::check(&tree, &file, modules, taken, &mut problems),
             Err(_) => {
                 // The text of the error could quote a secret.
                 problems

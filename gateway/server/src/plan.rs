@@ -5,6 +5,7 @@
 
 mod places;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -132,7 +133,7 @@ impl Plan {
         Draft::new(snapshot, self.ground.clone(), Some(self)).finish()
     }
 
-    pub(crate) fn snapshot(&self) -> &Snapshot {
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
@@ -281,7 +282,12 @@ struct Draft<'e> {
     earlier: Option<&'e Plan>,
     specs: Vec<VmSpec>,
     places: HashMap<VmKey, usize>,
+    /// The upstreams of whoever has none of its own.
+    shared_upstreams: OnceCell<Arc<Visible>>,
 }
+
+/// Upstreams by the names that guests know them by.
+type Visible = HashMap<Box<str>, UpstreamId>;
 
 impl<'e> Draft<'e> {
     fn new(snapshot: Arc<Snapshot>, ground: Arc<Ground>, earlier: Option<&'e Plan>) -> Self {
@@ -289,7 +295,7 @@ impl<'e> Draft<'e> {
         let accounts = accounts(&snapshot, earlier);
         let (modules, vms, new_vms, filters) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
         let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters, accounts };
-        Self { plan, earlier, specs: Vec::new(), places: HashMap::new() }
+        Self { plan, earlier, specs: Vec::new(), places: HashMap::new(), shared_upstreams: OnceCell::new() }
     }
 
     fn finish(mut self) -> Result<Plan, PlanError> {
@@ -348,10 +354,6 @@ impl<'e> Draft<'e> {
 
     fn spec(&self, plugin: &Plugin, tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
         let snapshot = &self.plan.snapshot;
-        let speaks_http = |index| snapshot.upstream(index).protocol != Protocol::Tcp;
-        let id = |(name, index): (&str, _)| {
-            Some((Box::from(name), self.plan.upstream_id(index).filter(|_| speaks_http(index))?))
-        };
         VmSpec {
             tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
             name: plugin.name.clone(),
@@ -362,7 +364,20 @@ impl<'e> Draft<'e> {
             configuration: plugin.vm_config.clone(),
             account: self.plan.account(tenant),
             roots: Vec::new(),
-            upstreams: Arc::new(snapshot.visible_upstreams(tenant).filter_map(id).collect()),
+            upstreams: self.visible(tenant),
+        }
+    }
+
+    fn visible(&self, tenant: Option<TenantIndex>) -> Arc<Visible> {
+        let snapshot = &self.plan.snapshot;
+        let speaks_http = |index| snapshot.upstream(index).protocol != Protocol::Tcp;
+        let id = |(name, index): (&str, _)| {
+            Some((Box::from(name), self.plan.upstream_id(index).filter(|_| speaks_http(index))?))
+        };
+        let all = |tenant| Arc::new(snapshot.visible_upstreams(tenant).filter_map(id).collect());
+        match tenant {
+            Some(tenant) if snapshot.tenant(tenant).has_upstreams() => all(Some(tenant)),
+            _ => self.shared_upstreams.get_or_init(|| all(None)).clone(),
         }
     }
 

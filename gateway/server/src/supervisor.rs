@@ -152,8 +152,14 @@ impl Handle {
     ///
     /// # Errors
     /// When a module cannot be loaded, or a guest not started.
-    pub fn rehearse(&self, snapshot: Snapshot) -> Result<(), RunError> {
+    pub fn rehearse(&self, snapshot: Snapshot) -> Result<Arc<Snapshot>, RunError> {
         self.control().rehearse(snapshot)
+    }
+
+    /// The configuration that is served.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shown.borrow().snapshot.clone()
     }
 
     /// The directory of the tenants that are changed over the admin listener, if there is one.

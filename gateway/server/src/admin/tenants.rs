@@ -73,7 +73,7 @@ pub(super) async fn answer(
 fn list(state: &AdminState) -> Response<Full<Bytes>> {
     let shown = state.shown.borrow().clone();
     let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.clone());
-    let tenants = shown.tenants.iter().map(|tenant| {
+    let tenants = shown.snapshot.tenants.iter().map(|tenant| {
         let refused = shown.held.get(&tenant.name);
         let text = folder.as_ref().and_then(|folder| fs::read(folder.join(&*tenant.name).join(TENANT_FILE)).ok());
         let status = match refused {
@@ -81,8 +81,9 @@ fn list(state: &AdminState) -> Response<Full<Bytes>> {
             Some(_) if tenant.unavailable => "unavailable",
             Some(_) => "refused",
         };
+        let hosts: Vec<String> = tenant.hosts.iter().map(ToString::to_string).collect();
         json!({
-            "name": *tenant.name, "hosts": tenant.hosts, "status": status, "why": refused,
+            "name": *tenant.name, "hosts": hosts, "status": status, "why": refused,
             "from": if text.is_some() { "directory" } else { "files" }, "etag": text.map(|text| tag(&text)),
         })
     });
@@ -98,9 +99,8 @@ fn show(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
         let tag = tag(&text);
         return with_tag(response(StatusCode::OK, YAML, text), Some(&tag));
     }
-    let config: Value = serde_json::from_slice(&shown.config).unwrap_or_default();
-    match config.get("tenants").and_then(|tenants| tenants.get(name)) {
-        Some(tenant) => response(StatusCode::OK, JSON, format!("{tenant:#}\n")),
+    match shown.snapshot.tenants.iter().find(|tenant| *tenant.name == *name) {
+        Some(tenant) => response(StatusCode::OK, JSON, format!("{:#}\n", tenant.dump())),
         None => problem(StatusCode::NOT_FOUND, "no_tenant", "There is no such tenant"),
     }
 }

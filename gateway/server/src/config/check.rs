@@ -11,7 +11,9 @@ mod listeners;
 mod modules;
 mod observe;
 mod routes;
+mod sections;
 mod services;
+mod taken;
 mod tls;
 mod upstreams;
 
@@ -26,8 +28,9 @@ use portcullis_core::route::HostPattern;
 use portcullis_core::tenant;
 
 use self::definitions::Scope;
-use self::filters::Placed;
 pub(crate) use self::modules::{Code, Modules};
+use self::sections::Made;
+pub(crate) use self::taken::Taken;
 use super::file::{self, File};
 use super::snapshot::{
     Admin, Drain, Filter, FilterIndex, Listener, Plugin, RateLimitService, Route, Snapshot, Tenant, TenantIndex,
@@ -38,36 +41,32 @@ use super::written::Token;
 use crate::diagnostic::{Diagnostic, Severity, Span};
 use crate::tls::files::Owner;
 
-/// Makes a snapshot, or adds to `problems` why there is none.
-pub(crate) fn check(tree: &Node, file: &File, modules: Modules, problems: &mut Vec<Diagnostic>) -> Option<Snapshot> {
+/// Makes a snapshot, or adds to `problems` why there is none. Tenants that are not in the tree may be taken over.
+pub(crate) fn check(
+    tree: &Node,
+    file: &File,
+    modules: Modules,
+    taken: Option<&Taken>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Snapshot> {
     let mut check = Check::new(modules, problems);
     let (listeners, admin, rate_limit) = check.addresses(tree, file);
     let sections: Vec<Section<'_>> = sections(tree, file);
-    for section in &sections {
-        let scope = check.define(section);
-        check.scopes.push(scope);
-    }
-    for (index, section) in sections.iter().enumerate() {
-        let policies = check.policies(section, index);
-        if let Some(scope) = check.scopes.get_mut(index) {
-            scope.policies = policies;
-        }
-    }
-    let chains: Vec<Vec<Placed>> =
-        sections.iter().enumerate().map(|(index, section)| check.section_filters(section, index)).collect();
     let hosts = check.hosts(tree, file);
-    let router = check.routes(&sections, &chains, &hosts);
+    let defined = check.define_all(&sections);
+    let mut made = check.make_all(&sections, &hosts, defined);
     let tcp_routes = check.tcp_routes(tree, file, &sections);
-    let chain = filters::indices(chains.first().map_or(&[], Vec::as_slice));
-    let tenants = check.tenants(tree, file, &chains, hosts);
+    let mut tenants = check.tenants(tree, file, &mut made, &hosts);
+    if let Some(taken) = taken {
+        taken.add(&mut check, &mut made, &mut tenants)?;
+    }
+    let router = check.router(made.owners, &made.nodes, &sections, &hosts);
     let (access_log, otlp) = (check.access_log(tree, file), check.otlp(tree, file));
     let shared = check.scopes.first().map(Scope::upstream_indices).unwrap_or_default();
     let Check { upstreams, plugins, filters, routes, problems, .. } = check;
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return None;
     }
-    let written = tree.written_json();
-    let (chain, router) = (chain, router?);
     let File { workers, max_connections, .. } = *file;
     Some(Snapshot {
         workers,
@@ -89,10 +88,10 @@ pub(crate) fn check(tree: &Node, file: &File, modules: Modules, problems: &mut V
         tcp_routes,
         tenants,
         held: Arc::default(),
-        chain,
-        router,
+        chain: filters::indices(&made.outer),
+        router: router?,
         shared,
-        written,
+        share: made.gateway?,
     })
 }
 
@@ -281,22 +280,19 @@ impl<'t> Check<'t> {
         }
     }
 
-    fn tenants(&mut self, tree: &Node, file: &File, chains: &[Vec<Placed>], hosts: Vec<Hosts<'_>>) -> Vec<Tenant> {
-        let outer = chains.first().map_or(&[][..], Vec::as_slice);
-        let own_chains = chains.iter().skip(1);
-        let scopes: Vec<_> = self.scopes.iter().skip(1).map(Scope::upstream_indices).collect();
-        let mut made = Vec::new();
-        for ((((_, key, _, tenant), chain), hosts), own) in tenants(tree, file).zip(own_chains).zip(hosts).zip(scopes) {
-            made.push(Tenant {
-                name: Arc::from(key.name.as_str()),
-                hosts: hosts.into_iter().map(|(host, _)| host).collect(),
-                limits: limits(&tenant.limits),
-                chain: filters::indices(outer).into_iter().chain(filters::indices(chain)).collect(),
-                own,
-                unavailable: false,
-            });
-        }
-        made
+    fn tenants(&mut self, tree: &Node, file: &File, made: &mut Made<'_>, hosts: &[Hosts<'_>]) -> Vec<Tenant> {
+        let scopes = self.scopes.iter().skip(1).map(Scope::upstream_indices);
+        let parts = tenants(tree, file).zip(made.tenants.drain(..)).zip(hosts).zip(scopes);
+        let tenants = parts.map(|((((_, key, _, tenant), (chain, share)), hosts), own)| Tenant {
+            name: Arc::from(key.name.as_str()),
+            hosts: hosts.iter().map(|(host, _)| host.clone()).collect(),
+            limits: limits(&tenant.limits),
+            chain,
+            own,
+            unavailable: false,
+            share,
+        });
+        tenants.collect()
     }
 }
 

@@ -4,14 +4,17 @@
 //! Lists are not merged, except routes, whose order means nothing: where a list of filters comes from several files, its
 //! order would hang on their names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::directory::{TENANT_FILE, is_tenant_name};
 use super::inputs::{Inputs, is_configuration};
+use super::private::Private;
 use super::tree::{Key, Map, Node, Value};
 use super::{secrets, yaml};
 use crate::diagnostic::{Diagnostic, Source, Span};
@@ -21,13 +24,27 @@ pub(crate) struct Gathered {
     pub(crate) tree: Node,
     /// What tenants' own files say, by their names; it is in the tree too.
     pub(crate) own: Own,
+    /// Those of the tenants to be left out that there are.
+    pub(crate) left_out: BTreeSet<Arc<str>>,
+    /// The same wherever the gateway's own files say the same, secrets included.
+    pub(crate) text: [u8; 32],
     pub(crate) problems: Vec<Diagnostic>,
     /// Whether every file could be read to its end.
     pub(crate) complete: bool,
 }
 
 /// What each tenant's own files say.
-pub(crate) type Own = BTreeMap<Arc<str>, Node>;
+pub(crate) type Own = BTreeMap<Arc<str>, Arc<Node>>;
+
+/// What is not read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unread {
+    /// Tenants whose own files are not looked into: what they once said stands in its place, or, for one that has never said anything
+    /// good, nothing.
+    pub(crate) held: HashMap<Arc<str>, Option<Arc<Node>>>,
+    /// Tenants that are left out altogether.
+    pub(crate) out: BTreeSet<Arc<str>>,
+}
 
 /// Keys of a tenant that only the gateway's own files may have: a tenant does not give itself hosts or lift its limits.
 const NOT_THE_TENANTS: [&str; 3] = ["hosts", "limits", "include"];
@@ -35,10 +52,9 @@ const NOT_THE_TENANTS: [&str; 3] = ["hosts", "limits", "include"];
 /// No configuration is larger; a path to a device would never end.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Reads what operators name on the command line. The own files of tenants that are `held` are not looked into: what they once said
-/// stands in their place, or, for one that has never said anything good, nothing.
-pub(crate) fn from_paths(paths: &[PathBuf], inputs: &Inputs, held: &HashMap<Arc<str>, Option<Node>>) -> Gathered {
-    let mut gather = Gather { inputs: inputs.clone(), held: held.clone(), ..Gather::default() };
+/// Reads what operators name on the command line.
+pub(crate) fn from_paths(paths: &[PathBuf], inputs: &Inputs, unread: Unread) -> Gathered {
+    let mut gather = Gather { inputs: inputs.clone(), unread, ..Gather::default() };
     for path in paths {
         for file in gather.files(path, |problem| problem) {
             gather.file(&file);
@@ -62,7 +78,8 @@ struct Gather {
     incomplete: bool,
     inputs: Inputs,
     own: Own,
-    held: HashMap<Arc<str>, Option<Node>>,
+    left_out: BTreeSet<Arc<str>>,
+    unread: Unread,
 }
 
 impl Gather {
@@ -72,9 +89,17 @@ impl Gather {
             value: Value::Map(Map::default()),
         };
         let mut tree = self.tree.take().unwrap_or_else(nothing);
+        let text = digest(&tree);
         self.include(&mut tree);
         self.directory(&mut tree);
-        Gathered { tree, own: self.own, problems: self.problems, complete: !self.incomplete }
+        Gathered {
+            tree,
+            own: self.own,
+            left_out: self.left_out,
+            text,
+            problems: self.problems,
+            complete: !self.incomplete,
+        }
     }
 
     /// The files that a path stands for, in the order of their names.
@@ -156,7 +181,11 @@ impl Gather {
 
     /// Puts the tenants' own files in their places.
     fn include(&mut self, tree: &mut Node) {
-        let tenants = tree.map_mut().and_then(|map| map.get_mut("tenants")).and_then(Node::map_mut);
+        let mut tenants = tree.map_mut().and_then(|map| map.get_mut("tenants")).and_then(Node::map_mut);
+        if let Some(tenants) = &mut tenants {
+            let out = tenants.entries.extract_if(.., |(key, _)| self.unread.out.contains(key.name.as_str()));
+            self.left_out.extend(out.map(|(key, _)| Arc::from(key.name)));
+        }
         for (key, tenant) in tenants.into_iter().flat_map(|tenants| &mut tenants.entries) {
             let Some(Node { span, value: Value::Text(text) }) = tenant.get("include").cloned() else { continue };
             let place = |problem: Diagnostic| {
@@ -167,15 +196,15 @@ impl Gather {
             let name: Arc<str> = key.name.as_str().into();
             self.inputs.note_of(&fence, Some(&name));
             let files = self.files(&path, place);
-            let own = match self.held.remove(&name) {
+            let own = match self.unread.held.remove(&name) {
                 Some(Some(held)) => held,
                 Some(None) => {
                     without_own(tenant);
                     continue;
                 }
-                None => self.own_files(&files, (&fence, &name), place),
+                None => self.own_files(&files, (&fence, &name), place).into(),
             };
-            merge(tenant, own.clone(), &mut self.problems);
+            merge(tenant, Node::clone(&own), &mut self.problems);
             self.own.insert(name, own);
         }
     }
@@ -194,17 +223,21 @@ impl Gather {
                 return self.unreadable(&root, &secrets::reason(&error), |problem| problem.at(&span, "named here"));
             }
         };
+        let (out, names): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| self.unread.out.contains(name.as_str()));
+        self.left_out.extend(out.into_iter().map(Arc::from));
+        let mut added = Vec::new();
         for name in names {
             let (folder, place) = (root.join(&name), |problem: Diagnostic| problem.of_tenant(&name));
             let tenant: Arc<str> = name.as_str().into();
             self.inputs.note_of(&folder, Some(&tenant));
-            let own = match self.held.remove(&tenant) {
+            let own = match self.unread.held.remove(&tenant) {
                 Some(Some(held)) => held,
                 Some(None) => continue,
                 None => {
                     let source = self.read(&folder.join(TENANT_FILE), Some((&folder, &tenant)), place);
                     let Some(own) = source.and_then(|source| self.parse(&source)) else { continue };
-                    own
+                    Arc::new(own)
                 }
             };
             if !is_tenant_name(&name) {
@@ -221,9 +254,10 @@ impl Gather {
                 self.problems.push(problem.at(&key.span, "all that this tenant says stands in this file"));
             }
             let key = Key { name, span: own.span.clone() };
-            self.own.insert(tenant, own.clone());
-            add_tenant(tree, key, own, &mut self.problems);
+            added.push((key, Node::clone(&own)));
+            self.own.insert(tenant, own);
         }
+        add_tenants(tree, added, &mut self.problems);
     }
 
     /// What all of a tenant's own files say.
@@ -259,18 +293,37 @@ impl Gather {
     }
 }
 
-/// Adds a tenant that no other file has.
-fn add_tenant(tree: &mut Node, key: Key, tenant: Node, problems: &mut Vec<Diagnostic>) {
-    let Some(map) = tree.map_mut() else { return };
+/// A digest of all that is written, secrets included.
+fn digest(tree: &Node) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    serde_json::to_writer(&mut digest, &*Private::new(tree.json())).expect("a digest takes whatever is written to it");
+    digest.finalize().into()
+}
+
+/// Adds tenants that no other file has.
+fn add_tenants(tree: &mut Node, added: Vec<(Key, Node)>, problems: &mut Vec<Diagnostic>) {
+    let (Some(map), Some((first, _))) = (tree.map_mut(), added.first()) else { return };
     if map.get("tenants").is_none_or(|node| matches!(node.value, Value::Null)) {
         map.entries.retain(|(key, _)| key.name != "tenants");
-        let section = Key { name: "tenants".to_owned(), span: key.span.clone() };
-        map.entries.push((section, Node { span: key.span.clone(), value: Value::Map(Map::default()) }));
+        let section = Key { name: "tenants".to_owned(), span: first.span.clone() };
+        map.entries.push((section, Node { span: first.span.clone(), value: Value::Map(Map::default()) }));
     }
     let Some(tenants) = map.get_mut("tenants").and_then(Node::map_mut) else { return };
-    match tenants.entries.iter().find(|(known, _)| known.name == key.name) {
-        Some((first, _)) => problems.push(yaml::twice(&key, &first.span)),
-        None => tenants.entries.push((key, tenant)),
+    merge_entries(tenants, added, problems);
+}
+
+/// Adds entries of which none is there yet.
+fn merge_entries(known: &mut Map, more: Vec<(Key, Node)>, problems: &mut Vec<Diagnostic>) {
+    let mut names: HashMap<String, Span> =
+        known.entries.iter().map(|(key, _)| (key.name.clone(), key.span.clone())).collect();
+    for (key, node) in more {
+        match names.get(&key.name) {
+            Some(first) => problems.push(yaml::twice(&key, first)),
+            None => {
+                names.insert(key.name.clone(), key.span.clone());
+                known.entries.push((key, node));
+            }
+        }
     }
 }
 
@@ -302,17 +355,7 @@ fn merge(tree: &mut Node, more: Node, problems: &mut Vec<Diagnostic>) {
 fn merge_section(first: &Key, known: &mut Node, key: &Key, node: Node, problems: &mut Vec<Diagnostic>) {
     match (&mut known.value, node.value) {
         (Value::Map(known), Value::Map(more)) if key.name != "admin" => {
-            let mut names: HashMap<String, Span> =
-                known.entries.iter().map(|(key, _)| (key.name.clone(), key.span.clone())).collect();
-            for (key, node) in more.entries {
-                match names.get(&key.name) {
-                    Some(first) => problems.push(yaml::twice(&key, first)),
-                    None => {
-                        names.insert(key.name.clone(), key.span.clone());
-                        known.entries.push((key, node));
-                    }
-                }
-            }
+            merge_entries(known, more.entries, problems);
         }
         (Value::List(known), Value::List(more)) if key.name == "routes" => known.extend(more),
         (_, Value::Null) => {}

@@ -19,7 +19,7 @@ use super::directory::TENANT_FILE;
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     #[allow(clippy::disallowed_types, reason = "taken while a configuration is read, which no request waits for")]
-    states: Arc<std::sync::Mutex<BTreeMap<PathBuf, Noted>>>,
+    states: Arc<std::sync::Mutex<States>>,
     /// Where absolute paths are taken to start, for a copy of the files.
     root: Option<Arc<Path>>,
     /// Files that are taken to be so, whatever is there: with this content, or gone.
@@ -28,17 +28,12 @@ pub struct Inputs {
 
 type Changes = BTreeMap<PathBuf, Option<Bytes>>;
 
+/// The paths that were looked at, by whose they are: a tenant's, whose own files name them, or the gateway's.
+type States = BTreeMap<Option<Arc<str>>, Arc<BTreeMap<PathBuf, State>>>;
+
 /// What the file system says of all of them at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(Vec<State>);
-
-/// A path that was looked at.
-#[derive(Clone, Debug)]
-struct Noted {
-    state: State,
-    /// Whose it is, if a tenant's own files name it.
-    tenant: Option<Arc<str>>,
-}
 
 /// What tells one state of a path from another, links followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +53,7 @@ enum State {
 }
 
 impl Inputs {
-    fn states(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Noted>> {
+    fn states(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,14 +109,11 @@ impl Inputs {
         }
     }
 
-    /// Every path that was noted.
-    fn paths(&self) -> Vec<PathBuf> {
-        self.states().keys().cloned().collect()
-    }
-
     /// Every path that was noted, and whose it is.
     pub(super) fn owned_paths(&self) -> Vec<(PathBuf, Option<Arc<str>>)> {
-        self.states().iter().map(|(path, noted)| (path.clone(), noted.tenant.clone())).collect()
+        let states = self.states();
+        let owned = states.iter().flat_map(|(owner, paths)| paths.keys().map(|path| (path.clone(), owner.clone())));
+        owned.collect()
     }
 
     /// Notes a path that is about to be looked at.
@@ -131,15 +123,39 @@ impl Inputs {
 
     /// The same, for one that a tenant's own files name.
     pub(crate) fn note_of(&self, path: &Path, tenant: Option<&Arc<str>>) {
-        let noted = || Noted { state: state(path), tenant: tenant.cloned() };
-        self.states().entry(path.to_path_buf()).or_insert_with(noted);
+        let mut states = self.states();
+        let paths = Arc::make_mut(states.entry(tenant.cloned()).or_default());
+        paths.entry(path.to_path_buf()).or_insert_with(|| state(path));
     }
 
-    /// Notes what has become of a path by our own doing: that is no change.
-    pub(crate) fn note_again(&self, path: &Path) {
-        if let Some(noted) = self.states().get_mut(path) {
-            noted.state = state(path);
+    /// Notes what has become of a tenant's path by our own doing: that is no change.
+    pub(crate) fn note_again(&self, path: &Path, tenant: &str) {
+        if let Some(paths) = self.states().get_mut(&Some(tenant.into()))
+            && let Some(noted) = Arc::make_mut(paths).get_mut(path)
+        {
+            *noted = state(path);
         }
+    }
+
+    /// The tenants of whose paths none has changed.
+    pub(super) fn unchanged(&self) -> BTreeSet<Arc<str>> {
+        let all = self.states().clone();
+        let same = |paths: &BTreeMap<PathBuf, State>| paths.iter().all(|(path, noted)| state(path) == *noted);
+        all.into_iter().filter_map(|(owner, paths)| owner.filter(|_| same(&paths))).collect()
+    }
+
+    /// The same, with what was noted of these tenants in others.
+    pub(super) fn with(&self, others: &Self, tenants: &BTreeSet<Arc<str>>) -> Self {
+        let mut states = self.states().clone();
+        let taken = others.states();
+        let taken = taken.iter().filter(|(owner, _)| owner.as_ref().is_some_and(|tenant| tenants.contains(tenant)));
+        states.extend(taken.map(|(owner, paths)| (owner.clone(), paths.clone())));
+        Self { states: Arc::new(states.into()), root: self.root.clone(), changes: Arc::default() }
+    }
+
+    /// Forgets everything that was noted.
+    pub(super) fn clear(&self) {
+        self.states().clear();
     }
 
     /// The same paths, noted anew.
@@ -152,13 +168,15 @@ impl Inputs {
     /// The state of every path when it was noted.
     #[must_use]
     pub fn noted(&self) -> Stamp {
-        Stamp(self.states().values().map(|noted| noted.state.clone()).collect())
+        Stamp(self.states().values().flat_map(|paths| paths.values().cloned()).collect())
     }
 
     /// The state of every path now.
     #[must_use]
     pub fn now(&self) -> Stamp {
-        Stamp(self.paths().iter().map(|path| state(path)).collect())
+        // Not while the lock is held: it takes time.
+        let states = self.states().clone();
+        Stamp(states.values().flat_map(|paths| paths.keys().map(|path| state(path))).collect())
     }
 }
 

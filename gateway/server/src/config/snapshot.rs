@@ -3,8 +3,9 @@
 //! Made by `check` only. Immutable, shared by `Arc`; an exchange keeps the one it began with.
 //! **Invariant:** an index is used with the snapshot it came from; lists only grow while a snapshot is made.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub use portcullis_core::filter::{HeadersPause, OnFailure, Speaks};
 pub use portcullis_core::forward::Forwarding;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
-use portcullis_core::route::{HostPattern, Router};
+use portcullis_core::route::{HostPattern, Router, Rule};
 use portcullis_core::tenant;
 use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
@@ -99,7 +100,23 @@ pub struct Snapshot {
     pub router: Router<Option<TenantIndex>, RouteIndex>,
     /// The upstreams that everyone sees.
     pub(super) shared: HashMap<Arc<str>, UpstreamIndex>,
-    pub(super) written: serde_json::Value,
+    /// What of the lists is the gateway's own.
+    pub(super) share: Share,
+}
+
+/// What the gateway or one tenant has of a snapshot's lists, and how it was written.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) upstreams: Range<usize>,
+    pub(super) plugins: Range<usize>,
+    pub(super) filters: Range<usize>,
+    pub(super) routes: Range<usize>,
+    /// What the router is told of the routes.
+    pub(super) rules: Vec<Rule<RouteIndex>>,
+    /// As it was written; of the gateway without its tenants.
+    pub(super) written: Arc<serde_json::Value>,
+    /// Of what was written and of the modules' code.
+    pub(super) digest: [u8; 32],
 }
 
 /// What is written about each request, and where.
@@ -423,6 +440,8 @@ pub struct Tenant {
     pub(super) own: HashMap<Arc<str>, UpstreamIndex>,
     /// Whether nothing that its own files say could be used, so that its requests are refused.
     pub unavailable: bool,
+    /// What of the lists is its own.
+    pub(super) share: Share,
 }
 
 impl Snapshot {
@@ -477,8 +496,10 @@ impl Snapshot {
     #[must_use]
     pub fn digest(&self) -> String {
         let mut digest = Sha256::new();
-        digest.update(self.written.to_string());
-        self.plugins.iter().for_each(|plugin| digest.update(plugin.digest));
+        digest.update(self.share.digest);
+        let tenants: BTreeMap<&str, &Share> =
+            self.tenants.iter().map(|tenant| (&*tenant.name, &tenant.share)).collect();
+        tenants.values().for_each(|share| digest.update(share.digest));
         digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -507,7 +528,7 @@ impl Snapshot {
                 Arc::make_mut(listener).tls = Some(same.clone());
             }
         }
-        for upstream in &mut self.upstreams {
+        for upstream in self.upstreams.iter_mut().filter(|upstream| upstream.tls.is_some()) {
             let mut before = earlier.upstreams.iter().filter_map(|before| before.tls.as_ref());
             if let Some(same) = before.find(|before| upstream.tls.as_ref() == Some(before)) {
                 upstream.tls = Some(same.clone());
@@ -517,7 +538,26 @@ impl Snapshot {
 
     /// The configuration as it was written, all files merged, secrets by reference only.
     #[must_use]
-    pub fn dump(&self) -> &serde_json::Value {
-        &self.written
+    pub fn dump(&self) -> serde_json::Value {
+        let mut written = serde_json::Value::clone(&self.share.written);
+        if !self.tenants.is_empty() {
+            let tenants = self.tenants.iter().map(|tenant| (tenant.name.to_string(), tenant.dump()));
+            written["tenants"] = serde_json::Value::Object(tenants.collect());
+        }
+        written
+    }
+}
+
+impl Tenant {
+    /// Whether it has upstreams that it alone sees.
+    #[must_use]
+    pub fn has_upstreams(&self) -> bool {
+        !self.own.is_empty()
+    }
+
+    /// What was written of it, all files merged, secrets by reference only.
+    #[must_use]
+    pub fn dump(&self) -> serde_json::Value {
+        serde_json::Value::clone(&self.share.written)
     }
 }

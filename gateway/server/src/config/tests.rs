@@ -5,6 +5,7 @@ mod listeners;
 mod names;
 mod observe;
 mod reading;
+mod standing;
 mod structure;
 mod tls;
 mod upgrades;

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::tenants::{self, Change, ChangeError, Changed};
-use crate::config::standing::{Held, Refused, Settled, Standing, Unusable};
+use crate::config::standing::{Held, Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::config::{Inputs, Kept};
 use crate::diagnostic::text;
 use crate::supervisor::{Applied, Handle};
@@ -216,8 +216,12 @@ const PANICKED: &str = "the thread that read the configuration has panicked";
 fn reload(paths: &[PathBuf], standing: &Standing, handle: &Handle, kept: Option<&Kept>) -> Attempt {
     let began = Instant::now();
     let inputs = Inputs::default();
-    match standing.settle(paths, &inputs, None, |snapshot| handle.apply(snapshot).map_err(Unusable::from)) {
-        Ok(Settled { made, standing, warnings, held }) => {
+    let apply = |snapshot| {
+        let made = handle.apply(snapshot).map_err(Unusable::from)?;
+        Ok(Used { made, snapshot: handle.snapshot() })
+    };
+    match standing.settle(paths, &inputs, Looking::Everywhere, apply) {
+        Ok(Settled { made, standing, warnings, held, inputs }) => {
             if !warnings.is_empty() {
                 tracing::warn!(warnings = text(&warnings), "the configuration has warnings");
             }

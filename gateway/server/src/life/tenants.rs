@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::Inputs;
 use crate::config::directory::TENANT_FILE;
-use crate::config::standing::{Refused, Settled, Standing, Unusable};
+use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::diagnostic::text;
 use crate::supervisor::{Handle, RunError};
 
@@ -128,8 +128,8 @@ fn try_to(change: &Change, paths: &[PathBuf], standing: &Standing, handle: &Hand
         return Outcome { result: Ok(changed), now: None };
     }
     let stored = place.store(change);
-    let now = used.map(|Used { inputs, standing, .. }| {
-        inputs.note_again(&place.file);
+    let now = used.map(|Tried { inputs, standing, .. }| {
+        inputs.note_again(&place.file, &change.tenant);
         (inputs, standing)
     });
     Outcome { result: stored.map(|()| changed).map_err(ChangeError::from), now }
@@ -190,8 +190,8 @@ impl Condition {
     }
 }
 
-/// A configuration that was put into use, or could be.
-struct Used {
+/// A change that was put into use, or could be.
+struct Tried {
     made: Option<u64>,
     inputs: Inputs,
     standing: Standing,
@@ -203,18 +203,19 @@ fn use_it(
     paths: &[PathBuf],
     standing: &Standing,
     handle: &Handle,
-) -> Result<Used, ChangeError> {
+) -> Result<Tried, ChangeError> {
     let inputs = Inputs::changed(BTreeMap::from([(place.file.clone(), place.content.clone())]));
-    let settled = standing.settle(paths, &inputs, Some(&change.tenant), |snapshot| {
+    let settled = standing.settle(paths, &inputs, Looking::At(&change.tenant), |snapshot| {
         let used = if change.dry_run {
-            handle.rehearse(snapshot).map(|()| None)
+            handle.rehearse(snapshot).map(|snapshot| Used { made: None, snapshot })
         } else {
-            handle.apply(snapshot).map(|applied| Some(applied.revision))
+            let applied = handle.apply(snapshot);
+            applied.map(|applied| Used { made: Some(applied.revision), snapshot: handle.snapshot() })
         };
         used.map_err(Unusable::<RunError>::from)
     });
     match settled {
-        Ok(Settled { made, standing, .. }) => Ok(Used { made, inputs, standing }),
+        Ok(Settled { made, standing, inputs, .. }) => Ok(Tried { made, inputs, standing }),
         Err(Refused::Problems(problems)) => Err(ChangeError::Refused(text(&problems))),
         Err(Refused::Unusable(error)) => Err(ChangeError::Refused(error.to_string())),
     }

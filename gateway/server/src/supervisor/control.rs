@@ -9,14 +9,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::RunError;
 use super::crew::{Order, OwnSockets};
 use crate::clock::Clock;
-use crate::config::snapshot::{Admin, Drain, Snapshot, Tenant};
+use crate::config::snapshot::{Admin, Drain, Snapshot};
 use crate::config::standing::Held;
 use crate::inherited::Inherited;
 use crate::listener::Room;
@@ -58,8 +57,8 @@ pub struct Shown {
     pub digest: String,
     /// When it was put into use.
     pub since: SystemTime,
-    /// The configuration, without secrets.
-    pub config: Bytes,
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
     /// The admin listener's own.
     pub admin: Option<Admin>,
     /// How the gateway ends.
@@ -68,41 +67,20 @@ pub struct Shown {
     pub refused: Option<(SystemTime, Arc<str>)>,
     /// The tenants whose files are not in use.
     pub held: Arc<Held>,
-    /// Every tenant.
-    pub tenants: Arc<[ShownTenant]>,
-}
-
-/// A tenant, as operators see it.
-#[derive(Clone, Debug)]
-pub struct ShownTenant {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its hosts, as written.
-    pub hosts: Vec<String>,
-    /// Whether its requests are refused.
-    pub unavailable: bool,
 }
 
 impl Shown {
-    fn new(revision: u64, snapshot: &Snapshot) -> Self {
+    fn new(revision: u64, snapshot: &Arc<Snapshot>) -> Self {
         Self {
             revision,
             digest: snapshot.digest(),
             since: SystemTime::now(),
-            config: format!("{:#}\n", snapshot.dump()).into(),
+            snapshot: snapshot.clone(),
             admin: snapshot.admin.clone(),
             drain: snapshot.drain,
             refused: None,
             held: snapshot.held.clone(),
-            tenants: snapshot.tenants.iter().map(ShownTenant::of).collect(),
         }
-    }
-}
-
-impl ShownTenant {
-    fn of(tenant: &Tenant) -> Self {
-        let hosts = tenant.hosts.iter().map(ToString::to_string).collect();
-        Self { name: tenant.name.clone(), hosts, unavailable: tenant.unavailable }
     }
 }
 
@@ -199,10 +177,11 @@ impl Control {
     }
 
     /// Compiles modules and starts guests as for a change, and ends them again.
-    pub(super) fn rehearse(&self, snapshot: Snapshot) -> Result<(), RunError> {
-        let plan = Arc::new(self.plan.next(Arc::new(snapshot))?);
+    pub(super) fn rehearse(&self, snapshot: Snapshot) -> Result<Arc<Snapshot>, RunError> {
+        let snapshot = Arc::new(snapshot);
+        let plan = Arc::new(self.plan.next(snapshot.clone())?);
         Prepared::new(&plan, Clock::start().now())?;
-        Ok(())
+        Ok(snapshot)
     }
 
     pub(super) fn refused(&self, why: &str) {

@@ -22,38 +22,26 @@ use crate::diagnostic::{Diagnostic, Span};
 type Owners = Vec<Owner<Option<TenantIndex>, RouteIndex>>;
 
 impl Check<'_> {
-    /// Every route, and the router that finds them.
-    pub(super) fn routes(
+    /// What finds the routes.
+    pub(super) fn router(
         &mut self,
+        owners: Owners,
+        nodes: &[&Node],
         sections: &[Section<'_>],
-        chains: &[Vec<Placed>],
         hosts: &[Hosts<'_>],
     ) -> Option<Router<Option<TenantIndex>, RouteIndex>> {
-        let mut owners = Owners::new();
-        let mut nodes: Vec<&Node> = Vec::new();
-        for (scope, section) in sections.iter().enumerate() {
-            let levels = if scope == 0 { [Some(0), None] } else { [Some(0), Some(scope)] };
-            let outer: Vec<&Placed> =
-                levels.into_iter().flatten().filter_map(|level| chains.get(level)).flatten().collect();
-            let (rules, found) = self.section_routes(section, scope, &outer);
-            nodes.extend(found);
-            let own = scope.checked_sub(1).and_then(|tenant| hosts.get(tenant));
-            let hosts = own.map_or(vec![HostPattern::ANY], |own| own.iter().map(|(host, _)| host.clone()).collect());
-            // Problems come back with numbers, because names need not be unique.
-            owners.push(Owner { name: scope.to_string(), id: section.tenant, hosts, rules });
-        }
         match Router::build(owners) {
             Ok(router) => Some(router),
             Err(errors) => {
                 let unsure = |error: &&RouteError| is_unsure(error, sections, hosts);
                 let errors = errors.iter().filter(|error| !unsure(error));
-                errors.for_each(|error| self.refuse_route(error, &nodes, sections));
+                errors.for_each(|error| self.refuse_route(error, nodes, sections));
                 None
             }
         }
     }
 
-    fn section_routes<'n>(
+    pub(super) fn section_routes<'n>(
         &mut self,
         section: &Section<'n>,
         scope: usize,

@@ -1,0 +1,186 @@
+//! What is read again when tenants change, and that it comes to the same as reading all of it.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use portcullis_core::route::{Match, Request};
+
+use super::Folder;
+use crate::config::snapshot::{FilterIndex, Snapshot, TenantIndex};
+use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
+use crate::config::{Inputs, load};
+
+const PLATFORM: &str = "\
+version: 1
+listeners: { public: { bind: \"127.0.0.1:0\" } }
+admin: { bind: \"127.0.0.1:0\", token: \"sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\", tenants: tenants.d }
+upstreams: { shared: { endpoints: [\"127.0.0.1:9001\"] } }
+plugins: { common: { module: \"file:module.wasm\" } }
+filters: [{ plugin: common, config: all }]
+routes: [{ name: outside, match: { path: \"/\" }, upstream: shared }]
+tenants:
+  inline: { hosts: [inline.test], routes: [{ name: all, match: { path: \"/*\" }, upstream: shared }] }
+  included: { hosts: [included.test], include: included/ }
+";
+
+/// A tenant in the directory.
+fn tenant(name: &str, config: &str) -> String {
+    format!(
+        "hosts: [{name}.test]\n\
+         upstreams: {{ own: {{ endpoints: [\"127.0.0.1:9002\"] }} }}\n\
+         plugins: {{ own: {{ module: \"file:own.wasm\" }} }}\n\
+         filters: [{{ plugin: own, config: {config} }}, {{ plugin: common, config: {name} }}]\n\
+         routes:\n\
+         - {{ name: one, match: {{ path: \"/*\" }}, upstream: own }}\n\
+         - {{ name: two, match: {{ path: \"/two\" }}, upstream: shared, filters: [{{ plugin: own, config: two }}] }}\n"
+    )
+}
+
+const INCLUDED: &str =
+    "routes: [{ name: all, match: { path: \"/*\" }, upstream: shared, filters: [{ plugin: common }] }]";
+
+fn folder() -> Folder {
+    let (acme, globex, initech) = (tenant("acme", "1"), tenant("globex", "1"), tenant("initech", "1"));
+    Folder::new(&[
+        ("gateway.yaml", PLATFORM),
+        ("module.wasm", "a module"),
+        ("included/own.yaml", INCLUDED),
+        ("tenants.d/acme/tenant.yaml", &acme),
+        ("tenants.d/acme/own.wasm", "of acme"),
+        ("tenants.d/globex/tenant.yaml", &globex),
+        ("tenants.d/globex/own.wasm", "of globex"),
+        ("tenants.d/initech/tenant.yaml", &initech),
+        ("tenants.d/initech/own.wasm", "of initech"),
+    ])
+}
+
+fn paths(folder: &Folder) -> Vec<PathBuf> {
+    vec![folder.path("gateway.yaml")]
+}
+
+fn settle(standing: &Standing, folder: &Folder, looking: Looking<'_>) -> Settled<Arc<Snapshot>> {
+    let use_it = |snapshot: Snapshot| {
+        let snapshot = Arc::new(snapshot);
+        Ok::<_, Unusable<Infallible>>(Used { made: snapshot.clone(), snapshot })
+    };
+    standing.settle(&paths(folder), &Inputs::default(), looking, use_it).expect("it is in order")
+}
+
+/// All that a snapshot means, whatever its indices are.
+fn meaning(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let chain = |filters: &[FilterIndex]| {
+        let one = |index: &FilterIndex| {
+            let filter = snapshot.filter(*index);
+            let plugin = snapshot.plugin(filter.plugin);
+            let name = |tenant: Option<TenantIndex>| tenant.map_or("-", |tenant| &*snapshot.tenant(tenant).name);
+            let config = String::from_utf8_lossy(&filter.config).into_owned();
+            format!("{}/{}({config}) for {} {:?}", name(plugin.tenant), plugin.name, name(filter.tenant), plugin.code)
+        };
+        filters.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    let mut tenants: Vec<_> = snapshot.tenants.iter().enumerate().collect();
+    tenants.sort_by_key(|(_, tenant)| tenant.name.clone());
+    for (index, tenant) in tenants {
+        writeln!(text, "{} {:?}: {}", tenant.name, tenant.hosts, chain(&tenant.chain)).unwrap();
+        let mut visible: Vec<_> = snapshot.visible_upstreams(Some(TenantIndex(index))).collect();
+        visible.sort_unstable();
+        for (name, index) in visible {
+            let upstream = snapshot.upstream(index);
+            writeln!(text, "  sees {name}: {}/{} {:?}", upstream.owner, upstream.name, upstream.endpoints).unwrap();
+        }
+    }
+    for host in ["acme.test", "globex.test", "initech.test", "inline.test", "included.test", "other.test"] {
+        for path in ["/", "/two"] {
+            let request = Request { host, path, query: None, method: &Method::GET, headers: &HeaderMap::new() };
+            let Match::Route(route) = snapshot.router.find(&request) else { continue };
+            let route = snapshot.route(route);
+            let upstream = snapshot.upstream(route.upstream);
+            let owner = route.tenant.map_or("-", |tenant| &*snapshot.tenant(tenant).name);
+            let to = format!("{}/{}", upstream.owner, upstream.name);
+            writeln!(text, "{host}{path} -> {owner}/{} to {to}: {}", route.name, chain(&route.filters)).unwrap();
+        }
+    }
+    writeln!(text, "{}\n{:#}", snapshot.digest(), snapshot.dump()).unwrap();
+    text
+}
+
+/// How a tenant was written: the very same value where it was taken over.
+fn written<'s>(snapshot: &'s Snapshot, tenant: &str) -> &'s Arc<serde_json::Value> {
+    &snapshot.tenants.iter().find(|one| *one.name == *tenant).expect("it is there").share.written
+}
+
+/// Reads anew where something but globex was changed, and compares with a reading of everything. Returns what stands then.
+fn changed(folder: &Folder, before: &Settled<Arc<Snapshot>>, looking: Looking<'_>) -> Settled<Arc<Snapshot>> {
+    let settled = settle(&before.standing, folder, looking);
+    let (all, _) = load(&paths(folder)).expect("it is in order");
+    assert_eq!(meaning(&settled.made), meaning(&all), "{looking:?}");
+    assert!(Arc::ptr_eq(written(&before.made, "globex"), written(&settled.made, "globex")), "{looking:?}");
+    settled
+}
+
+#[test]
+fn what_is_taken_over_means_what_it_meant() {
+    let folder = folder();
+    let write = |name: &str, text: &str| {
+        std::fs::create_dir_all(folder.path(name).parent().unwrap()).unwrap();
+        std::fs::write(folder.path(name), text).unwrap();
+    };
+    let mut stands = settle(&Standing::default(), &folder, Looking::Everywhere);
+    for looking in [Looking::At("acme"), Looking::Everywhere] {
+        write("tenants.d/acme/tenant.yaml", &tenant("acme", "changed"));
+        stands = changed(&folder, &stands, looking);
+        write("tenants.d/acme/own.wasm", "another of acme");
+        stands = changed(&folder, &stands, looking);
+        write("tenants.d/acme/own.wasm", "of acme");
+        let zero = "routes:\n- { name: zero, match: { path: \"/0\" }, upstream: own }";
+        write("tenants.d/acme/tenant.yaml", &tenant("acme", "1").replace("routes:", zero));
+        stands = changed(&folder, &stands, looking);
+        std::fs::remove_dir_all(folder.path("tenants.d/acme")).unwrap();
+        stands = changed(&folder, &stands, looking);
+        write("tenants.d/acme/tenant.yaml", &tenant("acme", "1"));
+        write("tenants.d/acme/own.wasm", "of acme");
+        stands = changed(&folder, &stands, looking);
+    }
+    write("included/own.yaml", &INCLUDED.replace("\"/*\"", "\"/two\""));
+    write("tenants.d/initech/tenant.yaml", &tenant("initech", "changed"));
+    stands = changed(&folder, &stands, Looking::Everywhere);
+    let more = PLATFORM.replace("upstreams: { shared", "upstreams: { first: { endpoints: [\"127.0.0.1:1\"] }, shared");
+    write("gateway.yaml", &more);
+    let settled = settle(&stands.standing, &folder, Looking::Everywhere);
+    let (all, _) = load(&paths(&folder)).expect("it is in order");
+    assert_eq!(meaning(&settled.made), meaning(&all), "the gateway's own files have changed: everything is read");
+}
+
+#[test]
+fn tenants_that_did_not_change_are_not_read() {
+    let folder = folder();
+    let standing = settle(&Standing::default(), &folder, Looking::Everywhere).standing;
+    // Nobody has said that this one changed.
+    std::fs::write(folder.path("tenants.d/globex/tenant.yaml"), "no: tenant").unwrap();
+    std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), tenant("acme", "changed")).unwrap();
+    let settled = settle(&standing, &folder, Looking::At("acme"));
+    assert!(settled.held.is_empty());
+    let chain = meaning(&settled.made);
+    assert!(chain.contains("acme/own(changed)") && chain.contains("globex/own(1)"), "{chain}");
+    // Whoever looks everywhere finds it, and what it last said is still in use.
+    let settled = settle(&settled.standing, &folder, Looking::Everywhere);
+    assert_eq!(settled.held.keys().map(|name| &**name).collect::<Vec<_>>(), ["globex"]);
+    assert!(meaning(&settled.made).contains("globex/own(1)"));
+}
+
+#[test]
+fn a_host_of_somebody_who_did_not_change_cannot_be_had() {
+    let folder = folder();
+    let standing = settle(&Standing::default(), &folder, Looking::Everywhere).standing;
+    let text = tenant("acme", "1").replace("[acme.test]", "[acme.test, globex.test]");
+    std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), text).unwrap();
+    let use_it = |snapshot: Snapshot| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: snapshot.into() });
+    let refused = standing.settle(&paths(&folder), &Inputs::default(), Looking::At("acme"), use_it);
+    let Refused::Problems(problems) = refused.err().expect("it is refused");
+    let said = super::render(&problems);
+    assert!(said.contains("belongs to both tenant") && said.contains("globex/tenant.yaml:1:"), "{said}");
+}
