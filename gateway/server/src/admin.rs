@@ -317,6 +317,8 @@ mod tests {
     use crate::config;
     use crate::config::snapshot::{AccessLog, Admin, Drain, LogTarget};
 
+    const CONFIG: &str = "version: 1\nlisteners: { public: { bind: \"127.0.0.1:0\" } }\n";
+
     /// Runs `ask` beside an admin listener on an address of its own.
     fn beside(ask: impl AsyncFnOnce(SocketAddr, &Readiness)) {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
@@ -324,7 +326,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let readiness = Arc::<Readiness>::default();
-            let (snapshot, _) = config::from_text(Path::new("a.yaml"), "version: 1\n").unwrap();
+            let (snapshot, _) = config::from_text(Path::new("a.yaml"), CONFIG).unwrap();
             let shown = Shown {
                 revision: 1,
                 digest: "abc".to_owned(),
@@ -367,7 +369,7 @@ mod tests {
                 ("GET", "/live?x=1", 200, "live\n"),
                 ("GET", "/metrics", 200, "# TYPE http_server_request_duration_seconds histogram\n"),
                 ("GET", "/metrics", 200, "content-type: text/plain; version=0.0.4"),
-                ("GET", "/config", 200, "{\n  \"version\": 1\n}\n"),
+                ("GET", "/config", 200, "\"version\": 1"),
                 ("GET", "/revision", 200, "\"digest\": \"abc\""),
                 ("GET", "/stats", 200, "connections: 0 open of 0"),
                 ("GET", "/log", 501, "\"code\":\"no_log\""),
