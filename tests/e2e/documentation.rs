@@ -4,7 +4,7 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::{docs, guests};
 
 /// Modules that readers have and this repository has not. The one here takes any settings, and does nothing.
-const READERS_OWN: &[&str] = &["file:hello.wasm", "file:plugins/guard.wasm"];
+const READERS_OWN: &[&str] = &["file:hello.wasm", "file:plugins/guard.wasm", "oci://registry.example/plugins/geo:1.4"];
 
 /// Files that readers have, whose contents count.
 const READERS_FILES: &[(&str, &str)] =

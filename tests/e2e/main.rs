@@ -26,6 +26,7 @@ mod grpc;
 mod h2_floods;
 mod hostile;
 mod metrics;
+mod modules;
 mod otlp;
 mod outages;
 mod overload;

@@ -22,6 +22,7 @@ pub mod pki;
 pub mod process;
 pub mod raw;
 pub mod redis;
+pub mod registry;
 pub mod streamer;
 pub mod tls;
 pub mod tunnel;

@@ -33,6 +33,7 @@ pub struct Start {
     folder: TempDir,
     address: SocketAddr,
     admin: SocketAddr,
+    cache: PathBuf,
     more: Vec<String>,
     variables: Vec<(String, String)>,
     stdout: Option<PathBuf>,
@@ -57,6 +58,11 @@ pub fn free_address() -> SocketAddr {
         .expect("a port that nobody has")
 }
 
+/// The cache for modules that all tests share.
+fn cache() -> PathBuf {
+    guests::target().join("tmp").join("test-modules")
+}
+
 impl Start {
     /// With this program, the gateway's, and this configuration.
     ///
@@ -69,6 +75,7 @@ impl Start {
             folder: tempfile::tempdir().unwrap(),
             address: free_address(),
             admin: free_address(),
+            cache: cache(),
             more: Vec::new(),
             variables: Vec::new(),
             stdout: None,
@@ -93,6 +100,13 @@ impl Start {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.more.push(argument.to_owned());
+        self
+    }
+
+    /// With a cache for modules of its own.
+    #[must_use]
+    pub fn cache(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.cache);
         self
     }
 
@@ -128,12 +142,11 @@ impl Start {
             let path = path.clone().unwrap_or_else(|| self.folder.path().join(name));
             File::options().create(true).append(true).open(path).unwrap()
         };
-        let cache = guests::target().join("tmp").join("test-modules");
         Command::new(&self.program)
             .arg("run")
             .arg(self.folder.path().join("portcullis.yaml"))
             .arg("--cache")
-            .arg(cache)
+            .arg(&self.cache)
             .args(&self.more)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -346,6 +359,7 @@ impl Process {
             folder,
             address: *address,
             admin: *admin,
+            cache: cache(),
             more: Vec::new(),
             variables: Vec::new(),
             stdout: None,

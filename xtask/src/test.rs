@@ -77,6 +77,7 @@ fn steps() -> Result<Vec<Step>> {
         // Tests that want it say that they were skipped where it is not; here that is a failure.
         step("Envoy", Task::Check(|| tools::envoy().map(|_| Vec::new()))),
         step("Redis", Task::Check(|| tools::require("redis-server", "redis-server").map(|_| Vec::new()))),
+        step("registry", Task::Check(|| tools::registry().map(|_| Vec::new()))),
         step("promtool", Task::Check(|| tools::promtool().map(|_| Vec::new()))),
         step("compilers of other languages", Task::Check(|| tools::languages::install().map(|()| Vec::new()))),
         step("identity provider", Task::Check(|| tools::identity_provider().map(|()| Vec::new()))),

@@ -85,28 +85,42 @@ fn virtual_environment(venv: &Path, [program, version]: [&str; 2], wanted: &str)
 ///
 /// When the package cannot be had here.
 pub(crate) fn promtool() -> Result<PathBuf> {
-    let directory = target_dir().join("tools/prometheus");
-    let promtool = directory.join("usr/bin/promtool");
-    if promtool.is_file() {
-        return Ok(promtool);
+    unpacked("prometheus", "usr/bin/promtool")
+}
+
+/// A registry of modules below `<target>/tools`, in the same way and for the same reason.
+///
+/// # Errors
+///
+/// When the package cannot be had here.
+pub(crate) fn registry() -> Result<PathBuf> {
+    unpacked("docker-registry", "usr/bin/docker-registry")
+}
+
+/// A program of a Debian package that is unpacked below `<target>/tools`, not installed.
+fn unpacked(package: &str, program: &str) -> Result<PathBuf> {
+    let directory = target_dir().join("tools").join(package);
+    let program = directory.join(program);
+    if program.is_file() {
+        return Ok(program);
     }
-    let apt = find("apt-get").context("`promtool` is missing, and this system has no apt-get")?;
+    let apt = find("apt-get").with_context(|| format!("{package} is missing, and this system has no apt-get"))?;
     std::fs::create_dir_all(&directory)?;
-    eprintln!("unpacking prometheus into {}", directory.display());
-    let download = || run(Command::new(&apt).current_dir(&directory).args(["download", "-qq", "prometheus"]));
+    eprintln!("unpacking {package} into {}", directory.display());
+    let download = || run(Command::new(&apt).current_dir(&directory).args(["download", "-qq", package]));
     download().or_else(|_| {
         run(Command::new(&apt).args(["update", "-qq"]))?;
         download()
     })?;
     for entry in std::fs::read_dir(&directory)? {
-        let package = entry?.path();
-        if package.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg-deb").arg("-x").args([&package, &directory]))?;
-            std::fs::remove_file(package)?;
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg-deb").arg("-x").args([&file, &directory]))?;
+            std::fs::remove_file(file)?;
         }
     }
-    ensure!(promtool.is_file(), "package prometheus was unpacked and `promtool` is still missing");
-    Ok(promtool)
+    ensure!(program.is_file(), "package {package} was unpacked and {} is still missing", program.display());
+    Ok(program)
 }
 
 /// The identity provider that `tests/idp` starts, below `<target>/tools`, installed on first use.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -13,6 +14,7 @@ use crate::config::{self, Inputs, Kept};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files};
+use crate::modules::Fetcher;
 use crate::supervisor::{self, Gateway, Options};
 use crate::{compile, demo, telemetry, workshop};
 
@@ -31,7 +33,7 @@ enum Command {
         /// Files, or directories of .yaml files, that together are the configuration
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Where compiled modules are kept between starts
+        /// Where modules that were fetched, and all that were compiled, are kept between starts
         #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
         cache: Option<PathBuf>,
         /// Where a copy of the last good configuration is kept, to be served if the files cannot be used at a start
@@ -49,6 +51,9 @@ enum Command {
         /// Files, or directories of .yaml files, that together are the configuration
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Where fetched modules are kept
+        #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
+        cache: Option<PathBuf>,
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
@@ -80,7 +85,10 @@ enum Command {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     match arguments.command {
-        Command::Check { files } => Ok(check(&files, &mut out)?),
+        Command::Check { files, cache } => {
+            let fetcher = Fetcher::keeping(cache.as_deref()).context("the cache for modules cannot be used")?;
+            Ok(check(&files, &Arc::new(fetcher), &mut out)?)
+        }
         Command::Schema => {
             schema(&mut out)?;
             Ok(ExitCode::SUCCESS)
@@ -143,7 +151,10 @@ impl Sources<'_> {
             Ok(Used { made, snapshot })
         };
         let copy = self.keep.as_ref().and_then(|keep| keep.paths(self.paths));
-        let problems = match Standing::in_copy(copy.clone()).settle(self.paths, inputs, Looking::Everywhere, start) {
+        let fetcher =
+            Arc::new(Fetcher::keeping(options.cache.as_deref()).context("the cache for modules cannot be used")?);
+        let standing = Standing::in_copy(copy.clone(), &fetcher);
+        let problems = match standing.settle(self.paths, inputs, Looking::Everywhere, start) {
             Ok(settled) => {
                 // Where nobody can be told, what can be served is served all the same.
                 let _unheard = print(&settled.warnings, &mut io::stderr());
@@ -152,7 +163,8 @@ impl Sources<'_> {
             Err(Refused::Unusable(error)) => return Err(error).context("the gateway cannot start"),
             Err(Refused::Problems(problems)) => problems,
         };
-        let old = copy.map(|(paths, inputs)| Standing::default().settle(&paths, &inputs, Looking::Everywhere, start));
+        let standing = Standing::in_copy(None, &fetcher);
+        let old = copy.map(|(paths, inputs)| standing.settle(&paths, &inputs, Looking::Everywhere, start));
         match old {
             Some(Ok(settled)) => {
                 let _unheard = report(&problems, &mut io::stderr());
@@ -205,8 +217,8 @@ pub(crate) enum Watch {
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub fn check(paths: &[PathBuf], out: &mut impl Write) -> io::Result<ExitCode> {
-    match config::load(paths) {
+pub fn check(paths: &[PathBuf], fetcher: &Arc<Fetcher>, out: &mut impl Write) -> io::Result<ExitCode> {
+    match config::load(paths, &Inputs::default(), fetcher) {
         Ok((snapshot, warnings)) => {
             print(&warnings, out)?;
             let (routes, filters) = (snapshot.routes.len(), snapshot.filters.len());

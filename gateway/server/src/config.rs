@@ -27,6 +27,7 @@ pub(crate) mod yaml;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize as _;
 
@@ -41,24 +42,24 @@ pub use self::schema::schema;
 pub(crate) use self::secrets::reason;
 use self::snapshot::Snapshot;
 pub(crate) use self::tree::Node;
-use crate::diagnostic::{self, Diagnostic, Severity};
+pub(crate) use self::written::{Digest, Text, Written};
+use crate::diagnostic::{self, Diagnostic, Severity, Source};
+use crate::modules::Fetcher;
+use crate::modules::lock::{LOCK_FILE, Lock};
 
-/// Reads and checks a configuration: files, directories of `.yaml` files, or both, taken as one.
+/// Reads and checks a configuration: files, directories of `.yaml` files, or both, taken as one. Notes in `inputs` every path that was
+/// looked at; modules of other machines come from `fetcher`.
 ///
 /// Returns the snapshot with the warnings there are.
 ///
 /// # Errors
 /// Every problem that was found, warnings included, in the order of their places.
-pub fn load(paths: &[PathBuf]) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    load_noting(paths, &Inputs::default())
-}
-
-/// As [`load`], and notes in `inputs` every path that was looked at.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_noting(paths: &[PathBuf], inputs: &Inputs) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_paths(paths, inputs, Unread::default()), Modules::default(), None)
+pub fn load(
+    paths: &[PathBuf],
+    inputs: &Inputs,
+    fetcher: &Arc<Fetcher>,
+) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    finish(gather::from_paths(paths, inputs, Unread::default()), Modules::from(fetcher), None)
 }
 
 /// Reads and checks a configuration that is not in a file. `path` is what it is called and where paths in it start from.
@@ -99,6 +100,20 @@ fn finish(
             Ok((snapshot, problems))
         }
         _ => Err(problems),
+    }
+}
+
+/// What a lock file says.
+///
+/// # Errors
+/// A clause that says why it cannot be read.
+pub(crate) fn lock(text: &str) -> Result<Lock, String> {
+    let source = Source { text: text.to_owned(), ..Source::named(Path::new(LOCK_FILE)) };
+    let mut problems = Vec::new();
+    let read = yaml::read(&Arc::new(source), &mut problems);
+    match (read, problems.pop()) {
+        (Ok(node), None) => Lock::read(node.json()),
+        (Err(problem), _) | (Ok(_), Some(problem)) => Err(problem.message),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod inherited;
 mod life;
 mod listener;
 mod message;
+pub mod modules;
 mod plan;
 mod request_id;
 mod revision;

@@ -134,7 +134,7 @@ async fn change(
     via: &Via,
 ) -> Response<Full<Bytes>> {
     if !is_tenant_name(tenant) || module.is_some_and(|module| !is_module_name(module)) {
-        let rule = "Tenants have lower-case letters, digits and -_. in their names, modules letters, digits and -_. before .wasm";
+        let rule = "Tenants have lower-case letters, digits and -_. in their names, modules letters, digits and -_. before .wasm or .wasm.sig";
         return problem(StatusCode::BAD_REQUEST, "bad_name", rule);
     }
     let (head, body) = request.into_parts();

@@ -10,6 +10,7 @@ mod filters;
 mod listeners;
 mod modules;
 mod observe;
+mod remote;
 mod routes;
 mod sections;
 mod services;
@@ -29,6 +30,7 @@ use portcullis_core::tenant;
 
 use self::definitions::Scope;
 pub(crate) use self::modules::{Code, Modules};
+use self::remote::Trust;
 use self::sections::Made;
 pub(crate) use self::taken::Taken;
 use super::file::{self, File};
@@ -52,6 +54,7 @@ pub(crate) fn check(
     let mut check = Check::new(modules, problems);
     let (listeners, admin, rate_limit) = check.addresses(tree, file);
     let sections: Vec<Section<'_>> = sections(tree, file);
+    check.fetch(tree, file, &sections);
     let hosts = check.hosts(tree, file);
     let defined = check.define_all(&sections);
     let mut made = check.make_all(&sections, &hosts, defined);
@@ -77,6 +80,7 @@ pub(crate) fn check(
         listeners,
         admin,
         rate_limit,
+        refresh: file.modules.refresh.as_ref().map(|refresh| refresh.0),
         drain: Drain {
             delay: file.drain.delay.as_ref().map_or(Duration::ZERO, |delay| delay.0),
             deadline: file.drain.deadline.0,
@@ -101,6 +105,7 @@ struct Section<'t> {
     /// The tenant's name.
     name: &'t str,
     node: &'t Node,
+    trust: Trust<'t>,
     upstreams: &'t BTreeMap<String, file::Upstream>,
     plugins: &'t BTreeMap<String, file::Plugin>,
     policies: &'t BTreeMap<String, Vec<file::Filter>>,
@@ -111,10 +116,12 @@ struct Section<'t> {
 /// The gateway's own section, then one for each tenant.
 fn sections<'t>(tree: &'t Node, file: &'t File) -> Vec<Section<'t>> {
     let File { upstreams, plugins, policies, filters, routes, .. } = file;
-    let own = Section { tenant: None, name: "", node: tree, upstreams, plugins, policies, filters, routes };
+    let trust = Trust::of_gateway(&file.modules);
+    let own = Section { tenant: None, name: "", node: tree, trust, upstreams, plugins, policies, filters, routes };
     let tenants = tenants(tree, file).map(|(index, key, node, tenant)| {
         let file::Tenant { upstreams, plugins, policies, filters, routes, .. } = tenant;
-        Section { tenant: Some(index), name: &key.name, node, upstreams, plugins, policies, filters, routes }
+        let trust = Trust::of_tenant(&file.modules, &tenant.modules);
+        Section { tenant: Some(index), name: &key.name, node, trust, upstreams, plugins, policies, filters, routes }
     });
     std::iter::once(own).chain(tenants).collect()
 }

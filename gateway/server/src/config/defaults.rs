@@ -53,3 +53,5 @@ pub(crate) const MAX_STREAMS: u32 = 100;
 
 /// The field by which a request asks how long it takes.
 pub(crate) const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("x-server-timing");
+/// For all the fetching of modules that one reading of the configuration needs.
+pub(crate) const FETCH: Duration = Duration::from_secs(30);

@@ -10,10 +10,10 @@ pub(crate) fn is_tenant_name(name: &str) -> bool {
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
 }
 
-/// Whether a module may have this file name.
+/// Whether a module, or its signature, may have this file name.
 pub(crate) fn is_module_name(name: &str) -> bool {
     name.len() <= 128
-        && name.ends_with(".wasm")
+        && (name.ends_with(".wasm") || name.ends_with(".wasm.sig"))
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
@@ -30,8 +30,8 @@ mod tests {
         for name in ["", ".", "..", ".a", "-a", "Acme", "a/b", "a b", "é", &"a".repeat(64)] {
             assert!(!is_tenant_name(name), "{name}");
         }
-        assert!(is_module_name("geo-1.2.wasm") && is_module_name("A.wasm"));
-        for name in [".wasm", "geo", "../geo.wasm", "a/geo.wasm", "tenant.yaml", "-a.wasm"] {
+        assert!(["geo-1.2.wasm", "A.wasm", "geo.wasm.sig"].into_iter().all(is_module_name));
+        for name in [".wasm", "geo", "geo.sig", "../geo.wasm", "a/geo.wasm", "tenant.yaml", "-a.wasm"] {
             assert!(!is_module_name(name), "{name}");
         }
     }

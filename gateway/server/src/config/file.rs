@@ -5,6 +5,7 @@
 //! **Invariant:** every type has a default, so that a file with problems can still be typed and all its problems found;
 //! what must be written is listed in the schema's `required` instead.
 
+mod modules;
 mod observe;
 mod services;
 mod tls;
@@ -24,6 +25,7 @@ use super::defaults;
 use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
 use crate::config::private::Private;
 
+pub(crate) use self::modules::{Modules, Registry, TenantModules};
 pub(crate) use self::observe::{AccessLog, AccessLogSettings, Askers, Otlp, Parents, ServerTiming, Tracing};
 pub(crate) use self::services::{OnStoreFailure, Redis, ServiceLimit, Services};
 pub(crate) use self::tls::{
@@ -65,6 +67,8 @@ pub(crate) struct File {
     pub(crate) listeners: BTreeMap<String, Listener>,
     /// The origins that requests are sent to, by name. These are shared with every tenant.
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// How modules of plugins are fetched from other machines, and whose signatures they need.
+    pub(crate) modules: Modules,
     /// The modules that filters may use, by name. These are shared with every tenant.
     pub(crate) plugins: BTreeMap<String, Plugin>,
     /// Lists of filters that can be used by name wherever a filter can stand.
@@ -243,7 +247,8 @@ pub(crate) struct Http2 {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["module"]))]
 pub(crate) struct Plugin {
-    /// The WebAssembly module: `builtin:NAME` for one that comes with the gateway, or `file:PATH`, relative to this file.
+    /// The WebAssembly module: `builtin:NAME` for one that comes with the gateway, `file:PATH`, relative to this file,
+    /// `oci://HOST/REPOSITORY:TAG` or `oci://HOST/REPOSITORY@sha256:DIGEST` for one in a registry, or `https://…`.
     pub(crate) module: Text<Module>,
     /// The SHA-256 digest that the module must have, in hexadecimal digits.
     pub(crate) sha256: Option<Text<Digest>>,
@@ -323,6 +328,8 @@ pub(crate) struct Tenant {
     pub(crate) hosts: Vec<String>,
     /// What the tenant may use in all.
     pub(crate) limits: TenantLimits,
+    /// Which modules its own files may fetch, and whose signatures they need. What is absent is as `modules.tenants` says.
+    pub(crate) modules: TenantModules,
     /// A file or a directory of `.yaml` files with more of this tenant's `upstreams`, `plugins`, `policies`, `filters` and
     /// `routes`, relative to this file. Those files may not name files outside that directory, nor read the environment.
     pub(crate) include: Option<String>,

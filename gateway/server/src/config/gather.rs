@@ -46,8 +46,9 @@ pub(crate) struct Unread {
     pub(crate) out: BTreeSet<Arc<str>>,
 }
 
-/// Keys of a tenant that only the gateway's own files may have: a tenant does not give itself hosts or lift its limits.
-const NOT_THE_TENANTS: [&str; 3] = ["hosts", "limits", "include"];
+/// Keys of a tenant that only the gateway's own files may have: a tenant does not give itself hosts, lift its limits, or say whose
+/// modules it may run.
+const NOT_THE_TENANTS: [&str; 4] = ["hosts", "limits", "modules", "include"];
 
 /// No configuration is larger; a path to a device would never end.
 const MAX_BYTES: u64 = 64 << 20;

@@ -78,6 +78,8 @@ pub struct Snapshot {
     pub admin: Option<Admin>,
     /// Where limits are counted for other gateways, and which.
     pub(crate) rate_limit: Option<RateLimitService>,
+    /// How old an answer may be before a module on another machine is asked for again; `None` is for ever.
+    pub refresh: Option<Duration>,
     /// How the gateway ends when it is told to.
     pub drain: Drain,
     /// Every upstream, shared ones and those of tenants.

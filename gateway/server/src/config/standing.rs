@@ -12,8 +12,9 @@ use std::sync::Arc;
 use super::check::{Code, Modules, Taken};
 use super::gather::{self, Gathered, Own, Unread};
 use super::inputs::Inputs;
-use super::snapshot::Snapshot;
+use super::snapshot::{Module, Snapshot};
 use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::modules::Fetcher;
 
 /// The tenants whose files are not in use, by their names, and why.
 pub type Held = BTreeMap<Arc<str>, String>;
@@ -30,6 +31,8 @@ pub struct Standing {
     snapshot: Option<Arc<Snapshot>>,
     /// Where to look for what tenants' own files said, as long as nothing is in use.
     copy: Option<(Vec<PathBuf>, Inputs)>,
+    /// Where modules of other machines come from.
+    fetcher: Arc<Fetcher>,
 }
 
 /// What may differ from what is in use.
@@ -86,8 +89,8 @@ pub struct Settled<T> {
 impl Standing {
     /// Nothing is in use yet; a copy of what once was is here.
     #[must_use]
-    pub fn in_copy(copy: Option<(Vec<PathBuf>, Inputs)>) -> Self {
-        Self { copy, ..Self::default() }
+    pub fn in_copy(copy: Option<(Vec<PathBuf>, Inputs)>, fetcher: &Arc<Fetcher>) -> Self {
+        Self { copy, fetcher: fetcher.clone(), ..Self::default() }
     }
 
     /// Reads the copy, if there is one.
@@ -95,7 +98,7 @@ impl Standing {
         let Some((paths, inputs)) = &self.copy else { return Self::default() };
         let mut gathered = gather::from_paths(paths, inputs, Unread::default());
         let own = std::mem::take(&mut gathered.own);
-        let read = super::finish(gathered, Modules::default(), None);
+        let read = super::finish(gathered, Modules::from(&self.fetcher), None);
         read.map(|(snapshot, _)| Self { own, snapshot: Some(Arc::new(snapshot)), ..Self::default() })
             .unwrap_or_default()
     }
@@ -128,7 +131,8 @@ impl Standing {
                 Ok((snapshot, warnings)) => match use_it(snapshot) {
                     Ok(Used { made, snapshot }) => {
                         let inputs = inputs.clone();
-                        let standing = Self { own, text, inputs: inputs.clone(), snapshot: Some(snapshot), copy: None };
+                        let (fetcher, snapshot) = (self.fetcher.clone(), Some(snapshot));
+                        let standing = Self { own, text, inputs: inputs.clone(), snapshot, copy: None, fetcher };
                         return Ok(Settled { made, standing, warnings, held, inputs });
                     }
                     Err(Unusable { tenant: Some(tenant), why })
@@ -159,7 +163,9 @@ impl Standing {
         let earlier = self.snapshot.as_ref().filter(|earlier| earlier.held.is_empty() && !self.own.is_empty())?;
         let names: BTreeSet<Arc<str>> = match looking {
             Looking::Everywhere => {
-                self.inputs.unchanged().into_iter().filter(|tenant| self.own.contains_key(tenant)).collect()
+                let due = self.due(earlier);
+                let is_as_before = |tenant: &Arc<str>| self.own.contains_key(tenant) && !due.contains(tenant);
+                self.inputs.unchanged().into_iter().filter(is_as_before).collect()
             }
             Looking::At(changed) => self.own.keys().filter(|tenant| ***tenant != *changed).cloned().collect(),
         };
@@ -172,17 +178,28 @@ impl Standing {
         let names: BTreeSet<Arc<str>> = names.into_iter().filter(|name| gathered.left_out.contains(name)).collect();
         let mut own = std::mem::take(&mut gathered.own);
         let taken = Taken { earlier: earlier.clone(), names };
-        let (snapshot, warnings) = super::finish(gathered, Modules::default(), Some(&taken)).ok()?;
+        let (snapshot, warnings) = super::finish(gathered, Modules::from(&self.fetcher), Some(&taken)).ok()?;
         let Used { made, snapshot } = use_it(snapshot).ok()?;
         own.extend(taken.names.iter().filter_map(|name| Some((name.clone(), self.own.get(name)?.clone()))));
         let inputs = inputs.with(&self.inputs, &taken.names);
-        let standing = Self { own, text: self.text, inputs: inputs.clone(), snapshot: Some(snapshot), copy: None };
+        let (fetcher, snapshot) = (self.fetcher.clone(), Some(snapshot));
+        let standing = Self { own, text: self.text, inputs: inputs.clone(), snapshot, copy: None, fetcher };
         Some(Settled { made, standing, warnings, held: Held::new(), inputs })
+    }
+
+    /// The tenants with a module on another machine that is to be asked for again.
+    fn due(&self, snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
+        let Some(refresh) = snapshot.refresh else { return BTreeSet::new() };
+        let due = snapshot.plugins.iter().filter(|plugin| match &plugin.module {
+            Module::Remote(remote) => self.fetcher.is_due(remote, refresh),
+            Module::Builtin(_) | Module::File(_) => false,
+        });
+        due.filter_map(|plugin| Some(snapshot.tenant(plugin.tenant?).name.clone())).collect()
     }
 
     fn read(&self, gathered: Gathered, held: &Held) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
         let code = self.snapshot.as_ref().map(|snapshot| code_of(held, snapshot)).unwrap_or_default();
-        let (mut snapshot, warnings) = super::finish(gathered, Modules::holding(code), None)?;
+        let (mut snapshot, warnings) = super::finish(gathered, Modules::holding(code, &self.fetcher), None)?;
         for tenant in &mut snapshot.tenants {
             tenant.unavailable = held.contains_key(&tenant.name) && !self.own.contains_key(&tenant.name);
         }

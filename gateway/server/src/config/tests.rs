@@ -2,6 +2,7 @@
 
 mod files;
 mod listeners;
+mod modules;
 mod names;
 mod observe;
 mod reading;
@@ -12,8 +13,9 @@ mod upgrades;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Diagnostic, Snapshot, from_text};
+use super::{Diagnostic, Inputs, Snapshot, from_text};
 use crate::diagnostic::text as render;
 use expect_test::Expect;
 
@@ -59,7 +61,8 @@ impl Folder {
     fn load(&self, names: &[&str]) -> Result<(Snapshot, Vec<Diagnostic>), String> {
         let paths: Vec<PathBuf> = names.iter().map(|name| self.path(name)).collect();
         let here = format!("{}/", self.0.path().display());
-        super::load(&paths).map_err(|problems| render(&problems).replace(&here, ""))
+        let loaded = super::load(&paths, &Inputs::default(), &Arc::default());
+        loaded.map_err(|problems| render(&problems).replace(&here, ""))
     }
 
     fn check(&self, names: &[&str], want: &Expect) {

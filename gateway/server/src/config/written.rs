@@ -15,6 +15,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
+use crate::modules::reference::{Prefix, Remote, SCHEMES};
+use crate::modules::signature::PublicKey;
+
 /// A value that is written as text.
 pub(crate) trait Written: Sized {
     /// Its name in the schema, under `x-format`.
@@ -93,6 +96,8 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<IpNet>(),
     format::<Endpoint>(),
     format::<Module>(),
+    format::<Prefix>(),
+    format::<PublicKey>(),
     format::<Digest>(),
     format::<Token>(),
     format::<http::Method>(),
@@ -440,6 +445,8 @@ pub enum Module {
     Builtin(String),
     /// In a file.
     File(PathBuf),
+    /// On another machine.
+    Remote(Remote),
 }
 
 impl Default for Module {
@@ -451,14 +458,20 @@ impl Default for Module {
 impl Written for Module {
     const FORMAT: &'static str = "module";
     const WHAT: &'static str = "a module";
-    const EXAMPLES: &'static [&'static str] = &["builtin:auth", "file:plugins/geo.wasm"];
+    const EXAMPLES: &'static [&'static str] = &[
+        "builtin:auth",
+        "file:plugins/geo.wasm",
+        "oci://registry.example/acme/geo:1.4",
+        "https://modules.example/geo.wasm",
+    ];
 
     fn read(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("builtin" | "file", "")) => Err("nothing follows the colon".to_owned()),
             Some(("builtin", name)) => Ok(Self::Builtin(name.to_owned())),
             Some(("file", path)) => Ok(Self::File(PathBuf::from(path))),
-            _ => Err("it begins with neither `builtin:` nor `file:`".to_owned()),
+            _ if SCHEMES.iter().any(|scheme| text.starts_with(scheme)) => Remote::read(text).map(Self::Remote),
+            _ => Err("it begins with none of `builtin:`, `file:`, `oci://` and `https://`".to_owned()),
         }
     }
 
@@ -466,12 +479,13 @@ impl Written for Module {
         match self {
             Self::Builtin(name) => format!("builtin:{name}"),
             Self::File(path) => format!("file:{}", path.display()),
+            Self::Remote(remote) => remote.text(),
         }
     }
 }
 
 /// A SHA-256 digest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Digest(pub(crate) [u8; 32]);
 
 impl Written for Digest {
@@ -603,6 +617,7 @@ mod tests {
         check::<IpNet>();
         check::<Endpoint>();
         check::<Module>();
+        check::<Prefix>();
         check::<Digest>();
         check::<Token>();
         check::<http::Method>();
@@ -676,9 +691,9 @@ mod tests {
             endpoint a b:1: `a b` is not a host
             endpoint [::1:1: `[::1` is not a host
             endpoint -a:1: `-a` is not a host
-            module auth: it begins with neither `builtin:` nor `file:`
+            module auth: it begins with none of `builtin:`, `file:`, `oci://` and `https://`
             module builtin:: nothing follows the colon
-            module oci:x: it begins with neither `builtin:` nor `file:`
+            module oci:x: it begins with none of `builtin:`, `file:`, `oci://` and `https://`
             sha256 9f: it has 2 characters, not 64
             sha256 gggggggggggggggggggggggg: it has characters that are not hexadecimal digits
             method get: methods are written in capitals: `GET`

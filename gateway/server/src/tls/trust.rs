@@ -40,6 +40,14 @@ pub(crate) fn load_verifier(
     Part::load((owner, kind, way), files, Box::new(move |contents| verifier(contents, mode)))
 }
 
+/// The authorities in PEM text.
+///
+/// # Errors
+/// A clause that says why there are none.
+pub(crate) fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, String> {
+    authorities(&[Content::new(pem.to_vec())]).map(|made| made.value).map_err(|problem| problem.why)
+}
+
 fn authorities(contents: &[Content]) -> Result<Made<Arc<RootCertStore>>, Problem> {
     let content = contents.first().ok_or_else(|| Problem::new(CA, "it was not read"))?;
     let mut roots = RootCertStore::empty();

@@ -95,7 +95,7 @@ impl Check<'_> {
 
     fn plugin(&mut self, plugin: &file::Plugin, key: &Key, node: &Node, section: &Section<'_>) -> Option<Plugin> {
         let limits = self.plugin_limits(&plugin.limits, node);
-        let (code, digest) = self.module(plugin, key, node, section.name)?;
+        let (code, digest) = self.module(plugin, key, node, section)?;
         let manifest = self.manifest(&code, key, node);
         let asks = manifest.as_ref().is_some_and(|manifest| manifest.holds_headers);
         let holds = plugin.allow_on_headers_stop_iteration.unwrap_or(asks);

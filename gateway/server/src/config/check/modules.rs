@@ -10,7 +10,8 @@ use bytes::Bytes;
 use portcullis_module::{Manifest, Outline, Unreadable};
 use sha2::{Digest as _, Sha256};
 
-use super::Check;
+use super::remote::{Orders, Trust};
+use super::{Check, Section};
 use crate::builtin::{self, Builtin};
 use crate::config::file;
 use crate::config::names::close_or_all;
@@ -19,6 +20,11 @@ use crate::config::snapshot::Module;
 use crate::config::tree::{Key, Node};
 use crate::config::written::{Digest, Written};
 use crate::diagnostic::{Diagnostic, Span};
+use crate::modules::Fetcher;
+use crate::modules::signature::Signature;
+
+/// A signature is shorter.
+const MAX_SIGNATURE: u64 = 4 << 10;
 
 /// A module and its SHA-256 digest.
 pub(crate) type Code = (Bytes, [u8; 32]);
@@ -30,25 +36,43 @@ pub(crate) struct Modules {
     files: HashMap<PathBuf, Code>,
     /// That of tenants whose files are not looked at, by the tenant's name and the plugin's.
     held: HashMap<(Arc<str>, Arc<str>), Code>,
+    /// Where that of other machines comes from.
+    pub(super) fetcher: Arc<Fetcher>,
+    pub(super) remote: Orders,
 }
 
 impl Check<'_> {
     /// A plugin's code with its digest.
-    pub(super) fn module(&mut self, plugin: &file::Plugin, key: &Key, node: &Node, tenant: &str) -> Option<Code> {
+    pub(super) fn module(
+        &mut self,
+        plugin: &file::Plugin,
+        key: &Key,
+        node: &Node,
+        section: &Section<'_>,
+    ) -> Option<Code> {
         let place = node.get("module")?;
-        let held = self.modules.held.get(&(tenant.into(), key.name.as_str().into())).cloned();
-        let code = match (held, &plugin.module.0) {
-            (Some(code), _) => Ok(code),
-            (None, Module::Builtin(name)) => builtin_code(name, &place.span),
-            (None, Module::File(path)) => self.modules.read(&path.to_string_lossy(), &key.name, place),
+        let found = match (self.modules.held(section.name, &key.name), &plugin.module.0) {
+            // What is in use has been found good.
+            (Some(code), _) => return Some(code),
+            (None, Module::Builtin(name)) => builtin_code(name, &place.span).map(|code| (code, None)),
+            (None, Module::File(path)) => self.file(&path.to_string_lossy(), key, place, section.trust),
+            (None, Module::Remote(_)) => {
+                let fetched = self.fetched(section.name, key, node)?;
+                Ok(((fetched.module, fetched.digest.0), fetched.signature))
+            }
         };
-        let (code, digest) = match code {
-            Ok(code) => code,
+        let ((code, digest), signature) = match found {
+            Ok(found) => found,
             Err(problem) => {
                 self.report(problem);
                 return None;
             }
         };
+        // What comes in the binary is as good as the binary.
+        let is_builtin = matches!(plugin.module.0, Module::Builtin(_));
+        if !is_builtin && !self.is_trusted(&code, signature.as_ref(), section.trust, (key, place)) {
+            return None;
+        }
         if let (Some(want), Some(place)) = (&plugin.sha256, node.get("sha256"))
             && want.0.0 != digest
         {
@@ -59,6 +83,24 @@ impl Check<'_> {
             self.report(problem);
         }
         Some((code, digest))
+    }
+
+    /// A file's code, with the signature that lies beside it where that matters.
+    fn file(
+        &mut self,
+        path: &str,
+        key: &Key,
+        place: &Node,
+        trust: Trust<'_>,
+    ) -> Result<(Code, Option<Signature>), Diagnostic> {
+        let code = self.modules.read(path, &key.name, place)?;
+        if !trust.wants_signature() {
+            return Ok((code, None));
+        }
+        let source = &place.span.source;
+        let beside = source.resolve(&format!("{path}.sig")).ok();
+        let signature = beside.and_then(|path| source.inputs.read(&path, MAX_SIGNATURE).ok());
+        Ok((code, signature.and_then(|signature| Signature::of_file(&signature))))
     }
 }
 
@@ -77,10 +119,20 @@ impl Check<'_> {
     }
 }
 
+impl From<&Arc<Fetcher>> for Modules {
+    fn from(fetcher: &Arc<Fetcher>) -> Self {
+        Self { fetcher: fetcher.clone(), ..Self::default() }
+    }
+}
+
 impl Modules {
     /// With code that stands for what is in the files of some tenants now.
-    pub(crate) fn holding(held: HashMap<(Arc<str>, Arc<str>), Code>) -> Self {
-        Self { held, ..Self::default() }
+    pub(crate) fn holding(held: HashMap<(Arc<str>, Arc<str>), Code>, fetcher: &Arc<Fetcher>) -> Self {
+        Self { held, ..Self::from(fetcher) }
+    }
+
+    pub(super) fn held(&self, tenant: &str, plugin: &str) -> Option<Code> {
+        self.held.get(&(tenant.into(), plugin.into())).cloned()
     }
 
     fn read(&mut self, written: &str, plugin: &str, place: &Node) -> Result<Code, Diagnostic> {

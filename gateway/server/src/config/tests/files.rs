@@ -62,8 +62,8 @@ filters: [ {{ plugin: missing }}, {{ plugin: neither }} ]
         error: `plugins.neither.module` is not a module
            ┌ gateway.yaml:10:22
         10 │   neither: { module: auth }
-           │                      ^^^^ it begins with neither `builtin:` nor `file:`
-           = help: write it like `builtin:auth`, `file:plugins/geo.wasm`
+           │                      ^^^^ it begins with none of `builtin:`, `file:`, `oci://` and `https://`
+           = help: write it like `builtin:auth`, `file:plugins/geo.wasm`, `oci://registry.example/acme/geo:1.4`, `https://modules.example/geo.wasm`
 
         error: a plugin's memory is a multiple of 64KiB, up to 4GiB
            ┌ gateway.yaml:11:62

@@ -116,7 +116,7 @@ fn written<'s>(snapshot: &'s Snapshot, tenant: &str) -> &'s Arc<serde_json::Valu
 /// Reads anew where something but globex was changed, and compares with a reading of everything. Returns what stands then.
 fn changed(folder: &Folder, before: &Settled<Arc<Snapshot>>, looking: Looking<'_>) -> Settled<Arc<Snapshot>> {
     let settled = settle(&before.standing, folder, looking);
-    let (all, _) = load(&paths(folder)).expect("it is in order");
+    let (all, _) = load(&paths(folder), &Inputs::default(), &Arc::default()).expect("it is in order");
     assert_eq!(meaning(&settled.made), meaning(&all), "{looking:?}");
     assert!(Arc::ptr_eq(written(&before.made, "globex"), written(&settled.made, "globex")), "{looking:?}");
     settled
@@ -151,7 +151,7 @@ fn what_is_taken_over_means_what_it_meant() {
     let more = PLATFORM.replace("upstreams: { shared", "upstreams: { first: { endpoints: [\"127.0.0.1:1\"] }, shared");
     write("gateway.yaml", &more);
     let settled = settle(&stands.standing, &folder, Looking::Everywhere);
-    let (all, _) = load(&paths(&folder)).expect("it is in order");
+    let (all, _) = load(&paths(&folder), &Inputs::default(), &Arc::default()).expect("it is in order");
     assert_eq!(meaning(&settled.made), meaning(&all), "the gateway's own files have changed: everything is read");
 }
 
