@@ -16,6 +16,10 @@ impl ClaimPath {
         Self(path)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
     /// The claim, if it is there and not null.
     pub(crate) fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let whole = claims.get(&self.0);

@@ -14,6 +14,18 @@ pub(crate) struct Reading {
     pub(crate) forward: Vec<(ClaimPath, HeaderName)>,
     /// Whether conditions look at claims themselves.
     pub(crate) keeps_claims: bool,
+    /// Which of them later filters get.
+    pub(crate) shared: Shared,
+}
+
+/// Claims that are left for the filters after this one.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Shared {
+    #[default]
+    Nothing,
+    All,
+    /// These, by the names that they have in the settings: `realm_access.roles` is shared under just that name.
+    Named(Vec<ClaimPath>),
 }
 
 /// Whoever sends a request.
@@ -26,6 +38,8 @@ pub(crate) struct Identity {
     pub(crate) headers: Vec<Option<String>>,
     /// All of them, where [`Reading::keeps_claims`].
     pub(crate) claims: Map<String, Value>,
+    /// What later filters get, as JSON; nothing where [`Reading::shared`] says so.
+    pub(crate) shared: Option<Box<str>>,
 }
 
 impl Reading {
@@ -40,6 +54,26 @@ impl Reading {
         };
         let headers = self.forward.iter().map(|(claim, _)| claim.find(claims).and_then(header_value));
         let kept = if self.keeps_claims { claims.clone() } else { Map::new() };
-        Identity { scopes, roles: owned(roles), headers: headers.collect(), claims: kept }
+        Identity {
+            scopes,
+            roles: owned(roles),
+            headers: headers.collect(),
+            claims: kept,
+            shared: self.shared.of(claims).map(String::into_boxed_str),
+        }
+    }
+}
+
+impl Shared {
+    fn of(&self, claims: &Map<String, Value>) -> Option<String> {
+        let object = |claims: &Map<String, Value>| serde_json::to_string(claims).ok();
+        match self {
+            Self::Nothing => None,
+            Self::All => object(claims),
+            Self::Named(paths) => {
+                let found = paths.iter().filter_map(|path| Some((path.name().to_owned(), path.find(claims)?.clone())));
+                object(&found.collect())
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use plugin_common::CLAIMS;
 use portcullis_sdk::{Request, Response};
 use serde_json::{Map, Value};
 
@@ -124,8 +125,14 @@ impl Policy {
         Admitted { holder, taken_out }
     }
 
-    /// Makes the changes to an admitted request. Every header for claims is set or removed: a client's own copy never stays.
+    /// Makes the changes to an admitted request, and leaves claims for later filters. Every header for claims is set or removed: a
+    /// client's own copy never stays.
     pub(crate) fn apply(&self, admitted: &Admitted, request: &mut Request) {
+        if let Some(claims) = admitted.holder.as_ref().and_then(|holder| holder.shared.as_deref())
+            && !request.set_property(CLAIMS, claims)
+        {
+            log::warn!("the host did not take {} bytes of claims for later filters", claims.len());
+        }
         let mut headers = request.headers_mut();
         for (name, value) in self.changes(admitted) {
             match value {

@@ -13,7 +13,7 @@ use crate::access::{Access, Rule, check_scopes};
 use crate::claims::{ClaimPath, Presence, Rules};
 use crate::consumers::{ConsumerEntry, Consumers};
 use crate::credentials::Places;
-use crate::identity::Reading;
+use crate::identity::{Reading, Shared};
 use crate::keys::{self, Algorithms, KeyEntry, KeySet};
 use crate::policy::{Opaque, Policy, Scheme};
 use remote::{DiscoverySettings, IntrospectionSettings, JwksSettings};
@@ -76,6 +76,9 @@ pub(crate) struct Settings {
     /// Claim: header. A client's own copy of the header never passes.
     #[serde(default)]
     forward_claims: BTreeMap<String, HeaderName>,
+    /// Which claims filters after this one get, as `claims` of their templates and conditions: all, if true, or those named.
+    #[serde(default)]
+    share_claims: ShareClaims,
     /// Whether the upstream gets the credential.
     #[serde(default = "yes")]
     keep_token: bool,
@@ -105,6 +108,31 @@ enum SchemeName {
 enum OneOrMany {
     One(String),
     Several(Vec<String>),
+}
+
+/// All claims or none, or those named.
+#[derive(Config)]
+#[serde(untagged)]
+enum ShareClaims {
+    All(bool),
+    Named(Vec<String>),
+}
+
+impl Default for ShareClaims {
+    fn default() -> Self {
+        Self::All(false)
+    }
+}
+
+impl ShareClaims {
+    fn checked(self) -> Result<Shared, String> {
+        match self {
+            Self::All(false) => Ok(Shared::Nothing),
+            Self::All(true) => Ok(Shared::All),
+            Self::Named(names) if names.is_empty() => Err("`share_claims` is empty".to_owned()),
+            Self::Named(names) => Ok(Shared::Named(names.into_iter().map(ClaimPath::new).collect())),
+        }
+    }
 }
 
 fn default_leeway() -> Period {
@@ -174,6 +202,7 @@ impl Settings {
                 .map(|(claim, header)| (ClaimPath::new(claim.clone()), header.clone()))
                 .collect(),
             keeps_claims: access.has_conditions(),
+            shared: std::mem::take(&mut self.share_claims).checked()?,
         };
         self.consumers(&mut schemes, &reading)?;
         if schemes.is_empty() {

@@ -14,8 +14,7 @@ pub mod pointer;
 pub mod settings;
 pub mod template;
 
-/// The property in which a filter leaves the claims of whoever it let in, as a JSON object, for the filters after it. `auth` does not
-/// do so yet.
+/// The property in which `auth` leaves claims of whoever it let in, as a JSON object, for the filters after it.
 ///
 /// One name without a separator: it is found as it was set on Portcullis, and among Envoy's dynamic filter state.
 pub const CLAIMS: &str = "auth.claims";

@@ -407,6 +407,23 @@ fn anonymous_requests_have_no_identity_whatever_they_say() {
 }
 
 #[test]
+fn later_filters_get_the_claims_that_are_named() {
+    let claims = json!({"exp": NOW + 1, "sub": "ann", "a": {"b": [1, 2.5]}, "https://x/y": "z", "secret": 1});
+    for (share, want) in [
+        (json!(false), None),
+        (json!(true), Some(claims.to_string())),
+        (
+            json!(["sub", "a.b", "https://x/y", "none"]),
+            Some(r#"{"sub":"ann","a.b":[1,2.5],"https://x/y":"z"}"#.to_owned()),
+        ),
+    ] {
+        let policy = rules(&json!({"share_claims": share}));
+        let admitted = judge(&policy, &keys(), &bearer("hs", &claims), NOW).unwrap();
+        assert_eq!(admitted.holder.unwrap().shared.as_deref(), want.as_deref(), "{share}");
+    }
+}
+
+#[test]
 fn a_realm_and_every_scheme_that_can_be_challenged_are_named() {
     let hash = "pbkdf2-sha256$1000$c2FsdHNhbHQ=$BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     let policy = rules(&json!({"realm": "orders", "consumers": [{"id": "ann", "password": hash}]}));

@@ -71,6 +71,8 @@ fn all_other_settings_say_what_is_wrong_with_them() {
             r#"{"keys":[KEY],"forward_claims":{"sub":"X-User"}}"#,
             "`forward_claims.sub`: `X-User` is not a header name in lower case",
         ),
+        (r#"{"keys":[KEY],"share_claims":true}"#, ""),
+        (r#"{"keys":[KEY],"share_claims":[]}"#, "`share_claims` is empty"),
         (r#"{"keyz":[]}"#, "unknown field `keyz`"),
         (r#"{"keys":[KEY],"order":["jwt","basic"]}"#, "`order` has to name each scheme"),
         (r#"{"keys":[KEY],"rules":[{"path":"orders"}]}"#, "rules[0]: `orders` is not a path"),
