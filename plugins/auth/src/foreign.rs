@@ -6,6 +6,9 @@
 
 use std::cmp::Ordering;
 
+use crate::rsa::Padding;
+use crate::signature::{Algorithm, Hash, Material};
+
 /// Calls `verify_signature`; nothing where the host has no such function or does not answer.
 pub(crate) type VerifySignature = fn(&[u8]) -> Option<Vec<u8>>;
 
@@ -18,12 +21,12 @@ pub(crate) struct HostKey {
 
 impl HostKey {
     /// The key for an algorithm, if it is one that the host's function is for.
-    pub(crate) fn new(alg: &str, n: &[u8], e: &[u8]) -> Option<Self> {
-        let hash = match alg {
-            "RS256" => "sha256",
-            "RS384" => "sha384",
-            "RS512" => "sha512",
-            _ => return None,
+    pub(crate) fn new(algorithm: Algorithm, material: &Material) -> Option<Self> {
+        let (Algorithm::Rsa(Padding::Pkcs1, hash), Material::Rsa { n, e }) = (algorithm, material) else { return None };
+        let hash = match hash {
+            Hash::Sha256 => "sha256",
+            Hash::Sha384 => "sha384",
+            Hash::Sha512 => "sha512",
         };
         Some(Self { hash, spki: spki(n, e) })
     }
@@ -91,12 +94,10 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::pem;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
-    use jsonwebtoken::DecodingKey;
-    use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-
-    use super::*;
 
     fn der() -> Vec<u8> {
         let pem = include_str!("../testdata/rsa.pub.pem");
@@ -105,18 +106,21 @@ mod tests {
 
     #[test]
     fn a_key_is_written_as_openssl_writes_it() {
-        let key = DecodingKey::from_rsa_pem(include_bytes!("../testdata/rsa.pub.pem")).unwrap();
-        let parts = (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(key.try_get_as_bytes().unwrap());
-        let (n, e) = parts.unwrap();
+        let material = pem::read(include_str!("../testdata/rsa.pub.pem"));
+        let (n, e) = if let Some(Material::Rsa { n, e }) = material { (n, e) } else { Default::default() };
         assert_eq!(spki(&n, &e), der());
         assert_eq!(spki(&[&[0, 0], n.as_slice()].concat(), &e), der(), "zeroes in front mean nothing");
     }
 
     #[test]
     fn the_host_is_asked_in_its_words_and_only_its_yes_is_one() {
-        let key = HostKey::new("RS256", &[0xab; 256], &[1, 0, 1]).unwrap();
+        let key = |alg: &str| {
+            let material = Material::Rsa { n: vec![0xab; 256], e: vec![1, 0, 1] };
+            HostKey::new(Algorithm::named(alg).unwrap(), &material)
+        };
         let echo: VerifySignature = |call| call.starts_with(b"\x0a\x06sha256\x12\xa6\x02\x30").then(|| vec![0x08, 1]);
-        assert_eq!(key.verifies(echo, b"text", b"signature"), Some(true));
+        let rs256 = key("RS256").unwrap();
+        assert_eq!(rs256.verifies(echo, b"text", b"signature"), Some(true));
         for (answer, want) in [
             ((|_| None) as VerifySignature, None),
             (|_| Some(vec![]), Some(false)),
@@ -124,10 +128,10 @@ mod tests {
             (|_| Some(vec![0x12, 1, 0x61]), Some(false)),
             (|call| call.ends_with(b"\x1a\x09signature\x22\x04text").then(|| vec![0x08, 1]), Some(true)),
         ] {
-            assert_eq!(key.verifies(answer, b"text", b"signature"), want);
+            assert_eq!(rs256.verifies(answer, b"text", b"signature"), want);
         }
         for alg in ["PS256", "ES256", "HS256", "EdDSA"] {
-            assert!(HostKey::new(alg, &[0xab; 256], &[1, 0, 1]).is_none(), "{alg}");
+            assert!(key(alg).is_none(), "{alg}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Verification keys: from settings or a JWKS document (RFC 7517), each bound to one algorithm.
 //!
-//! **Invariant**: a [`Key`] is whole. Lengths and curves are checked before the cryptography sees them, because it indexes
-//! into key bytes and a panic would end the VM at the first token.
+//! **Invariant**: a [`Key`] is whole: what does not fit its algorithm is refused when it is read, not at the first token.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,15 +8,13 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::crypto::JwtVerifier;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use portcullis_sdk::Config;
 use portcullis_sdk::schema::{Piece, Schema};
 use serde::Deserialize;
 
 use crate::foreign::{HostKey, VerifySignature};
-use crate::pem::PublicKey;
+use crate::pem;
+use crate::signature::{Algorithm, Curve, Material, Verifier};
 use crate::token::Token;
 
 /// A JWKS document may hold this many keys; the rest is ignored.
@@ -40,28 +37,22 @@ type Passed = (Box<str>, Rc<Token>);
 /// One key.
 pub(crate) struct Key {
     kid: Option<String>,
-    alg: String,
-    verifier: Box<dyn JwtVerifier>,
+    algorithm: Algorithm,
+    verifier: Verifier,
     host_key: Option<HostKey>,
 }
 
 impl Key {
-    /// Whether this key made the signature: as the host says, or else as is worked out here.
-    fn verifies(&self, host: Option<VerifySignature>, message: &[u8], signature: &Vec<u8>) -> bool {
-        let host_key = self.host_key.as_ref().zip(host);
-        let told = host_key.and_then(|(key, host)| key.verifies(host, message, signature));
-        told.unwrap_or_else(|| self.verifier.verify(message, signature).is_ok())
+    fn new(kid: Option<String>, algorithm: Algorithm, material: &Material) -> Result<Self, String> {
+        let verifier = Verifier::new(algorithm, material)?;
+        Ok(Self { kid, algorithm, verifier, host_key: HostKey::new(algorithm, material) })
     }
 
-    fn new(kid: Option<String>, algorithm: Algorithm, key: &DecodingKey) -> Result<Self, String> {
-        let verifier = (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key)
-            .map_err(|_| format!("the key does not fit {algorithm:?}"))?;
-        let alg = format!("{algorithm:?}");
-        let host_key = match key.kind() {
-            DecodingKeyKind::RsaModulusExponent { n, e } => HostKey::new(&alg, n, e),
-            DecodingKeyKind::SecretOrDer(_) => None,
-        };
-        Ok(Self { kid, alg, verifier, host_key })
+    /// Whether this key made the signature: as the host says, or else as is worked out here.
+    fn verifies(&self, host: Option<VerifySignature>, message: &[u8], signature: &[u8]) -> bool {
+        let host_key = self.host_key.as_ref().zip(host);
+        let told = host_key.and_then(|(key, host)| key.verifies(host, message, signature));
+        told.unwrap_or_else(|| self.verifier.verifies(message, signature))
     }
 }
 
@@ -84,20 +75,17 @@ pub(crate) struct KeyEntry {
 
 impl KeyEntry {
     fn key(self) -> Result<Key, String> {
-        let alg =
-            || self.alg.as_deref().ok_or("`alg` is needed beside a secret or a pem".to_owned()).and_then(algorithm);
-        match (&self.secret, &self.secret_base64, &self.pem, self.jwk.as_ref()) {
-            (Some(secret), None, None, None) => {
-                Key::new(self.kid.clone(), alg()?, &secret_key(alg()?, secret.as_bytes())?)
-            }
+        let material = match (self.secret, self.secret_base64, self.pem, self.jwk) {
+            (Some(secret), None, None, None) => Material::Secret(secret.into_bytes()),
             (None, Some(secret), None, None) => {
-                let secret = STANDARD.decode(secret).map_err(|_| "`secret_base64` is not base64".to_owned())?;
-                Key::new(self.kid.clone(), alg()?, &secret_key(alg()?, &secret)?)
+                Material::Secret(STANDARD.decode(secret).map_err(|_| "`secret_base64` is not base64".to_owned())?)
             }
-            (None, None, Some(pem), None) => Key::new(self.kid.clone(), alg()?, &pem_key(alg()?, pem)?),
-            (None, None, None, Some(jwk)) => jwk.key(self.kid.clone(), self.alg.as_deref()),
-            _ => Err("a key has exactly one of `secret`, `secret_base64`, `pem` and `jwk`".to_owned()),
-        }
+            (None, None, Some(pem), None) => pem::read(&pem).ok_or("`pem` is not a public key known here")?,
+            (None, None, None, Some(jwk)) => return jwk.key(self.kid, self.alg.as_deref()),
+            _ => return Err("a key has exactly one of `secret`, `secret_base64`, `pem` and `jwk`".to_owned()),
+        };
+        let alg = self.alg.ok_or("`alg` is needed beside a secret or a pem")?;
+        Key::new(self.kid, Algorithm::named(&alg)?, &material)
     }
 }
 
@@ -160,8 +148,7 @@ impl Jwk {
     }
 
     fn key_for(&self, kid: Option<String>, alg: &str) -> Result<Key, String> {
-        let algorithm = algorithm(alg)?;
-        Key::new(kid.or_else(|| self.kid.clone()), algorithm, &self.material(algorithm)?)
+        Key::new(kid.or_else(|| self.kid.clone()), Algorithm::named(alg)?, &self.material()?)
     }
 
     /// A key of a document, for one of these algorithms.
@@ -170,9 +157,9 @@ impl Jwk {
     fn published(&self, algorithms: &Algorithms) -> Option<Key> {
         let key = self.key(None, None).ok()?;
         let offered = if algorithms.allowed.is_empty() { &algorithms.offered } else { &algorithms.allowed };
-        let is_told = self.alg.is_some() || offered.is_empty() || offered.contains(&key.alg);
+        let is_told = self.alg.is_some() || offered.is_empty() || offered.iter().any(|alg| alg == key.algorithm.name());
         let key = if is_told { key } else { offered.iter().find_map(|alg| self.key_for(None, alg).ok())? };
-        algorithms.allow(&key.alg).then_some(key)
+        algorithms.allow(key.algorithm.name()).then_some(key)
     }
 
     /// For a key that does not say: the algorithm everybody has for its type.
@@ -187,25 +174,24 @@ impl Jwk {
         }
     }
 
-    fn material(&self, algorithm: Algorithm) -> Result<DecodingKey, String> {
+    fn material(&self) -> Result<Material, String> {
         let curve = self.crv.as_deref();
-        match (self.kty.as_str(), curve, algorithm) {
-            ("RSA", _, _) => rsa_key(&part(self.n.as_ref(), "n")?, &part(self.e.as_ref(), "e")?),
-            ("EC", Some("P-256"), Algorithm::ES256) => self.point(32),
-            ("EC", Some("P-384"), Algorithm::ES384) => self.point(48),
-            ("OKP", Some("Ed25519"), Algorithm::EdDSA) => ed_key(&part(self.x.as_ref(), "x")?),
-            ("oct", _, _) => secret_key(algorithm, &part(self.k.as_ref(), "k")?),
-            (kty, _, _) => Err(format!("a key of type {kty} with curve {curve:?} does not fit {algorithm:?}")),
+        match (self.kty.as_str(), curve, curve.and_then(Curve::named)) {
+            ("RSA", _, _) => Ok(Material::Rsa { n: part(self.n.as_ref(), "n")?, e: part(self.e.as_ref(), "e")? }),
+            ("EC", _, Some(curve)) => self.point(curve),
+            ("OKP", Some("Ed25519"), _) => Ok(Material::Ed25519(part(self.x.as_ref(), "x")?)),
+            ("oct", _, _) => Ok(Material::Secret(part(self.k.as_ref(), "k")?)),
+            (kty, curve, _) => Err(format!("keys of type {kty} with curve {curve:?} are not known here")),
         }
     }
 
-    /// An uncompressed point (SEC 1 §2.3.3) of two coordinates of `length` bytes.
-    fn point(&self, length: usize) -> Result<DecodingKey, String> {
+    /// An uncompressed point (SEC 1 §2.3.3).
+    fn point(&self, curve: Curve) -> Result<Material, String> {
         let (x, y) = (part(self.x.as_ref(), "x")?, part(self.y.as_ref(), "y")?);
-        if x.len() != length || y.len() != length {
-            return Err(format!("`x` and `y` have to be {length} bytes long"));
+        if x.len() != curve.bytes() || y.len() != curve.bytes() {
+            return Err(format!("`x` and `y` have to be {} bytes long", curve.bytes()));
         }
-        Ok(DecodingKey::from_ec_der(&[&[4], x.as_slice(), y.as_slice()].concat()))
+        Ok(Material::Point(curve, [&[4], x.as_slice(), y.as_slice()].concat()))
     }
 }
 
@@ -214,63 +200,9 @@ fn part(value: Option<&String>, name: &str) -> Result<Vec<u8>, String> {
     URL_SAFE_NO_PAD.decode(value).map_err(|_| format!("`{name}` is not base64url"))
 }
 
-/// # Errors
-/// There is none of this name, or it is not used here.
-pub(crate) fn algorithm(name: &str) -> Result<Algorithm, String> {
-    name.parse().map_err(|_| format!("`{name}` is not a signature algorithm known here"))
-}
-
-/// RFC 7518 §3.2: a key at least as long as the hash. Shorter ones can be searched.
-fn secret_key(algorithm: Algorithm, secret: &[u8]) -> Result<DecodingKey, String> {
-    let longer = [(Algorithm::HS384, 48), (Algorithm::HS512, 64)];
-    let least = longer.into_iter().find(|(of, _)| *of == algorithm).map_or(32, |(_, least)| least);
-    if secret.len() < least {
-        return Err(format!("a secret for {algorithm:?} has at least {least} bytes (RFC 7518 §3.2)"));
-    }
-    Ok(DecodingKey::from_secret(secret))
-}
-
-/// RFC 7518 §3.3 sets the floor; the ceiling is what the cryptography accepts.
-fn rsa_key(n: &[u8], e: &[u8]) -> Result<DecodingKey, String> {
-    let significant = n.iter().skip_while(|byte| **byte == 0).count();
-    // RFC 8017 §3.1: the exponent is odd and at least 3. With 1, whatever looks like a signature is one.
-    let exponent = e.iter().fold(0_u64, |number, digit| number << 8 | u64::from(*digit));
-    if !(256..=512).contains(&significant) || e.len() > 4 || exponent < 3 || exponent % 2 == 0 {
-        return Err("an RSA key has 2048 to 4096 bits and a small, odd exponent".to_owned());
-    }
-    Ok(DecodingKey::from_rsa_raw_components(n, e))
-}
-
-fn ed_key(x: &[u8]) -> Result<DecodingKey, String> {
-    if x.len() != 32 {
-        return Err("an Ed25519 key has 32 bytes".to_owned());
-    }
-    Ok(DecodingKey::from_ed_der(x))
-}
-
-fn pem_key(algorithm: Algorithm, pem: &str) -> Result<DecodingKey, String> {
-    if algorithm.family() == AlgorithmFamily::Hmac {
-        return Err("a pem holds no secret; use `secret` or `secret_base64`".to_owned());
-    }
-    let unusable = || format!("`pem` is not a public key for {algorithm:?}");
-    match (PublicKey::read(pem).ok_or_else(unusable)?, algorithm) {
-        (PublicKey::Rsa(der), _) if algorithm.family() == AlgorithmFamily::Rsa => {
-            let parts = (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(&der);
-            let (n, e) = parts.map_err(|_| unusable())?;
-            rsa_key(&n, &e)
-        }
-        (PublicKey::P256(point), Algorithm::ES256) | (PublicKey::P384(point), Algorithm::ES384) => {
-            Ok(DecodingKey::from_ec_der(&point))
-        }
-        (PublicKey::Ed25519(key), Algorithm::EdDSA) => ed_key(&key),
-        _ => Err(unusable()),
-    }
-}
-
 /// The keys tokens are checked against, and the tokens that passed.
 ///
-/// Checking an RSA signature takes milliseconds in a guest, and clients send a token many times. What passed is remembered
-/// here, with the very keys that said so: a set that replaces this one starts without.
+/// Checking a signature takes a guest longer than all else, and clients send a token many times. What passed is remembered here, with the very keys that said so: a set that replaces this one starts without.
 #[derive(Default)]
 pub(crate) struct KeySet {
     keys: Vec<Key>,
@@ -334,7 +266,7 @@ impl KeySet {
     }
 
     /// Whether one of these keys of this set made the signature.
-    pub(crate) fn signed(&self, by: &[&Key], message: &[u8], signature: &Vec<u8>) -> bool {
+    pub(crate) fn signed(&self, by: &[&Key], message: &[u8], signature: &[u8]) -> bool {
         by.iter().any(|key| key.verifies(self.host, message, signature))
     }
 
@@ -374,7 +306,8 @@ impl KeySet {
             return Lookup::Unknown;
         }
         // A name is compared rather than parsed: `none` and inventions are simply not any key's algorithm.
-        let fitting: Vec<&Key> = named.into_iter().filter(|key| key.alg == alg).take(MAX_CANDIDATES).collect();
+        let fitting: Vec<&Key> =
+            named.into_iter().filter(|key| key.algorithm.name() == alg).take(MAX_CANDIDATES).collect();
         if fitting.is_empty() { Lookup::OtherAlgorithm } else { Lookup::Found(fitting) }
     }
 }

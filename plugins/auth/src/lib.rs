@@ -15,7 +15,9 @@ mod password;
 mod pem;
 mod policy;
 mod refusal;
+mod rsa;
 mod settings;
+mod signature;
 mod token;
 
 use std::rc::Rc;

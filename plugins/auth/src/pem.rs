@@ -2,7 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use spki::der::asn1::UintRef;
+use spki::der::{Decode, Reader, SliceReader};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+
+use crate::signature::{Curve, Material};
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -10,44 +14,38 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// A public key.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PublicKey {
-    /// An RSAPublicKey (RFC 8017 §A.1.1) in DER.
-    Rsa(Vec<u8>),
-    /// A point (SEC 1 §2.3.3).
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    /// 32 bytes.
-    Ed25519(Vec<u8>),
+/// Reads the one public key of a text; nothing where there is none of a kind that is known here.
+pub(crate) fn read(text: &str) -> Option<Material> {
+    let (_, rest) = text.split_once("-----BEGIN ")?;
+    let (label, rest) = rest.split_once("-----")?;
+    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
+    let der = STANDARD.decode(body.split_ascii_whitespace().collect::<String>()).ok()?;
+    match label {
+        "RSA PUBLIC KEY" => rsa(&der),
+        "PUBLIC KEY" => of_info(&der),
+        _ => None,
+    }
 }
 
-impl PublicKey {
-    /// Reads the one key of a text; nothing where there is none of a kind that is known here.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        let (_, rest) = text.split_once("-----BEGIN ")?;
-        let (label, rest) = rest.split_once("-----")?;
-        let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
-        let der = STANDARD.decode(body.split_ascii_whitespace().collect::<String>()).ok()?;
-        match label {
-            "RSA PUBLIC KEY" => Some(Self::Rsa(der)),
-            "PUBLIC KEY" => Self::of_info(&der),
-            _ => None,
-        }
+fn of_info(der: &[u8]) -> Option<Material> {
+    let info = SubjectPublicKeyInfoRef::try_from(der).ok()?;
+    let key = info.subject_public_key.as_bytes()?;
+    let curve = || info.algorithm.parameters_oid().ok();
+    match info.algorithm.oid {
+        RSA => rsa(key),
+        EC if curve() == Some(P256) => Some(Material::Point(Curve::P256, key.to_vec())),
+        EC if curve() == Some(P384) => Some(Material::Point(Curve::P384, key.to_vec())),
+        ED25519 => Some(Material::Ed25519(key.to_vec())),
+        _ => None,
     }
+}
 
-    fn of_info(der: &[u8]) -> Option<Self> {
-        let info = SubjectPublicKeyInfoRef::try_from(der).ok()?;
-        let key = info.subject_public_key.as_bytes()?.to_vec();
-        let curve = || info.algorithm.parameters_oid().ok();
-        match info.algorithm.oid {
-            RSA => Some(Self::Rsa(key)),
-            EC if curve() == Some(P256) => Some(Self::P256(key)),
-            EC if curve() == Some(P384) => Some(Self::P384(key)),
-            ED25519 => Some(Self::Ed25519(key)),
-            _ => None,
-        }
-    }
+/// An RSAPublicKey (RFC 8017 §A.1.1): two numbers.
+fn rsa(der: &[u8]) -> Option<Material> {
+    let mut reader = SliceReader::new(der).ok()?;
+    let numbers = reader.sequence(|numbers| Ok((UintRef::decode(numbers)?, UintRef::decode(numbers)?))).ok()?;
+    let (n, e) = reader.finish(numbers).ok()?;
+    Some(Material::Rsa { n: n.as_bytes().to_vec(), e: e.as_bytes().to_vec() })
 }
 
 #[cfg(test)]
@@ -57,14 +55,15 @@ mod tests {
     #[test]
     fn keys_are_told_apart_by_their_algorithm_and_curve() {
         let kind = |text: &str| {
-            PublicKey::read(text).map(|key| match key {
-                PublicKey::Rsa(key) => ("rsa", key.len()),
-                PublicKey::P256(key) => ("p256", key.len()),
-                PublicKey::P384(key) => ("p384", key.len()),
-                PublicKey::Ed25519(key) => ("ed25519", key.len()),
+            read(text).map(|key| match key {
+                Material::Rsa { n, e } => ("rsa", n.len() + e.len()),
+                Material::Point(Curve::P256, key) => ("p256", key.len()),
+                Material::Point(Curve::P384, key) => ("p384", key.len()),
+                Material::Ed25519(key) => ("ed25519", key.len()),
+                Material::Secret(key) => ("secret", key.len()),
             })
         };
-        assert_eq!(kind(include_str!("../testdata/rsa.pub.pem")), Some(("rsa", 270)));
+        assert_eq!(kind(include_str!("../testdata/rsa.pub.pem")), Some(("rsa", 259)));
         assert_eq!(kind(include_str!("../testdata/ec.pub.pem")), Some(("p256", 65)));
         assert_eq!(kind(include_str!("../testdata/ed.pub.pem")), Some(("ed25519", 32)));
         let rsa = include_str!("../testdata/rsa.pub.pem");

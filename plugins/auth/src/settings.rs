@@ -14,8 +14,9 @@ use crate::claims::{ClaimPath, Presence, Rules};
 use crate::consumers::{ConsumerEntry, Consumers};
 use crate::credentials::Places;
 use crate::identity::{Reading, Shared};
-use crate::keys::{self, Algorithms, KeyEntry, KeySet};
+use crate::keys::{Algorithms, KeyEntry, KeySet};
 use crate::policy::{Opaque, Policy, Scheme};
+use crate::signature::Algorithm;
 use remote::{DiscoverySettings, IntrospectionSettings, JwksSettings};
 pub(crate) use remote::{IntrospectionSource, JwksPlace, JwksSource};
 
@@ -236,7 +237,7 @@ impl Settings {
             (None, None, Some(discovery)) => discovery.checked(issuers)?,
             _ => return Err("`keys`, `jwks` and `discovery` exclude each other".to_owned()),
         };
-        allowed.iter().try_for_each(|name| keys::algorithm(name).map(|_| ()))?;
+        allowed.iter().try_for_each(|name| Algorithm::named(name).map(|_| ()))?;
         let algorithms = Algorithms { allowed, ..fetched.algorithms };
         Ok(Some(KeySource::Fetched(JwksSource { algorithms, ..fetched })))
     }
