@@ -154,8 +154,8 @@ impl ApiKeys {
     }
 
     /// Whose key it is. Every hash is looked at, so that the time says nothing of which comes close.
-    pub(crate) fn find(&self, key: &str) -> Option<Rc<Identity>> {
-        let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Rc<Identity>> {
+        let digest: [u8; 32] = Sha256::digest(key).into();
         let mut found = None;
         for (own, holder) in &self.0 {
             if own.ct_eq(&digest).into() {
@@ -179,7 +179,7 @@ impl Users {
     }
 
     /// Whose name and password these are: `NAME:PASSWORD` in base64. Somebody unknown costs the same as a wrong password.
-    pub(crate) fn find(&self, credentials: &str) -> Option<Rc<Identity>> {
+    pub(crate) fn find(&self, credentials: &[u8]) -> Option<Rc<Identity>> {
         let decoded = STANDARD.decode(credentials).ok()?;
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         let (name, password) = (decoded.get(..colon)?, decoded.get(colon + 1..)?);

@@ -65,8 +65,8 @@ impl Credentials {
     }
 
     /// What follows this scheme's word in `authorization`, which there may be one of: with two, the upstream might believe the
-    /// one that was not checked.
-    pub(crate) fn authorization(&self, scheme: &str) -> Result<Option<&str>, Refusal> {
+    /// one that was not checked. As it came: whether a credential is text is for whoever reads it.
+    pub(crate) fn authorization(&self, scheme: &str) -> Result<Option<&[u8]>, Refusal> {
         let mut values = self.0.get_all("authorization");
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
@@ -75,16 +75,13 @@ impl Credentials {
         let of_scheme = value.get(..scheme.len()).is_some_and(|word| word.eq_ignore_ascii_case(scheme.as_bytes()));
         match (of_scheme, value.get(scheme.len())) {
             (true, None) => Err(Refusal::Malformed),
-            (true, Some(b' ')) => {
-                let rest = value.get(scheme.len()..).unwrap_or_default();
-                std::str::from_utf8(rest).map(|rest| Some(rest.trim())).map_err(|_| Refusal::Malformed)
-            }
+            (true, Some(b' ')) => Ok(value.get(scheme.len()..).map(<[u8]>::trim_ascii)),
             (true, Some(_)) | (false, _) => Ok(None),
         }
     }
 
     /// The one token in these places (RFC 6750 §2: never in two).
-    pub(crate) fn token(&self, places: &Places) -> Result<Option<&str>, Refusal> {
+    pub(crate) fn token(&self, places: &Places) -> Result<Option<&[u8]>, Refusal> {
         let from_header = match &places.header {
             _ if places.authorization() => self.authorization("bearer")?,
             Some(name) => self.header(name)?,
@@ -94,14 +91,13 @@ impl Credentials {
     }
 
     /// The one key in these places; without a header of its own there is none in `authorization`.
-    pub(crate) fn key(&self, places: &Places) -> Result<Option<&str>, Refusal> {
+    pub(crate) fn key(&self, places: &Places) -> Result<Option<&[u8]>, Refusal> {
         let from_header = places.header.as_ref().map_or(Ok(None), |name| self.header(name))?;
         only([from_header, self.cookie(places)?, self.parameter(places)?])
     }
 
-    fn header(&self, name: &HeaderName) -> Result<Option<&str>, Refusal> {
-        let values = self.0.get_all(name.as_str()).map(|value| std::str::from_utf8(value).map(str::trim));
-        once(values.map(|value| value.map_err(|_| Refusal::Malformed)))
+    fn header(&self, name: &HeaderName) -> Result<Option<&[u8]>, Refusal> {
+        once(self.0.get_all(name.as_str()).map(<[u8]>::trim_ascii))
     }
 
     /// The pairs of all cookies. A value that is not text holds none.
@@ -110,16 +106,16 @@ impl Credentials {
         values.flat_map(|value| value.split(';')).map(str::trim)
     }
 
-    fn cookie(&self, places: &Places) -> Result<Option<&str>, Refusal> {
+    fn cookie(&self, places: &Places) -> Result<Option<&[u8]>, Refusal> {
         let Some(name) = &places.cookie else { return Ok(None) };
         let named = self.cookies().filter_map(|pair| pair.split_once('=')).filter(|(own, _)| own == name);
-        once(named.map(|(_, value)| Ok(value.trim_matches('"'))))
+        once(named.map(|(_, value)| value.trim_matches('"').as_bytes()))
     }
 
-    fn parameter(&self, places: &Places) -> Result<Option<&str>, Refusal> {
+    fn parameter(&self, places: &Places) -> Result<Option<&[u8]>, Refusal> {
         let Some(name) = &places.query else { return Ok(None) };
         let named = parameters(self.target()).filter_map(|pair| pair.split_once('=')).filter(|(own, _)| own == name);
-        once(named.map(|(_, value)| Ok(value)))
+        once(named.map(|(_, value)| value.as_bytes()))
     }
 
     /// What becomes of the headers that hold a credential of these places when the upstream is not to have it.
@@ -152,13 +148,13 @@ fn parameters(target: &str) -> impl Iterator<Item = &str> {
     query.split('#').next().unwrap_or_default().split('&')
 }
 
-fn once<'a>(mut values: impl Iterator<Item = Result<&'a str, Refusal>>) -> Result<Option<&'a str>, Refusal> {
-    let value = values.next().transpose()?;
+fn once<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, Refusal> {
+    let value = values.next();
     if values.next().is_some() { Err(Refusal::Twice) } else { Ok(value) }
 }
 
-fn only(found: [Option<&str>; 3]) -> Result<Option<&str>, Refusal> {
-    once(found.into_iter().flatten().map(Ok))
+fn only(found: [Option<&[u8]>; 3]) -> Result<Option<&[u8]>, Refusal> {
+    once(found.into_iter().flatten())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use base64::Engine;
@@ -31,8 +32,22 @@ const MAX_REMEMBERED_BYTES: usize = 4096;
 const END: usize = 16;
 type End = [u8; END];
 
+/// Of an end, its last eight bytes: they are random, but letters. Multiplied with the golden ratio, so that all bits of the hash are.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.last_chunk().map_or(self.0, |last| u64::from_le_bytes(*last));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+    }
+}
+
 /// A token as it came, and as it was read.
-type Passed = (Box<str>, Rc<Token>);
+type Passed = (Box<[u8]>, Rc<Token>);
 
 /// One key.
 pub(crate) struct Key {
@@ -207,8 +222,8 @@ fn part(value: Option<&String>, name: &str) -> Result<Vec<u8>, String> {
 pub(crate) struct KeySet {
     keys: Vec<Key>,
     /// By their ends: that of a signature is as good as a hash of the whole, and costs nothing. None gets in here without being
-    /// signed, so nobody can choose them.
-    passed: RefCell<HashMap<End, Passed>>,
+    /// signed, so nobody can choose them, and they need no hashing against those who would.
+    passed: RefCell<HashMap<End, Passed, BuildHasherDefault<Spread>>>,
     host: Option<VerifySignature>,
 }
 
@@ -222,11 +237,17 @@ pub(crate) enum Lookup<'a> {
     Unknown,
 }
 
-/// Whether two texts are the same. A module's `memcmp` goes byte by byte, this eight by eight; and it takes as long wherever they differ.
+/// Whether two texts are the same. A module's `memcmp` goes byte by byte, this 32 by 32; and it takes as long wherever they differ.
 fn are_same(a: &[u8], b: &[u8]) -> bool {
-    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let words = a_words.iter().zip(b_words).map(|(a, b)| u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b));
+    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
+    let words = a_words.iter().zip(b_words).map(|(a, b)| difference(a, b));
     a.len() == b.len() && words.fold(0, |differing, word| differing | word) == 0 && a_rest == b_rest
+}
+
+/// Where words of 8 bytes differ; nowhere, if it is zero.
+fn difference(a: &[u8; 32], b: &[u8; 32]) -> u64 {
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    words.fold(0, |differing, (a, b)| differing | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)))
 }
 
 #[derive(Deserialize)]
@@ -271,15 +292,15 @@ impl KeySet {
     }
 
     /// A token that passed before, to the letter, signature included.
-    pub(crate) fn remembered(&self, token: &str) -> Option<Rc<Token>> {
+    pub(crate) fn remembered(&self, token: &[u8]) -> Option<Rc<Token>> {
         let passed = self.passed.borrow();
-        let (own, verified) = passed.get(token.as_bytes().last_chunk::<END>()?)?;
-        are_same(own.as_bytes(), token.as_bytes()).then(|| Rc::clone(verified))
+        let (own, verified) = passed.get(token.last_chunk::<END>()?)?;
+        are_same(own, token).then(|| Rc::clone(verified))
     }
 
     /// Remembers a token whose signature is right.
-    pub(crate) fn remember(&self, token: &str, verified: Rc<Token>) {
-        let Some(end) = token.as_bytes().last_chunk::<END>().filter(|_| token.len() <= MAX_REMEMBERED_BYTES) else {
+    pub(crate) fn remember(&self, token: &[u8], verified: Rc<Token>) {
+        let Some(end) = token.last_chunk::<END>().filter(|_| token.len() <= MAX_REMEMBERED_BYTES) else {
             return;
         };
         let mut passed = self.passed.borrow_mut();

@@ -153,7 +153,7 @@ impl Policy {
     /// The token that has to be asked about.
     pub(crate) fn opaque_token(&self, credentials: &Credentials) -> Option<String> {
         self.schemes.iter().find_map(|scheme| match scheme {
-            Scheme::Introspection { places, .. } => credentials.token(places).ok()?.map(str::to_owned),
+            Scheme::Introspection { places, .. } => String::from_utf8(credentials.token(places).ok()??.to_owned()).ok(),
             Scheme::Jwt { .. } | Scheme::ApiKey { .. } | Scheme::Basic(_) | Scheme::ClientCertificate(_) => None,
         })
     }
@@ -244,7 +244,8 @@ fn holder(token: &Token, rules: &Rules, now_s: u64) -> Result<Rc<Identity>, Refu
 }
 
 /// What an issuer says of an opaque token. A longer one than allowed is not asked about.
-fn introspected(token: &str, evidence: &Evidence<'_>, max_bytes: usize) -> Result<Rc<Said>, Refusal> {
+fn introspected(token: &[u8], evidence: &Evidence<'_>, max_bytes: usize) -> Result<Rc<Said>, Refusal> {
+    let token = std::str::from_utf8(token).map_err(|_| Refusal::Malformed)?;
     if token.is_empty() || token.len() > max_bytes {
         return Err(Refusal::Malformed);
     }

@@ -39,7 +39,7 @@ struct Header {
 /// The token, if one of the keys made its signature; `judged` says what comes of its type and its claims. A longer one than allowed
 /// is refused unread.
 pub(crate) fn verified(
-    token: &str,
+    token: &[u8],
     keys: &KeySet,
     max_bytes: usize,
     judged: impl Fn(Option<&str>, &Map<String, Value>) -> Token,
@@ -50,7 +50,7 @@ pub(crate) fn verified(
     if let Some(token) = keys.remembered(token) {
         return Ok(token);
     }
-    let (typ, payload) = check_signature(token, keys)?;
+    let (typ, payload) = check_signature(std::str::from_utf8(token).map_err(|_| Refusal::Malformed)?, keys)?;
     let claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
     let verified = Rc::new(judged(typ.as_deref(), &claims));
     keys.remember(token, Rc::clone(&verified));
@@ -58,9 +58,9 @@ pub(crate) fn verified(
 }
 
 /// Whether a token has the form of a signed one: three parts, of which the first is an object.
-pub(crate) fn is_signed(token: &str) -> bool {
-    let mut parts = token.split('.');
-    let header = parts.next().and_then(|part| decoded(part).ok());
+pub(crate) fn is_signed(token: &[u8]) -> bool {
+    let mut parts = token.split(|byte| *byte == b'.');
+    let header = parts.next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     parts.count() == 2 && header.is_some_and(|header| header.trim_ascii_start().starts_with(b"{"))
 }
 

@@ -12,14 +12,14 @@ fn everywhere() -> Places {
 fn a_token_is_found_in_one_place_only() {
     for (headers, want) in [
         (vec![], Ok(None)),
-        (vec![("authorization", "Bearer t")], Ok(Some("t"))),
+        (vec![("authorization", "Bearer t")], Ok(Some(&b"t"[..]))),
         (vec![("authorization", "Basic t")], Ok(None)),
         (vec![("authorization", "bearer")], Err(Refusal::Malformed)),
         (vec![("authorization", "Bearer t"), ("authorization", "Bearer t")], Err(Refusal::Twice)),
-        (vec![("cookie", "a=b; session=t; c=d")], Ok(Some("t"))),
+        (vec![("cookie", "a=b; session=t; c=d")], Ok(Some(&b"t"[..]))),
         (vec![("cookie", "session=t; session=u")], Err(Refusal::Twice)),
         (vec![("cookie", "session=t"), ("cookie", "session=u")], Err(Refusal::Twice)),
-        (vec![(":path", "/a?b=c&access_token=t#f")], Ok(Some("t"))),
+        (vec![(":path", "/a?b=c&access_token=t#f")], Ok(Some(&b"t"[..]))),
         (vec![(":path", "/a?access_token=t&access_token=u")], Err(Refusal::Twice)),
         (vec![("authorization", "Bearer t"), ("cookie", "session=t")], Err(Refusal::Twice)),
         (vec![("authorization", "Bearer t"), (":path", "/?access_token=t")], Err(Refusal::Twice)),

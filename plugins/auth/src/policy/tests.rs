@@ -237,16 +237,16 @@ fn remembering_is_bounded() {
     let token = || Rc::new(Token { holder: Err(Refusal::Issuer), times: Times::default() });
     let named = |number: u32| format!("header.payload.{number:016}");
     for number in 0..2000 {
-        keys.remember(&named(number), token());
+        keys.remember(named(number).as_bytes(), token());
     }
-    keys.remember(&"y".repeat(5000), token());
-    let remembered = (0..2000).filter(|number| keys.remembered(&named(*number)).is_some()).count();
+    keys.remember(&[b'y'; 5000], token());
+    let remembered = (0..2000).filter(|number| keys.remembered(named(*number).as_bytes()).is_some()).count();
     assert!((1..=512).contains(&remembered), "{remembered}");
-    assert!(keys.remembered(&named(1999)).is_some());
+    assert!(keys.remembered(named(1999).as_bytes()).is_some());
     for other in ["header.payloae.0000000000001999", "header.payload.00000000000019990", "0000000000001999", "9"] {
-        assert!(keys.remembered(other).is_none(), "{other}: the end alone is not the token");
+        assert!(keys.remembered(other.as_bytes()).is_none(), "{other}: the end alone is not the token");
     }
-    assert!(keys.remembered(&"y".repeat(5000)).is_none());
+    assert!(keys.remembered(&[b'y'; 5000]).is_none());
 }
 
 #[test]
