@@ -13,7 +13,6 @@ mod h2load;
 mod options;
 mod peer;
 mod policies;
-mod process;
 mod proxy;
 mod report;
 mod rig;

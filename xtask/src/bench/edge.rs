@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
+use portcullis_measure::median;
 
 use super::h2load;
 use super::options::Options;
 use super::peer::{Certificate, Filters, Peer};
-use super::report::median;
 use super::rig::{Gateway, Rig};
 use crate::{run as run_command, tools};
 

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-
-use super::process::{LOAD_CORE, pinned};
+use portcullis_measure::process::{LOAD_CORE, pinned};
 
 const CONNECTIONS: &str = "4";
 const STREAMS: &str = "100";
@@ -15,7 +14,7 @@ const STREAMS: &str = "100";
 ///
 /// When a single one was not answered with success.
 pub(super) fn load(h2load: &Path, url: &str, seconds: u32) -> Result<f64> {
-    let mut command = pinned(LOAD_CORE, h2load);
+    let mut command = pinned(&[LOAD_CORE], h2load);
     command.args(["-t1", "-c", CONNECTIONS, "-m", STREAMS, "-D", &seconds.to_string(), url]);
     let output = command.output().context("cannot start h2load")?;
     let text = String::from_utf8_lossy(&output.stdout);

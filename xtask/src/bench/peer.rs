@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use portcullis_measure::process::{GATEWAY_CORE, pinned};
 
-use super::process::{GATEWAY_CORE, pinned};
 use crate::{cargo, plugins, root, run, target_dir, tools};
 
 /// A gateway.
@@ -125,7 +125,7 @@ impl Peer {
 
     /// The command that starts it, pinned, with its configuration written to `place.dir`.
     pub(super) fn command(self, program: &Path, filters: Filters, place: &Place<'_>) -> Result<Command> {
-        let mut command = pinned(GATEWAY_CORE, program);
+        let mut command = pinned(&[GATEWAY_CORE], program);
         match self {
             Self::Nginx => command.arg("-c").arg(place.write("nginx.conf", include_str!("nginx.conf"))?),
             Self::Haproxy => command.args(["-db", "-f"]).arg(place.write("haproxy.cfg", include_str!("haproxy.cfg"))?),

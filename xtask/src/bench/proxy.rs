@@ -8,10 +8,11 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use portcullis_measure::process::core_seconds;
+use portcullis_measure::target::markdown;
 
 use super::options::Options;
 use super::peer::Peer;
-use super::process::core_seconds;
 use super::report::{self, Round, Subject};
 use super::rig::Rig;
 use super::target;
@@ -38,7 +39,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
         });
     }
     let targets = target::judge(&subjects);
-    println!("\n{}\n{}", report::markdown(&subjects), target::markdown(&targets));
+    println!("\n{}\n{}", report::markdown(&subjects), markdown(&targets));
     println!("{}\n", report::disturbance(&subjects));
     let json = rig.output.join("proxy.json");
     fs::write(&json, report::json(&subjects, options.seconds))?;

@@ -3,6 +3,8 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::path::{Path, PathBuf};
 
+use portcullis_measure::median;
+
 use super::peer::{Filters, Peer};
 
 /// A gateway with a filter chain, and its rounds so far.
@@ -49,14 +51,6 @@ impl Display for Round {
         write!(f, "{requests_per_second:>7.0}/s {cpu_us:>6.2} µs  p50 {p50_ms:.2} ms  p99 {p99_ms:.2} ms  ")?;
         write!(f, "{resident_mib:.1} MiB")
     }
-}
-
-/// The middle value, or the mean of the two in the middle; `None` of nothing.
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = *values.get((values.len() - 1) / 2)?;
-    Some(f64::midpoint(lower, upper))
 }
 
 /// A row per subject: medians, and the range of the figure that matters most.
@@ -114,16 +108,4 @@ fn json_subject(subject: &Subject) -> String {
     }
     text.push_str("\n    ] }");
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
-        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(2.5));
-        assert_eq!(median(vec![9.0, 1.0, 3.0]), Some(3.0));
-        assert_eq!(median(Vec::new()), None);
-    }
 }

@@ -2,22 +2,22 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use portcullis_measure::process::{LOAD_CORE, Process, pinned};
+use portcullis_measure::{free_address, wait_for};
 
 use super::peer::{Certificate, Filters, Peer, Place, release_binary};
-use super::process::{LOAD_CORE, Process, pinned};
 use super::wrk::{self, Load};
 use crate::{target_dir, tools};
 
-/// Ample for Envoy to compile a module on a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
+/// Between two looks at what is awaited.
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// What all subjects share.
 pub(super) struct Rig {
@@ -41,10 +41,10 @@ impl Rig {
         let output = target_dir().join("bench");
         fs::create_dir_all(&output)?;
         let program = release_binary("portcullis-peers", "origin")?;
-        let mut command = pinned(LOAD_CORE, &program);
+        let mut command = pinned(&[LOAD_CORE], &program);
         command.arg("127.0.0.1:0");
         let mut process = Process::start(command, &output.join("origin.log"))?;
-        let origin = wait_for("the origin prints its address", || {
+        let origin = wait_for("the origin prints its address", POLL, || {
             process.still_running()?;
             Ok(process.printed().trim().parse().ok())
         })?;
@@ -69,7 +69,7 @@ impl Rig {
         let place = Place { listen: free_address()?, origin: self.origin, dir: &dir, certificate };
         let log = dir.join("output.log");
         let mut process = Process::start(peer.command(program, filters, &place)?, &log)?;
-        wait_for("it answers", || {
+        wait_for("it answers", POLL, || {
             process.still_running()?;
             let answers = if certificate.is_some() { answers_over_tls } else { answers };
             Ok(answers(place.listen).then_some(()))
@@ -106,18 +106,6 @@ impl Gateway {
     }
 }
 
-/// Asks until there is an answer.
-pub(super) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let began = Instant::now();
-    while began.elapsed() < START_DEADLINE {
-        if let Some(answer) = ask()? {
-            return Ok(answer);
-        }
-        thread::sleep(POLL);
-    }
-    bail!("waited {START_DEADLINE:?} until {what}")
-}
-
 /// Whether a request gets the origin's reply. Not being there yet is no error.
 fn answers(address: SocketAddr) -> bool {
     let ask = || {
@@ -139,9 +127,4 @@ fn answers_over_tls(address: SocketAddr) -> bool {
     let mut curl = Command::new("curl");
     curl.args(["--insecure", "--silent", "--fail", "--max-time", "1", "--output", "/dev/null"]);
     curl.arg(format!("https://{address}/")).status().is_ok_and(|status| status.success())
-}
-
-/// An address nobody listens on. Somebody may take it before the gateway does, which then says so and is left out.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

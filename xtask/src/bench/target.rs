@@ -3,29 +3,11 @@
 //! A ratio is taken within a round and then its median over the rounds, so a slow minute of the machine falls on both
 //! sides of it. It can differ in the last digit from the ratio of the medians in the table.
 
-use std::fmt::Write as _;
+use portcullis_measure::median;
+use portcullis_measure::target::Target;
 
 use super::peer::{Filters, Peer};
-use super::report::{Round, Subject, median};
-
-/// One target and the figure that stands against it.
-#[derive(Debug)]
-pub(super) struct Target {
-    what: &'static str,
-    unit: &'static str,
-    limit: f64,
-    measured: Option<f64>,
-}
-
-impl Target {
-    fn verdict(&self) -> &'static str {
-        match self.measured {
-            None => "not measured",
-            Some(measured) if measured <= self.limit => "pass",
-            Some(_) => "MISS",
-        }
-    }
-}
+use super::report::{Round, Subject};
 
 /// Holds what was measured against every target.
 pub(super) fn judge(subjects: &[Subject]) -> Vec<Target> {
@@ -38,7 +20,7 @@ pub(super) fn judge(subjects: &[Subject]) -> Vec<Target> {
     let (plain, three) = (ours(Filters::None), ours(Filters::ThreeHeaders));
     let cpu = |ours: &Round, theirs: &Round| ours.cpu_us / theirs.cpu_us;
     let added = |with: &Round, without: &Round| with.cpu_us - without.cpu_us;
-    let target = |what, unit, limit, measured| Target { what, unit, limit, measured };
+    let target = |what: &str, unit, limit, measured| Target { what: what.to_owned(), unit, limit, measured };
     vec![
         target("no filter: CPU, of Envoy's", "×", 0.60, paired(plain, envoy(Filters::None), cpu)),
         target(
@@ -60,18 +42,6 @@ pub(super) fn judge(subjects: &[Subject]) -> Vec<Target> {
     ]
 }
 
-/// A row per target.
-pub(super) fn markdown(targets: &[Target]) -> String {
-    let mut table = String::from("| target | at most | measured | |\n| --- | ---: | ---: | --- |\n");
-    for target in targets {
-        let Target { what, unit, limit, measured } = target;
-        let measured = measured.map_or_else(|| "–".to_owned(), |measured| format!("{measured:.2} {unit}"));
-        writeln!(table, "| {what} | {limit:.2} {unit} | {measured} | {} |", target.verdict())
-            .expect("a string takes whatever is written to it");
-    }
-    table
-}
-
 fn paired(ours: &[Round], theirs: &[Round], figure: impl Fn(&Round, &Round) -> f64) -> Option<f64> {
     median(ours.iter().zip(theirs).map(|(ours, theirs)| figure(ours, theirs)).collect())
 }
@@ -79,6 +49,8 @@ fn paired(ours: &[Round], theirs: &[Round], figure: impl Fn(&Round, &Round) -> f
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use portcullis_measure::target::markdown;
 
     use super::*;
 

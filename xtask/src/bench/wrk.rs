@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-
-use super::process::{LOAD_CORE, pinned};
+use portcullis_measure::process::{LOAD_CORE, pinned};
 
 const CONNECTIONS: &str = "64";
 
@@ -23,7 +22,7 @@ pub(super) struct Load {
 ///
 /// When a single one was not answered with success: figures of failures are worth nothing.
 pub(super) fn load(wrk: &Path, url: &str, seconds: u32, arguments: &[&str]) -> Result<Load> {
-    let mut command = pinned(LOAD_CORE, wrk);
+    let mut command = pinned(&[LOAD_CORE], wrk);
     command.args(["-t1", "-c", CONNECTIONS, "--latency", "-d", &format!("{seconds}s")]).args(arguments).arg(url);
     let output = command.output().context("cannot start wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use portcullis_measure::process::{LOAD_CORE, pinned};
 
 use crate::bench::peer::{Certificate, Filters, Peer, release_binary};
-use crate::bench::process::{LOAD_CORE, pinned};
 use crate::bench::rig::Rig;
 
 const CONNECTIONS: u32 = 10_000;
@@ -46,7 +46,7 @@ pub(super) fn run(rig: &Rig, gateways: &[(Peer, &Path)], certificate: &Certifica
 fn weigh(rig: &Rig, holder: &Path, peer: Peer, program: &Path, certificate: Option<&Certificate>) -> Result<f64> {
     let gateway = rig.start_with(peer, program, Filters::None, certificate)?;
     let hold = |count: u32| -> Result<f64> {
-        let mut command = pinned(LOAD_CORE, holder);
+        let mut command = pinned(&[LOAD_CORE], holder);
         command.args([gateway.address.to_string(), count.to_string()]);
         command.args(certificate.map(|_| "tls")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;

@@ -8,11 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use portcullis_measure::{median, wait_for};
 
 use crate::bench::options::Options;
 use crate::bench::peer::{Filters, Peer};
-use crate::bench::report::median;
-use crate::bench::rig::{Gateway, Rig, wait_for};
+use crate::bench::rig::{Gateway, POLL, Rig};
 
 const ROUTES: usize = 1000;
 const BETWEEN: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) fn run(rig: &Rig, program: &Path, options: &Options) -> Result<String
     let mut gateway = rig.start(Peer::Portcullis, program, Filters::None)?;
     let config = Config::of(&gateway)?;
     config.write(0)?;
-    wait_for("the thousand routes are served", || {
+    wait_for("the thousand routes are served", POLL, || {
         gateway.process.still_running()?;
         Ok((reloads(&gateway) > 0).then_some(()))
     })?;

@@ -1,4 +1,4 @@
-//! A process held to one core, and what it has used so far.
+//! A process held to its cores, and what it has used so far.
 //!
 //! A process ends with its value, and with this program: the kernel is asked to pass on our death, so that neither an
 //! error nor an interrupt leaves a gateway behind.
@@ -9,39 +9,47 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The gateway under test has this core for itself.
-pub(super) const GATEWAY_CORE: usize = 0;
+/// The gateway under test has this core for itself, when it has one worker.
+pub const GATEWAY_CORE: usize = 0;
 /// The origin and the load generator share this one.
-pub(super) const LOAD_CORE: usize = 1;
+pub const LOAD_CORE: usize = 1;
 
 /// `/proc` counts in hundredths of a second on every architecture that Rust's standard library supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running process with its children.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
-/// `program` held to `core`, ready for arguments.
-pub(super) fn pinned(core: usize, program: &Path) -> Command {
+/// `program` held to these cores, ready for arguments.
+#[must_use]
+pub fn pinned(cores: &[usize], program: &Path) -> Command {
+    let cores: Vec<_> = cores.iter().map(usize::to_string).collect();
     let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string(), "setpriv", "--pdeathsig", "TERM"]).arg(program).stdin(Stdio::null());
+    command.args(["-c", &cores.join(","), "setpriv", "--pdeathsig", "TERM"]).arg(program).stdin(Stdio::null());
     command
 }
 
 impl Process {
     /// Starts a command made by [`pinned`]; what it prints goes to `log`.
-    pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be started, or the log cannot be written.
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
         let output = File::create(log)?;
         command.stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self { child, log: log.to_path_buf() })
     }
 
-    /// Fails, with the last lines it printed, when the process has ended.
-    pub(super) fn still_running(&mut self) -> Result<()> {
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// With the last lines it printed, when it has ended.
+    pub fn still_running(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("it ended with {status}: {}", tail(&self.printed()));
         }
@@ -49,12 +57,16 @@ impl Process {
     }
 
     /// Everything printed so far.
-    pub(super) fn printed(&self) -> String {
+    #[must_use]
+    pub fn printed(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Seconds of processor time used by the process and its children, in user mode and in the kernel.
-    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+    ///
+    /// # Errors
+    /// When one of them has just ended.
+    pub fn cpu_seconds(&self) -> Result<f64> {
         let mut ticks = 0.0;
         for pid in self.family() {
             let stat = Stat::read(pid).with_context(|| format!("process {pid} is gone"))?;
@@ -64,7 +76,8 @@ impl Process {
     }
 
     /// Resident memory of the process and its children in MiB.
-    pub(super) fn resident_mib(&self) -> f64 {
+    #[must_use]
+    pub fn resident_mib(&self) -> f64 {
         let kib = |pid: &u32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -99,7 +112,10 @@ impl Drop for Process {
 }
 
 /// Seconds the gateway's core has spent on programs, ours or not, or was taken away by the hypervisor.
-pub(super) fn core_seconds() -> Result<f64> {
+///
+/// # Errors
+/// When the system does not say.
+pub fn core_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;
     occupied_ticks(&text).map(|ticks| ticks / TICKS_PER_SECOND).context("/proc/stat does not list the gateway's core")
 }
