@@ -4,6 +4,7 @@
 //! `edge` does so for TLS, HTTP/2, idle connections and reloads. `micro` times the core and the host ↔ guest crossing alone, counts
 //! their instructions, which do not change with what else the machine is doing. `density` weighs idle VMs, ours and Envoy's. None of
 //! these fails on a figure: noise is for people to judge.
+//! `tenants` asks whether thousands of them fit into one gateway, and measures everything before it fails on what missed its target.
 //! `policies` measures every plugin that has a `bench.yaml`, and fails when a figure is beyond its `budget.yaml`.
 //! `soak` fails too: memory that grows is no noise.
 
@@ -18,6 +19,7 @@ mod report;
 mod rig;
 mod soak;
 mod target;
+mod tenants;
 mod wrk;
 
 use anyhow::{Result, bail};
@@ -29,7 +31,8 @@ const USAGE: &str = "usage: cargo xtask bench proxy [--rounds N] [--seconds S] [
        cargo xtask bench density
        cargo xtask bench edge [--rounds N] [--seconds S] [--only PEER,…]
        cargo xtask bench policies [PLUGIN …]
-       cargo xtask bench soak [--requests N]";
+       cargo xtask bench soak [--requests N]
+       cargo xtask bench tenants [--rounds N] [--swaps N] [--tenants FEW,SOME,MANY] [--only FIGURE,…]";
 
 /// Dispatches to one of the kinds of benchmark.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -40,6 +43,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some((kind, [])) if kind == "density" => density::run(),
         Some((kind, rest)) if kind == "policies" => policies::run(rest),
         Some((kind, rest)) if kind == "soak" => soak::run(rest),
+        Some((kind, rest)) if kind == "tenants" => tenants::run(rest),
         _ => bail!("{USAGE}"),
     }
 }

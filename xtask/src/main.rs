@@ -23,7 +23,11 @@ const COMMANDS: &[Row] = &[
     ("demo", "build everything and serve two tenants, with curl lines to try", demo::run_demo),
     ("test", "everything CI runs: format, lints, tests, documentation", test::run),
     ("plugins", "build the plugins to target/plugins/NAME.wasm; --test runs their native tests instead", plugins::run),
-    ("bench", "proxy: beside nginx, HAProxy and Envoy; micro: the core and the crossing alone", bench::run),
+    (
+        "bench",
+        "proxy: beside nginx, HAProxy and Envoy; micro: the core and the crossing alone; tenants: thousands of them",
+        bench::run,
+    ),
     (
         "fuzz",
         "SECONDS for each fuzz target in tests/fuzz; --light leaves out the one that builds for minutes",

@@ -1,0 +1,165 @@
+//! What a tenant notices of another one that uses up its processor time and crashes all the time, on the one worker they share.
+//!
+//! The quiet tenant is asked at a modest, even rate, in turns with the noisy one idle and with it asked for several times the
+//! processor time that it has. A ratio is taken within a round, and then its median over the rounds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use portcullis_measure::median;
+use portcullis_measure::target::Target;
+
+use crate::load::{Outcome, Paced};
+use crate::options::Options;
+use crate::rig::{Gateway, Rig};
+use crate::{files, judged};
+
+const WORKERS: usize = 1;
+const LIMIT_PERCENT: f64 = 10.0;
+/// What the noisy tenant has.
+const BUDGET: Duration = Duration::from_millis(100);
+/// How much of it that tenant's requests would take, if all of them were let in.
+const GREED: u32 = 3;
+/// What a callback of the noisy tenant takes. Nothing else runs on a worker meanwhile, so it matters beyond what all take together.
+const BURNS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(1)];
+const NOISY: &str = "noisy";
+const QUIET: &str = "quiet";
+const CONNECTIONS: u32 = 4;
+/// Requests per second to the quiet tenant, and to the noisy one's filter that crashes.
+const RATE: u32 = 1_000;
+const CRASHES: u32 = 20;
+const ROUND: Duration = Duration::from_secs(5);
+/// Until what the noisy tenant saved up is used.
+const LEAD: Duration = Duration::from_millis(500);
+
+/// What came of it.
+struct Moved {
+    p99_percent: f64,
+    failed: usize,
+}
+
+pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
+    BURNS.into_iter().flat_map(|burn| judge(burn, measure(rig, burn, options.rounds))).collect()
+}
+
+fn judge(burn: Duration, measured: Result<Moved>) -> [Target; 2] {
+    let measured = measured.map_err(|why| format!("{why:#}"));
+    let figure = |figure: fn(&Moved) -> f64| measured.as_ref().map(figure).map_err(|why| anyhow!("{why}"));
+    let what = format!("neighbour that burns {burn:?} a callback");
+    [
+        judged(format!("{what}: p99 moves by"), LIMIT_PERCENT, "%", figure(|moved| moved.p99_percent)),
+        judged(format!("{what}: requests that failed"), 0.0, "", figure(|moved| moved.failed as f64)),
+    ]
+}
+
+fn measure(rig: &Rig, burn: Duration, rounds: usize) -> Result<Moved> {
+    let files = rig.files("neighbour", WORKERS)?;
+    files.tenant(QUIET, &files::tenant(QUIET), &[])?;
+    let modules: [(&str, &[u8]); 2] = [("burn.wasm", &burning(burn)?), ("crash.wasm", &crashing()?)];
+    files.tenant(NOISY, &noisy(), &modules)?;
+    let gateway = rig.start(&files, QUIET)?;
+    let quiet = Paced { address: gateway.public, tenant: QUIET, path: "/", connections: CONNECTIONS, rate: RATE };
+    quiet.run_for(LEAD);
+    let (mut moved, mut slowed, mut failed) = (Vec::new(), Vec::new(), 0);
+    for round in 0..rounds {
+        // There and back, since who comes later may find a warmer machine.
+        let (idle, busy) = if round % 2 == 0 {
+            let idle = quiet.run_for(ROUND);
+            (idle, beside_noise(&gateway, quiet, burn)?)
+        } else {
+            let busy = beside_noise(&gateway, quiet, burn)?;
+            (quiet.run_for(ROUND), busy)
+        };
+        let [before, after] = [&idle, &busy].map(Outcome::p99_ms);
+        let (before, after) = before.zip(after).with_context(|| format!("without noise {idle}, with it {busy}"))?;
+        eprintln!("neighbour, {burn:?}: p99 {before:.3} ms without noise, {after:.3} ms with it");
+        moved.push((after / before - 1.0) * 100.0);
+        slowed.push((1.0 - busy.per_second() / idle.per_second()) * 100.0);
+        failed += idle.failed() + busy.failed();
+    }
+    let slowed = median(slowed).context("there was no round")?;
+    println!(
+        "neighbour, {burn:?}: {RATE} requests a second were asked, {slowed:.1} % fewer answered with noise than without"
+    );
+    Ok(Moved { p99_percent: median(moved).context("there was no round")?, failed })
+}
+
+/// The quiet tenant's round while the noisy one is asked too.
+fn beside_noise(gateway: &Gateway, quiet: Paced, burn: Duration) -> Result<Outcome> {
+    let rate = u32::try_from(BUDGET.as_micros() / burn.as_micros())? * GREED;
+    let stop = AtomicBool::new(false);
+    let noise = |path, rate| Paced { tenant: NOISY, path, rate, ..quiet };
+    thread::scope(|scope| {
+        let burns = scope.spawn(|| noise("/burn", rate).run(&stop));
+        let crashes = scope.spawn(|| noise("/crash", CRASHES).run(&stop));
+        thread::sleep(LEAD);
+        let outcome = quiet.run_for(ROUND);
+        stop.store(true, Ordering::Relaxed);
+        for (what, load) in [("burns", burns), ("crashes", crashes)] {
+            let noise = load.join().map_err(|_| anyhow!("the noise's thread panicked"))?;
+            eprintln!("neighbour, {burn:?}: the noisy tenant's requests for what {what}: {noise}");
+        }
+        let traps = gateway.metric("portcullis_filter_traps_total", "plugin=\"crash\"")?;
+        eprintln!("neighbour, {burn:?}: its VMs have ended {traps} times");
+        Ok(outcome)
+    })
+}
+
+fn noisy() -> String {
+    let path = |name: &str| {
+        format!("  - {{ name: {name}, match: {{ path: /{name} }}, upstream: shared, filters: [{name}] }}\n")
+    };
+    format!(
+        r#"hosts: [{host}]
+limits: {{ cpu: {budget}ms/s }}
+plugins: {{ burn: {{ module: "file:burn.wasm" }}, crash: {{ module: "file:crash.wasm" }} }}
+filters: [{{ plugin: banner, config: {{ header: {header}, value: {NOISY} }} }}]
+routes:
+{burn}{crash}"#,
+        host = files::host(NOISY),
+        budget = BUDGET.as_millis(),
+        header = files::HEADER,
+        burn = path("burn"),
+        crash = path("crash"),
+    )
+}
+
+/// A guest that keeps its worker busy for so long with each request's head.
+fn burning(time: Duration) -> Result<Vec<u8>> {
+    guest(&format!(
+        r#"(local $until i64) (local $turns i32)
+        (local.set $until (i64.add (call $now) (i64.const {})))
+        (loop $look
+            (local.set $turns (i32.const 1000))
+            (loop $turn
+                (br_if $turn (local.tee $turns (i32.sub (local.get $turns) (i32.const 1)))))
+            (br_if $look (i64.lt_u (call $now) (local.get $until))))
+        (i32.const 0)"#,
+        time.as_nanos()
+    ))
+}
+
+/// A guest that traps with each request's head.
+fn crashing() -> Result<Vec<u8>> {
+    guest("(unreachable)")
+}
+
+fn guest(on_request_headers: &str) -> Result<Vec<u8>> {
+    let text = format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+        (memory (export "memory") 2)
+        (func $now (result i64)
+            (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 8)))
+            (i64.load (i32.const 8)))
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 65536))
+        (func (export "proxy_on_context_create") (param i32 i32))
+        (func (export "proxy_on_delete") (param i32))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        {on_request_headers}))"#
+    );
+    Ok(wat::parse_str(text)?)
+}
