@@ -18,9 +18,9 @@ const WORKERS: usize = 2;
 pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
     let target = |size: usize| {
         let what = format!("add: a tenant beside {size} others, to its first answer");
-        judged(what, LIMIT_MS, "ms", measure(rig, size, options.rounds))
+        judged(&measure(rig, size, options.rounds), [(what, LIMIT_MS, "ms", |ms| *ms)])
     };
-    options.sizes.into_iter().map(target).collect()
+    options.sizes.into_iter().flat_map(target).collect()
 }
 
 /// The tenant goes away after each round, so that the next one finds as many.

@@ -3,13 +3,16 @@
 //! The gateways run side by side and are asked in turns, a fixed number of requests each time, so a slow minute of the machine
 //! falls on all of them. A ratio is taken within a round, and then its median over the rounds.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result};
 use portcullis_measure::median;
+use portcullis_measure::process::core_seconds;
 use portcullis_measure::target::Target;
 
 use crate::options::Options;
 use crate::rig::{Gateway, Rig};
-use crate::{files, judged, load};
+use crate::{Row, files, judged, load};
 
 const LIMIT: f64 = 1.05;
 const WORKERS: usize = 1;
@@ -28,28 +31,17 @@ struct Subject {
 
 /// With each number of tenants, of that with the smallest.
 pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
-    let [few, rest @ ..] = options.sizes;
-    let measured = measure(rig, options).map_err(|why| format!("{why:#}"));
-    let target = |(size, index): (usize, usize)| {
-        let ratio = match &measured {
-            Ok(ratios) => ratios.get(index).copied().context("there was no round"),
-            Err(why) => Err(anyhow::anyhow!("{why}")),
-        };
-        judged(format!("cost: CPU of a request with {size} tenants, of that with {few}"), LIMIT, "×", ratio)
-    };
-    rest.into_iter().zip(1..).map(target).collect()
+    let [few, some, many] = options.sizes;
+    let what = |size| format!("cost: CPU of a request with {size} tenants, of that with {few}");
+    let rows: [Row<[f64; 3]>; 2] =
+        [(what(some), LIMIT, "×", |[_, ratio, _]| *ratio), (what(many), LIMIT, "×", |[_, _, ratio]| *ratio)];
+    judged(&measure(rig, options), rows)
 }
 
 /// The ratios for the same number of tenants asked. Those for all of them are printed: more are in use there, and memory is not free.
-fn measure(rig: &Rig, options: &Options) -> Result<Vec<f64>> {
-    let [few, ..] = options.sizes;
-    let mut subjects: Vec<Subject> = Vec::new();
-    for size in options.sizes {
-        let files = rig.files(&format!("cost-{size}"), WORKERS)?;
-        files.tenants(size)?;
-        let gateway = rig.start(&files, &files::nth(0)).with_context(|| format!("with {size} tenants"))?;
-        subjects.push(Subject { size, gateway, asked: Vec::new(), rounds: Vec::new() });
-    }
+fn measure(rig: &Rig, options: &Options) -> Result<[f64; 3]> {
+    let [few, some, many] = options.sizes;
+    let mut subjects = [start(rig, few)?, start(rig, some)?, start(rig, many)?];
     let same = rounds(&mut subjects, options.rounds, |_| few).context("a few of the tenants asked")?;
     report(&subjects, &format!("{few} of them asked"), &same);
     let all = rounds(&mut subjects, options.rounds, |size| size).context("all of the tenants asked")?;
@@ -57,8 +49,16 @@ fn measure(rig: &Rig, options: &Options) -> Result<Vec<f64>> {
     Ok(same)
 }
 
+fn start(rig: &Rig, size: usize) -> Result<Subject> {
+    let files = rig.files(&format!("cost-{size}"), WORKERS)?;
+    files.tenants(size)?;
+    let gateway = rig.start(&files, &files::nth(0)).with_context(|| format!("with {size} tenants"))?;
+    Ok(Subject { size, gateway, asked: Vec::new(), rounds: Vec::new() })
+}
+
 /// Measures all, and returns each one's cost as a part of the first one's.
-fn rounds(subjects: &mut [Subject], rounds: usize, asked: impl Fn(usize) -> usize) -> Result<Vec<f64>> {
+fn rounds(subjects: &mut [Subject; 3], rounds: usize, asked: impl Fn(usize) -> usize) -> Result<[f64; 3]> {
+    let mut others = Vec::new();
     for subject in &mut *subjects {
         subject.asked = files::spread(asked(subject.size), subject.size);
         subject.rounds.clear();
@@ -72,16 +72,19 @@ fn rounds(subjects: &mut [Subject], rounds: usize, asked: impl Fn(usize) -> usiz
             turn.reverse();
         }
         for subject in turn {
-            let before = subject.gateway.process.cpu_seconds()?;
+            let (began, core, before) = (Instant::now(), core_seconds()?, subject.gateway.process.cpu_seconds()?);
             subject.ask(REQUESTS)?;
-            subject.rounds.push((subject.gateway.process.cpu_seconds()? - before) * 1e6 / REQUESTS as f64);
+            let used = subject.gateway.process.cpu_seconds()? - before;
+            subject.rounds.push(used * 1e6 / REQUESTS as f64);
+            others.push((core_seconds()? - core - used).max(0.0) / began.elapsed().as_secs_f64() * 100.0);
         }
     }
-    let first = subjects.first().map(|subject| subject.rounds.clone()).unwrap_or_default();
+    println!("cost: others on the gateway's core: {:.0} % of the time", median(others).unwrap_or(f64::NAN));
+    let [first, ..] = &*subjects;
     let ratio = |subject: &Subject| {
-        median(subject.rounds.iter().zip(&first).map(|(cost, first)| cost / first).collect()).unwrap_or(f64::NAN)
+        median(subject.rounds.iter().zip(&first.rounds).map(|(cost, first)| cost / first).collect()).unwrap_or(f64::NAN)
     };
-    Ok(subjects.iter().map(ratio).collect())
+    Ok(subjects.each_ref().map(ratio))
 }
 
 impl Subject {

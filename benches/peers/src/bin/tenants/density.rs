@@ -13,11 +13,11 @@ const WORKERS: usize = 2;
 const CONNECTIONS: usize = 16;
 
 /// With the largest number of tenants.
-pub(crate) fn run(rig: &Rig, options: &Options) -> Target {
+pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
     let [_, _, size] = options.sizes;
     let used = size.div_ceil(10);
     let what = format!("density: {size} tenants, {used} of them in use, two workers: resident");
-    judged(what, LIMIT_MIB, "MiB", measure(rig, size, used))
+    judged(&measure(rig, size, used), [(what, LIMIT_MIB, "MiB", |mib| *mib)])
 }
 
 /// Each tenant that is used gets a request over every connection, so it has its VM on both workers.

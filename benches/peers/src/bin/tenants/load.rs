@@ -131,6 +131,11 @@ impl Outcome {
         self.why = self.why.take().or(other.why);
     }
 
+    /// How many were answered as they should be.
+    pub(crate) fn good(&self) -> usize {
+        self.answered.len()
+    }
+
     /// How many were not answered as they should be.
     pub(crate) fn failed(&self) -> usize {
         self.others.values().sum::<usize>() + self.broken
@@ -138,7 +143,7 @@ impl Outcome {
 
     /// Good answers per second.
     pub(crate) fn per_second(&self) -> f64 {
-        self.answered.len() as f64 / self.elapsed.as_secs_f64()
+        self.good() as f64 / self.elapsed.as_secs_f64()
     }
 
     /// The 99th percentile of the good answers' times, in milliseconds; nothing when there was none.
@@ -152,7 +157,7 @@ impl Outcome {
 
 impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} good", self.answered.len())?;
+        write!(f, "{} good", self.good())?;
         for (status, count) in &self.others {
             write!(f, ", {count} with {status}")?;
         }

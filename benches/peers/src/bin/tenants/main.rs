@@ -42,16 +42,23 @@ fn main() -> Result<ExitCode> {
 fn measure(rig: &Rig, figure: Figure, options: &Options) -> Vec<Target> {
     match figure {
         Figure::Add => add::run(rig, options),
-        Figure::Ready => vec![ready::run(rig, options)],
+        Figure::Ready => ready::run(rig, options),
         Figure::Swaps => swaps::run(rig, options),
-        Figure::Density => vec![density::run(rig, options)],
+        Figure::Density => density::run(rig, options),
         Figure::Cost => cost::run(rig, options),
         Figure::Neighbour => neighbour::run(rig, options),
     }
 }
 
-/// A target for what was measured. What could not be is said at once, and counts as missed.
-fn judged(what: String, limit: f64, unit: &'static str, measured: Result<f64>) -> Target {
-    let measured = measured.inspect_err(|why| eprintln!("{what} was not measured: {why:#}")).ok();
-    Target { what, unit, limit, measured }
+/// What is judged, the most it may be and in which unit, and where it stands in what was measured.
+type Row<T> = (String, f64, &'static str, fn(&T) -> f64);
+
+/// Targets for what was measured at once. What could not be is said now, and counts as missed.
+fn judged<T, const ROWS: usize>(measured: &Result<T>, rows: [Row<T>; ROWS]) -> Vec<Target> {
+    if let (Err(why), [(what, ..), ..]) = (measured, rows.as_slice()) {
+        eprintln!("not measured: {what}: {why:#}");
+    }
+    let measured = measured.as_ref().ok();
+    let target = |(what, limit, unit, figure): Row<T>| Target { what, unit, limit, measured: measured.map(figure) };
+    rows.into_iter().map(target).collect()
 }

@@ -12,10 +12,10 @@ const LIMIT_SECONDS: f64 = 2.0;
 const WORKERS: usize = 2;
 
 /// With the middle number of tenants.
-pub(crate) fn run(rig: &Rig, options: &Options) -> Target {
+pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
     let [_, size, _] = options.sizes;
     let what = format!("ready: {size} tenants, from the start to the first answer");
-    judged(what, LIMIT_SECONDS, "s", measure(rig, size, options.rounds))
+    judged(&measure(rig, size, options.rounds), [(what, LIMIT_SECONDS, "s", |seconds| *seconds)])
 }
 
 /// A first start, which is not counted, compiles the module and leaves it in the cache.

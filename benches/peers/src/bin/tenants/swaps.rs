@@ -38,14 +38,16 @@ struct Swapped {
     grown: f64,
 }
 
+/// Both come from the same swaps.
 pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
-    let measured = measure(rig, options.swaps).map_err(|why| format!("{why:#}"));
-    let figure = |figure: fn(&Swapped) -> f64| measured.as_ref().map(figure).map_err(|why| anyhow!("{why}"));
     let swaps = options.swaps;
-    vec![
-        judged(format!("swaps: requests that failed over {swaps}"), 0.0, "", figure(|swapped| swapped.failed as f64)),
-        judged(format!("swaps: resident after {swaps}, of before"), LIMIT, "×", figure(|swapped| swapped.grown)),
-    ]
+    judged(
+        &measure(rig, swaps),
+        [
+            (format!("swaps: requests that failed over {swaps}"), 0.0, "", |swapped| swapped.failed as f64),
+            (format!("swaps: resident after {swaps}, of before"), LIMIT, "×", |swapped| swapped.grown),
+        ],
+    )
 }
 
 fn measure(rig: &Rig, swaps: usize) -> Result<Swapped> {
