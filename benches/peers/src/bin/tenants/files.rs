@@ -103,3 +103,14 @@ routes:
         host = host(name)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_are_asked_are_spread_over_all_and_never_more_than_there_are() {
+        assert_eq!(spread(4, 1_000), ["t00000", "t00250", "t00500", "t00750"]);
+        assert_eq!(spread(9, 2), ["t00000", "t00001"]);
+    }
+}

@@ -167,3 +167,20 @@ impl Display for Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_a_hundred_may_take_longer_than_the_99th_percentile() {
+        let outcome = |times: &[u64]| Outcome {
+            answered: times.iter().map(|ms| Duration::from_millis(*ms)).collect(),
+            ..Outcome::default()
+        };
+        let hundred: Vec<_> = (1..=100).rev().collect();
+        for (times, want) in [(&hundred[..], Some(99.0)), (&[7], Some(7.0)), (&[], None)] {
+            assert_eq!(outcome(times).p99_ms(), want);
+        }
+    }
+}

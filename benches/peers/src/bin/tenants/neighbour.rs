@@ -63,7 +63,7 @@ fn measure(rig: &Rig, burn: Duration, rounds: usize) -> Result<Moved> {
     let gateway = rig.start(&files, QUIET)?;
     let quiet = Paced { address: gateway.public, tenant: QUIET, path: "/", connections: CONNECTIONS, rate: RATE };
     quiet.run_for(LEAD);
-    let (mut moved, mut slowed, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut moved, mut rates, mut failed) = (Vec::new(), [Vec::new(), Vec::new()], 0);
     for round in 0..rounds {
         // There and back, since who comes later may find a warmer machine.
         let (idle, busy) = if round % 2 == 0 {
@@ -77,12 +77,14 @@ fn measure(rig: &Rig, burn: Duration, rounds: usize) -> Result<Moved> {
         let (before, after) = before.zip(after).with_context(|| format!("without noise {idle}, with it {busy}"))?;
         eprintln!("neighbour, {burn:?}: p99 {before:.3} ms without noise, {after:.3} ms with it");
         moved.push((after / before - 1.0) * 100.0);
-        slowed.push((1.0 - busy.per_second() / idle.per_second()) * 100.0);
+        let [without, with] = &mut rates;
+        without.push(idle.per_second());
+        with.push(busy.per_second());
         failed += idle.failed() + busy.failed();
     }
-    let slowed = median(slowed).context("there was no round")?;
+    let [without, with] = rates.map(|rates| median(rates).unwrap_or(f64::NAN));
     println!(
-        "neighbour, {burn:?}: {RATE} requests a second were asked, {slowed:.1} % fewer answered with noise than without"
+        "neighbour, {burn:?}: of {RATE} requests a second, {without:.0} answered without noise, {with:.0} with it"
     );
     Ok(Moved { p99_percent: median(moved).context("there was no round")?, failed })
 }
