@@ -1,18 +1,26 @@
 //! Limits that several gateways share: counted by a service that speaks Envoy's rate-limit API.
 //!
 //! It is told of each limit by a descriptor: the limit's name and its keys, with how much may pass, which a service that has
-//! limits of its own may ignore. A service that fails is left alone for a second.
+//! limits of its own may ignore. A service that fails is left alone for a second. What a response turns out to have cost is told to
+//! Portcullis' service as such; to others, whose API has no words for that, as a further request, and only where more is owed.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use portcullis_abi::protobuf::{Fields, Malformed, Value, bytes, number};
+use portcullis_sdk::grpc::GrpcError;
 use portcullis_sdk::limit::{SECOND, Verdict};
 use portcullis_sdk::metric::Counter;
 
+use crate::bill::Book;
 use crate::policy::{Asked, Limit};
 use crate::settings::{Global, OnFailure};
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
+/// Portcullis' own addition: the hits of each descriptor are owed, whatever its limit says, or given back.
+const SETTLING: &str = "portcullis.ratelimit.v1.RateLimitService";
+/// gRPC's `UNIMPLEMENTED`.
+const UNKNOWN: u32 = 12;
 /// How long a service that has failed is left alone.
 const PAUSE: u64 = SECOND;
 
@@ -21,6 +29,8 @@ pub(crate) struct Service {
     settings: Global,
     /// Not asked again before this.
     until: Cell<u64>,
+    /// Whether it knows what it is to settle something, as far as is known.
+    settles: Cell<bool>,
     failures: Counter,
 }
 
@@ -33,7 +43,7 @@ pub(crate) enum Answer {
 
 impl Service {
     pub(crate) fn new(settings: Global, failures: Counter) -> Self {
-        Self { settings, until: Cell::new(0), failures }
+        Self { settings, until: Cell::new(0), settles: Cell::new(true), failures }
     }
 
     pub(crate) async fn ask(&self, limits: &[Limit], asked: &[Asked], now: u64) -> Answer {
@@ -41,9 +51,9 @@ impl Service {
         if now < self.until.get() {
             return failed;
         }
-        let request = request(&self.settings.domain, limits, asked);
-        let call = self.settings.upstream.grpc(SERVICE, "ShouldRateLimit", &request).timeout(self.settings.timeout());
-        let answer = call.send::<Vec<u8>>().await.map_err(|why| why.to_string());
+        let all = limits.iter().zip(asked).map(|(limit, asked)| (limit, asked, limit.cost.into()));
+        let answer = self.call(SERVICE, "ShouldRateLimit", request(&self.settings.domain, all)).await;
+        let answer = answer.map_err(|why| why.to_string());
         match answer
             .and_then(|answer| verdicts(&answer, asked.len()).ok_or_else(|| "its answer is malformed".to_owned()))
         {
@@ -54,6 +64,40 @@ impl Service {
                 self.until.set(now + PAUSE);
                 failed
             }
+        }
+    }
+
+    async fn call(&self, service: &str, method: &str, request: Vec<u8>) -> Result<Vec<u8>, GrpcError> {
+        self.settings.upstream.grpc(service, method, &request).timeout(self.settings.timeout()).send().await
+    }
+
+    /// Tells it what is owed beside what was reserved, or less, by the places of limits; nobody waits for that.
+    pub(crate) fn settle(self: &Rc<Self>, book: &Book, asked: &[Asked], owed: &[(usize, i64)]) {
+        let parts = |keep: fn(i64) -> bool| {
+            let parts = owed.iter().filter(|(_, more)| keep(*more));
+            let parts = parts.filter_map(|(place, more)| Some((book.limits.get(*place)?, asked.get(*place)?, *more)));
+            request(&self.settings.domain, parts)
+        };
+        let (all, more) = (parts(|_| true), owed.iter().any(|(_, more)| *more > 0).then(|| parts(|more| more > 0)));
+        let service = Rc::clone(self);
+        book.host.spawn(async move {
+            if let Err(why) = service.tell_owed(all, more).await {
+                log::warn!("the rate-limit service was not told what a response has cost: {why}");
+                service.failures.increment();
+            }
+        });
+    }
+
+    async fn tell_owed(&self, all: Vec<u8>, more: Option<Vec<u8>>) -> Result<(), GrpcError> {
+        if self.settles.get() {
+            match self.call(SETTLING, "Settle", all).await {
+                Err(GrpcError::Status { code: UNKNOWN, .. }) => self.settles.set(false),
+                told => return told.map(|_| ()),
+            }
+        }
+        match more {
+            Some(more) => self.call(SERVICE, "ShouldRateLimit", more).await.map(|_| ()),
+            None => Ok(()),
         }
     }
 }
@@ -69,10 +113,11 @@ fn unit(seconds: u32) -> u64 {
     }
 }
 
-fn request(domain: &str, limits: &[Limit], asked: &[Asked]) -> Vec<u8> {
+/// `RateLimitRequest`: so many hits of each of these. Fewer than none are given back.
+fn request<'a>(domain: &str, parts: impl Iterator<Item = (&'a Limit, &'a Asked, i64)>) -> Vec<u8> {
     let mut request = Vec::new();
     bytes(&mut request, 1, domain.as_bytes());
-    for (limit, asked) in limits.iter().zip(asked) {
+    for (limit, asked, count) in parts {
         let mut descriptor = Vec::new();
         let name = ("limit", limit.name.as_str());
         let parts = asked.parts.iter().map(|part| (part.kind, part.value.as_str()));
@@ -84,14 +129,18 @@ fn request(domain: &str, limits: &[Limit], asked: &[Asked]) -> Vec<u8> {
             bytes(&mut entry, 2, value.as_bytes());
             bytes(&mut descriptor, 1, &entry);
         }
-        let (count, seconds) = asked.amount.in_words();
+        let (amount, seconds) = asked.amount.in_words();
         let mut own = Vec::new();
-        number(&mut own, 1, count.into());
+        number(&mut own, 1, amount.into());
         number(&mut own, 2, unit(seconds));
         bytes(&mut descriptor, 2, &own);
         let mut hits = Vec::new();
-        number(&mut hits, 1, limit.cost.into());
+        number(&mut hits, 1, count.unsigned_abs());
         bytes(&mut descriptor, 3, &hits);
+        if count < 0 {
+            // `is_negative_hits`.
+            number(&mut descriptor, 4, 1);
+        }
         bytes(&mut request, 2, &descriptor);
     }
     request

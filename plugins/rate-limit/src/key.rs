@@ -34,6 +34,8 @@ pub(crate) enum Source {
     Method,
     /// The name of the route.
     Route,
+    /// The tenant that the request is for; on Envoy its virtual host. Told apart by filters that stand before those of tenants.
+    Tenant,
 }
 
 /// A value that requests are told apart by, and what kind it is.
@@ -68,6 +70,10 @@ impl Source {
             Self::Route => {
                 let name: Option<String> = request.property(&["xds", "route_name"]);
                 Some(Part::of("route", &name.unwrap_or_default().as_str().into()))
+            }
+            Self::Tenant => {
+                let name: Option<String> = request.property(&["xds", "virtual_host_name"]);
+                name.filter(|name| !name.is_empty()).map(|name| Part::of("tenant", &name.as_str().into()))
             }
         };
         found.unwrap_or_else(|| {

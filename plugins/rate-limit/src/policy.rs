@@ -37,6 +37,8 @@ pub(crate) enum Amount {
 pub(crate) enum Settle {
     /// A header of its response.
     Header(HeaderName),
+    /// A number in its body: the tokens of the JSON Pointer to it.
+    Json(Vec<String>),
     /// The bytes that moved.
     Bytes(BodyBytes),
 }

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use plugin_common::pointer::unescaped;
 use portcullis_abi::calendar::{Unit, Zone};
 use portcullis_sdk::schema::{Piece, Schema};
 use portcullis_sdk::{Config, HeaderName, Period, Upstream};
@@ -55,16 +56,42 @@ struct OneLimit {
     zone: Option<ZoneText>,
     /// What one request takes; 1 unless told otherwise.
     cost: Option<NonZeroU32>,
-    /// A header of the response that says what the request has cost in all; `cost` is what is reserved until then.
-    settle: Option<HeaderName>,
-    /// Counts bytes: those of the body named here are what the request has cost in all, once it is over; `cost` is what is reserved
-    /// until then.
-    settle_bytes: Option<BodyBytes>,
+    /// What says what the request has cost in all; `cost` is what is reserved until then.
+    settle: Option<SettleBy>,
     /// Other rates for some, by what a header says: one that a filter before this one sets, such as `auth`.
     plans: Option<PlanSettings>,
     /// Counts, and never refuses.
     #[serde(default)]
     shadow: bool,
+}
+
+/// What says what a request has cost in all.
+#[derive(Config, Hash)]
+#[serde(rename_all = "snake_case")]
+enum SettleBy {
+    /// A header of its response, with a number.
+    Header(HeaderName),
+    /// A number in the body of its response, by a JSON Pointer: `/usage/total_tokens`. Of a stream of JSON lines or of server-sent
+    /// events the last that has it.
+    Json(String),
+    /// The bytes of these bodies.
+    Bytes(BodyBytes),
+}
+
+impl SettleBy {
+    fn checked(self) -> Result<Settle, String> {
+        Ok(match self {
+            Self::Header(name) => Settle::Header(name),
+            Self::Bytes(of) => Settle::Bytes(of),
+            Self::Json(pointer) => {
+                let tokens = pointer.strip_prefix('/').map(|tokens| tokens.split('/').map(unescaped).collect());
+                let tokens = tokens.unwrap_or(None).ok_or_else(|| {
+                    format!("`settle.json` is `{pointer}`, which is no JSON Pointer such as /usage/total_tokens")
+                })?;
+                Settle::Json(tokens)
+            }
+        })
+    }
 }
 
 /// Whose bytes are counted.
@@ -220,7 +247,6 @@ impl Settings {
                 zone: None,
                 cost: None,
                 settle: None,
-                settle_bytes: None,
                 plans: None,
                 shadow: false,
             }],
@@ -282,11 +308,7 @@ impl OneLimit {
         {
             return Err(format!("`cost` is {cost} and `burst` {burst}: no request would ever pass"));
         }
-        let settle = match (self.settle, self.settle_bytes) {
-            (Some(_), Some(_)) => return Err("`settle` and `settle_bytes` are both there: write one".to_owned()),
-            (Some(header), None) => Some(Settle::Header(header)),
-            (None, bytes) => bytes.map(Settle::Bytes),
-        };
+        let settle = self.settle.map(SettleBy::checked).transpose()?;
         // Filters with other settings count apart; those with the same settings, and limits of one `name` that was written, count
         // together.
         let namespace =
@@ -338,6 +360,11 @@ mod tests {
                 "`limits[0]`: `cost` is 6 and `burst` 5: no request would ever pass",
             ),
             (r#"{"limits":[{"rate":"5/s","name":"a b"}]}"#, "`limits[0]`: `name` is `a b`: write letters"),
+            (
+                r#"{"limits":[{"rate":"5/s","settle":{"json":"usage"}}]}"#,
+                "`limits[0]`: `settle.json` is `usage`, which is no JSON Pointer such as /usage/total_tokens",
+            ),
+            (r#"{"limits":[{"rate":"5/s","settle":{"json":"/a~2"}}]}"#, "`limits[0]`: `settle.json` is `/a~2`, which"),
             (r#"{"limits":[{"rate":"5/s","key":"path","keys":["host"]}]}"#, "`limits[0]`: `key` and `keys` are both"),
         ] {
             let why = read(json).err().unwrap_or_default();

@@ -103,7 +103,7 @@ fn a_plan_has_its_own_rate() {
 
 #[test]
 fn what_a_response_has_cost_is_settled() {
-    let limits = r#"{"limits":[{"rate":"10/h","cost":5,"settle":"x-cost"}]}"#;
+    let limits = r#"{"limits":[{"rate":"10/h","cost":5,"settle":{"header":"x-cost"}}]}"#;
     let mut costs = ["1", "9", "none"].into_iter();
     let mut gateway = Gateway::new()
         .origin(move |_| Reply::ok("ok").header("x-cost", costs.next().unwrap_or("1")))
@@ -119,10 +119,36 @@ fn what_a_response_has_cost_is_settled() {
     assert_eq!(left(), (429, "r=0".to_owned()));
 }
 
+/// What is left after a request that was answered with this, where 10 were reserved of 1000.
+fn left_after(reply: Reply) -> String {
+    let limits = r#"{"limits":[{"name":"tokens","rate":"1000/h","cost":10,"settle":{"json":"/usage/total"}}]}"#;
+    let mut replies = [Reply::ok("{}"), reply].into_iter();
+    let mut last = move || replies.next_back().unwrap_or_else(|| Reply::ok("{}"));
+    let mut gateway =
+        Gateway::new().origin(move |_| last()).plugin(Plugin::new("limit", start::<RateLimit>).config(limits)).start();
+    assert_eq!(gateway.send(Request::get("/")).status(), 200);
+    let second = gateway.send(Request::get("/"));
+    let unsettled = gateway.metric("rate_limit_unsettled.tokens").unwrap_or(0);
+    let left = told(&second).1.unwrap().split(';').nth(1).unwrap().to_owned();
+    format!("{left} {unsettled}")
+}
+
+#[test]
+fn a_number_in_the_body_is_what_a_request_has_cost() {
+    let json = |body: &str| Reply::ok(body).header("content-type", "application/json");
+    // The second reserves ten more, and is answered without JSON.
+    assert_eq!(left_after(json(r#"{"usage":{"total":40}}"#)), "r=950 1");
+    assert_eq!(left_after(json(r#"{"usage":{"total":4}}"#)), "r=986 1");
+    assert_eq!(left_after(json("{}")), "r=980 2");
+    assert_eq!(left_after(json(r#"{"usage":{"total":40}}"#).header("content-encoding", "gzip")), "r=980 2");
+    let events = "data: {\"usage\":{\"total\":1}}\n\ndata: {\"usage\":{\"total\":40}}\n\ndata: [DONE]\n\n";
+    assert_eq!(left_after(Reply::ok(events).header("content-type", "text/event-stream")), "r=950 1");
+}
+
 #[test]
 fn bytes_are_paid_when_the_exchange_is_over() {
     for (of, left) in [("request", 991), ("response", 993), ("both", 984)] {
-        let limits = format!(r#"{{"limits":[{{"rate":"1000/h","settle_bytes":"{of}"}}]}}"#);
+        let limits = format!(r#"{{"limits":[{{"rate":"1000/h","settle":{{"bytes":"{of}"}}}}]}}"#);
         let mut gateway = Gateway::new()
             .origin(|_| Reply::ok("seven b"))
             .plugin(Plugin::new("limit", start::<RateLimit>).config(limits))
@@ -155,4 +181,47 @@ fn a_service_counts_for_all_and_is_left_alone_when_it_fails() {
         assert_eq!(gateway.calls().len(), 1, "it is asked again after a second");
         assert_eq!(gateway.metric("rate_limit_service_failures"), Some(2));
     }
+}
+
+/// What a service was told that answers settlements with this: the method, how many hits, and whether they are given back.
+fn told_of(settled: fn() -> Reply, cost: &'static str) -> Vec<String> {
+    let limits = r#"[{"rate":"9/h","cost":5,"settle":{"header":"x-cost"}}]"#;
+    let config = format!(r#"{{"limits":{limits},"global":{{"upstream":"limits","domain":"edge"}}}}"#);
+    let mut gateway = Gateway::new()
+        .origin(move |_| Reply::ok("ok").header("x-cost", cost))
+        .upstream("limits", move |call| match call.header(":path") {
+            Some(path) if path.ends_with("/Settle") => settled(),
+            // `OK`, and nothing more.
+            _ => Reply::grpc(b"\x08\x01"),
+        })
+        .plugin(Plugin::new("limit", start::<RateLimit>).config(config))
+        .start();
+    assert_eq!(gateway.send(Request::get("/")).status(), 200);
+    gateway.advance(ms(100));
+    let told = |call: &portcullis_testing::Call| {
+        let message = &call.request.body[..];
+        let mut told = call.request.header(":path").unwrap().rsplit('/').next().unwrap().to_owned();
+        let fields = |bytes: &[u8], wanted| {
+            let found = portcullis_abi::protobuf::Fields::of(bytes).map(Result::unwrap).filter(|(at, _)| *at == wanted);
+            found.map(|(_, value)| format!("{value:?}")).collect::<String>()
+        };
+        for field in portcullis_abi::protobuf::Fields::of(message).map(Result::unwrap) {
+            if let (2, portcullis_abi::protobuf::Value::Bytes(descriptor)) = field {
+                told += &format!(" {}{}", fields(descriptor, 3), fields(descriptor, 4));
+            }
+        }
+        told
+    };
+    gateway.calls().iter().map(told).collect()
+}
+
+#[test]
+fn a_service_is_told_what_was_owed_or_asked_again_if_it_knows_no_such_thing() {
+    let (ours, other) = (|| Reply::grpc(b""), || Reply::grpc_status(12, "unknown"));
+    let first = "ShouldRateLimit Bytes([8, 5])";
+    assert_eq!(told_of(ours, "7"), [first, "Settle Bytes([8, 2])"]);
+    assert_eq!(told_of(ours, "1"), [first, "Settle Bytes([8, 4])Number(1)"]);
+    assert_eq!(told_of(ours, "5"), [first]);
+    assert_eq!(told_of(other, "7"), [first, "Settle Bytes([8, 2])", "ShouldRateLimit Bytes([8, 2])"]);
+    assert_eq!(told_of(other, "1"), [first, "Settle Bytes([8, 4])Number(1)"]);
 }

@@ -166,6 +166,40 @@ impl<'a> Body<'a> {
             Whose::Held(exchange, way) => collect(exchange, way, limit).await,
         }
     }
+
+    /// Shows the body to `see` as it streams by, one chunk after another. It goes on as it came, with its `content-length`.
+    ///
+    /// Chunks are as the network made them. What [`BodyMut::map_chunks`] asks for later takes the place of this.
+    ///
+    /// # Errors
+    /// When the filter has not declared that it touches this body.
+    ///
+    /// ```
+    /// # use portcullis_sdk::{BodyError, Response};
+    /// fn lines(response: &Response) -> Result<(), BodyError> {
+    ///     let mut lines = 0;
+    ///     response.body().see_chunks(move |chunk| {
+    ///         lines += chunk.bytes().iter().filter(|byte| **byte == b'\n').count();
+    ///         if chunk.is_last() {
+    ///             log::info!("{lines} lines");
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    pub fn see_chunks(self, mut see: impl FnMut(Chunk<'_>) + 'static) -> Result<(), BodyError> {
+        match self.0 {
+            Whose::Own(bytes) => see(Chunk { bytes: &bytes, is_last: true }),
+            Whose::Held(exchange, way) => {
+                declared(exchange, way)?;
+                let pass = move |chunk: Chunk<'_>| {
+                    see(chunk);
+                    None
+                };
+                exchange.side(way).map.replace(Some(Box::new(pass)));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A body to be changed.
