@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::eventually;
+use crate::pki::Files;
 use crate::process::{free_address, signal};
 
 /// A server with its files. It is killed when dropped.
@@ -17,6 +18,8 @@ use crate::process::{free_address, signal};
 pub struct Redis {
     child: Option<Child>,
     folder: TempDir,
+    /// What `redis-cli` has to be told beside the port.
+    asks_with: Vec<String>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -38,11 +41,31 @@ impl Redis {
     /// When it does not start.
     #[must_use]
     pub fn start(lines: &str) -> Self {
-        let (folder, address) = (tempfile::tempdir().unwrap(), free_address());
-        let usual = format!("bind 127.0.0.1\nport {}\ndir {}\nsave \"\"\n", address.port(), folder.path().display());
+        let address = free_address();
+        Self::listening(address, &format!("port {}\n{lines}", address.port()), Vec::new())
+    }
+
+    /// A server that speaks TLS with `server.pem` of these files, and lets nobody in whose certificate is not of `ca.pem`; `own.pem`
+    /// is one.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn encrypted(files: &Files) -> Self {
+        let (address, path) = (free_address(), |name: &str| files.text(name));
+        let port = format!("port 0\ntls-port {}\ntls-ca-cert-file {}\n", address.port(), path("ca.pem"));
+        let own = format!("tls-cert-file {}\ntls-key-file {}\n", path("server.pem"), path("server.key"));
+        let [ca, cert, key] = [path("ca.pem"), path("own.pem"), path("own.key")];
+        let asks_with = ["--tls", "--cacert", &ca, "--cert", &cert, "--key", &key].map(str::to_owned);
+        Self::listening(address, &(port + &own), asks_with.into())
+    }
+
+    fn listening(address: SocketAddr, lines: &str, asks_with: Vec<String>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let usual = format!("bind 127.0.0.1\ndir {}\nsave \"\"\n{lines}", folder.path().display());
         // Sentinel writes to it.
-        fs::write(folder.path().join("redis.conf"), usual + lines).unwrap();
-        let mut redis = Self { child: None, folder, address };
+        fs::write(folder.path().join("redis.conf"), usual).unwrap();
+        let mut redis = Self { child: None, folder, asks_with, address };
         redis.again();
         redis
     }
@@ -90,7 +113,7 @@ impl Redis {
     #[must_use]
     pub fn ask(&self, command: &[&str]) -> String {
         let port = self.address.port().to_string();
-        let asked = Command::new("redis-cli").args(["-p", &port]).args(command).output().unwrap();
+        let asked = Command::new("redis-cli").args(["-p", &port]).args(&self.asks_with).args(command).output().unwrap();
         String::from_utf8_lossy(&asked.stdout).trim().to_owned()
     }
 

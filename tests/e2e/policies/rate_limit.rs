@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
-use portcullis_tests::origin::Origin;
+use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::process::free_address;
 
 use crate::plugins::code;
@@ -209,6 +209,25 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
     change("{}".to_owned());
     assert_eq!(gateway.get("/").status(), 503, "nobody counts");
     eventually("nobody listens", || std::net::TcpStream::connect(address).is_err());
+}
+
+/// What a response turns out to cost is told to the service: owed beyond what was reserved, or given back.
+#[test]
+fn what_responses_have_cost_is_settled_with_the_service() {
+    let origin = Origin::start(|seen| Answer::ok("ok").header("x-cost", seen.get("x-cost").unwrap_or("0")));
+    let limit = "{ name: tokens, quota: 1000/month, cost: 400, settle: { header: x-cost } }";
+    let service = service("127.0.0.1:0".parse().unwrap(), "[]");
+    let gateway = sharing(&origin, service.rate_limit_service(), limit, "refuse");
+    let ask = |cost: &str| gateway.ask("GET", "/", &[("x-cost", cost)], "");
+    // Two reservations fit in, more only after what they did not need was given back.
+    for _ in 0..4 {
+        eventually("there is room again", || ask("0").status() == 200);
+    }
+    assert_eq!(ask("1000").status(), 200);
+    eventually("all is owed", || {
+        let refused = ask("0");
+        refused.status() == 429 && refused.get("ratelimit").is_some_and(|standing| standing.contains("r=0;"))
+    });
 }
 
 /// Row 27: while the service is away the declared failure mode holds, nobody hangs, and it is used again when it is back.

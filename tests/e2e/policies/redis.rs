@@ -5,14 +5,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portcullis_abi::limit::{Limit, Quota, Rate, SECOND, Verdict};
+use portcullis_abi::limit::{Limit, MOST_BURSTS, Quota, Rate, SECOND, Verdict};
 use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
-use portcullis_tests::origin::Origin;
+use portcullis_tests::origin::{Answer, Origin};
+use portcullis_tests::pki::{Authority, Files, Use};
 use portcullis_tests::redis::{self, Redis};
 
 /// A gateway whose filter asks the gateway's own service, whose states are in this store.
 fn gateway(origin: &Origin, store: &str, limit: &str, on_store_failure: &str) -> Gateway {
+    let gateway = start(origin, store, limit, on_store_failure);
+    eventually("the store is connected", || gateway.metric("portcullis_rate_limit_store_connected", &[]) == 1.0);
+    gateway
+}
+
+/// The same, whether its store can be connected to or not.
+fn start(origin: &Origin, store: &str, limit: &str, on_store_failure: &str) -> Gateway {
     let config = r#"
 workers: 2
 services:
@@ -32,9 +40,7 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#;
     let places: [(&str, &dyn std::fmt::Display); 4] =
         [("origin", origin), ("store", &store), ("limit", &limit), ("on_store_failure", &on_store_failure)];
-    let gateway = Gateway::start(config, &places);
-    eventually("the store is connected", || gateway.metric("portcullis_rate_limit_store_connected", &[]) == 1.0);
-    gateway
+    Gateway::start(config, &places)
 }
 
 fn at(servers: &[&Redis]) -> String {
@@ -106,9 +112,16 @@ fn the_script_decides_as_every_other_store() {
     for limit in limits {
         let (mut state, mut now) = (None, start * SECOND);
         let key = format!("{limit:?}");
-        for _ in 0..40 {
-            let cost = random.u64(0..12);
-            let verdict = limit.take(state, cost, now);
+        for _ in 0..60 {
+            // A third of them settles, some of what was taken being given back.
+            let (settles, cost) =
+                if random.u8(0..3) == 0 { (true, random.i64(-9..25)) } else { (false, random.i64(0..12)) };
+            let verdict = if settles {
+                let after = limit.settle(state, cost, now);
+                Verdict { state: Some(after), ..limit.take(Some(after), 0, now) }
+            } else {
+                limit.take(state, cost.unsigned_abs(), now)
+            };
             state = verdict.state.or(state);
             let seconds = (now / SECOND).to_string();
             let micros = (now % SECOND / 1000).to_string();
@@ -117,13 +130,16 @@ fn the_script_decides_as_every_other_store() {
                 Limit::Quota(quota) => format!("quota {cost} {} 0 {} 9999999999", quota.count, quota.ends / SECOND),
             };
             let _in_memory = write!(arguments, " {seconds} {micros}");
-            let mut command = vec!["EVAL", &script, "1", &key];
+            let (order, most) = (if settles { "settle" } else { "take" }, MOST_BURSTS.to_string());
+            let mut command = vec!["EVAL", &script, "1", &key, order, &most];
             command.extend(arguments.split(' '));
             let answer = server.ask(&command);
             let numbers: Vec<i64> = answer.lines().map(|line| line.parse().expect(&answer)).collect();
             let never = |retry: u64| i64::try_from(retry).unwrap_or(-1);
             let Verdict { remaining, reset, retry, .. } = verdict;
-            let want = [i64::from(verdict.state.is_some()), never(remaining), never(reset), never(retry)];
+            // Nobody waits for a settlement.
+            let retry = if settles { 0 } else { never(retry) };
+            let want = [i64::from(verdict.state.is_some()), never(remaining), never(reset), retry];
             assert_eq!(numbers, want, "{limit:?} {cost} at {now}");
             now += random.u64(0..2_000_000) * 1000;
         }
@@ -197,6 +213,68 @@ fn a_store_that_is_killed_or_hangs_makes_nobody_wait_and_gives_nothing_twice() {
     // Beside the store's 200 ms, a machine that does other things.
     assert!(tally.longest_ms.load(Ordering::Relaxed) < 1500, "{tally:?}");
     assert!(errors("away") > 0.0 && errors("timeout") > 0.0);
+}
+
+/// What responses turn out to cost is taken from the store, or given back to it.
+#[test]
+fn what_responses_have_cost_is_settled_in_the_store() {
+    if !redis::is_here() {
+        return;
+    }
+    let origin = Origin::start(|seen| {
+        let usage = format!(r#"{{"usage":{{"total_tokens":{}}}}}"#, seen.get("x-cost").unwrap_or("0"));
+        Answer::ok(usage).header("content-type", "application/json")
+    });
+    let server = Redis::start("");
+    let limit = "{ name: tokens, quota: 1000/month, key: host, cost: 400, settle: { json: /usage/total_tokens } }";
+    let gateway = gateway(&origin, &at(&[&server]), limit, "refuse");
+    let used = || {
+        let state =
+            server.ask(&["GET", "portcullis:{edge}:quota|domain=edge|limit=tokens|host=test|quota=month+00:00"]);
+        state.split(':').nth(1).unwrap_or_default().to_owned()
+    };
+    let mut total = 0;
+    // More than is reserved three times would be: each gives the most of it back.
+    for (cost, status) in [(10, 200), (500, 200), (0, 200), (700, 200), (1, 429)] {
+        assert_eq!(gateway.ask("GET", "/", &[("host", "test"), ("x-cost", &cost.to_string())], "").status(), status);
+        total += if status == 200 { cost } else { 0 };
+        eventually("it is settled", || used() == total.to_string());
+    }
+}
+
+/// Over TLS the server has to prove who it is, and asks who we are.
+#[test]
+fn an_encrypted_store_is_known_and_knows_us() {
+    if !redis::is_here() {
+        return;
+    }
+    let (origin, files, authority) = (Origin::plain(), Files::default(), Authority::new("stores"));
+    files.put("ca.pem", &authority.pem());
+    files.put_pair("server", &authority.issue(&["127.0.0.1"], Use::Server));
+    files.put_pair("own", &authority.issue(&["gateway"], Use::Client));
+    let others = Authority::new("others");
+    files.put("others.pem", &others.pem());
+    files.put_pair("stranger", &others.issue(&["gateway"], Use::Client));
+    let server = Redis::encrypted(&files);
+    let store = |ca: &str, own: &str| {
+        let certificate = format!(
+            "{{ cert: \"{}\", key: \"{}\" }}",
+            files.text(&format!("{own}.pem")),
+            files.text(&format!("{own}.key"))
+        );
+        format!("{}, tls: {{ ca: \"{}\", certificate: {certificate} }}", at(&[&server]), files.text(ca))
+    };
+    let limit = "{ name: api, rate: 2/h, key: host }";
+    let known = gateway(&origin, &store("ca.pem", "own"), limit, "refuse");
+    assert_eq!([(); 3].map(|()| known.get("/").status()), [200, 200, 429]);
+    // The server has no number for handshakes that fail, but a line for each.
+    let failed = || server.log().matches("Error accepting a client connection").count();
+    for wrong in [store("others.pem", "own"), store("ca.pem", "stranger")] {
+        let before = failed();
+        let gateway = start(&origin, &wrong, &limit.replace("api", "other"), "refuse");
+        eventually("it has tried several times", || failed() > before + 2);
+        assert_eq!(gateway.get("/").status(), 429, "nobody counts");
+    }
 }
 
 /// While the store is away the declared mode holds.

@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use portcullis_abi::limit::Order;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -35,6 +36,8 @@ use crate::telemetry::RateLimitCounts;
 use crate::upstream::LocalExecutor;
 
 const METHOD: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+/// The same request, of what was let pass before: hits are owed whatever the limits say. Gateways' own; the API has no words for it.
+const SETTLE: &str = "/portcullis.ratelimit.v1.RateLimitService/Settle";
 /// Connections served at once: one for each worker of each gateway, as a rule.
 const MAX_CONNECTIONS: usize = 4096;
 const MAX_STREAMS: u32 = 1000;
@@ -80,13 +83,16 @@ impl Service {
 
     /// The answer to a `RateLimitRequest`.
     pub(crate) async fn answer(&self, path: &str, message: &[u8]) -> Result<Vec<u8>, Refusal> {
-        if path != METHOD {
-            return Err(Refusal::Unknown);
-        }
+        let order = match path {
+            METHOD => Order::Take,
+            SETTLE => Order::Settle,
+            _ => return Err(Refusal::Unknown),
+        };
         let serving = self.serving.borrow().clone().ok_or(Refusal::Gone)?;
         let asked = serving.rules.read(message).ok_or(Refusal::Malformed)?;
         let now = self.clock.now().as_nanos();
-        let verdicts = serving.store.take((asked.domain, &asked.parts), serving.on_failure, now, &self.counts).await;
+        let (order, parts) = (asked.order(order), (asked.domain, &asked.parts[..]));
+        let verdicts = serving.store.order(order, parts, serving.on_failure, now, &self.counts).await;
         Ok(asked.answer(&verdicts.ok_or(Refusal::Malformed)?))
     }
 }

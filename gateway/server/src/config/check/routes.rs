@@ -13,7 +13,7 @@ use portcullis_core::upgrade::Tunnels;
 use super::definitions::UPSTREAM;
 use super::filters::{self, Placed};
 use super::{Check, Hosts, Section, unreadable};
-use crate::config::snapshot::{Protocol, Route, RouteIndex, TenantIndex, Timeouts, UpstreamIndex};
+use crate::config::snapshot::{Protocol, Route, RouteIndex, Service, TenantIndex, Timeouts, UpstreamIndex};
 use crate::config::tree::Node;
 use crate::config::written::Text;
 use crate::config::{defaults, file};
@@ -84,6 +84,17 @@ impl Check<'_> {
             let problem =
                 Diagnostic::error(format!("route `{}` sends requests to an upstream that speaks `tcp`", name(node)));
             self.report(problem.at(&place.span, "only a listener with `protocol: tcp` can send to it"));
+        }
+        let to = upstream.and_then(|index| self.upstreams.get(index.0));
+        if let (Some(Service::RateLimit), Some(place)) = (to.and_then(|to| to.service), node.get("upstream")) {
+            let problem = Diagnostic::error(format!(
+                "route `{}` sends requests to `{}`, which is a service for filters",
+                name(node),
+                place.written()
+            ));
+            let help = "a filter names it in its settings, as in `global: { upstream: … }`; clients reach the service by \
+                        `services.rate_limit.bind`";
+            self.report(problem.at(&place.span, "it has no endpoints").help(help));
         }
         let own = self.filters(&route.filters, node.get("filters"), section, scope);
         let mut chain = self.unskipped(outer, route, node);

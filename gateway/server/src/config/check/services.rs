@@ -104,10 +104,22 @@ impl Check<'_> {
     }
 
     fn redis_tls(&mut self, node: &Node) -> Option<Tls> {
-        let Some(place) = node.get("ca") else { return Some(Tls { ca: None }) };
+        let ca = match node.get("ca") {
+            Some(place) => Some(self.content(place)?),
+            None => None,
+        };
+        let own = match node.get("certificate") {
+            Some(pair) => Some((self.content(pair.get("cert")?)?, self.content(pair.get("key")?)?)),
+            None => None,
+        };
+        Some(Tls { ca, own })
+    }
+
+    /// What is in the file that is named here.
+    fn content(&mut self, place: &Node) -> Option<Vec<u8>> {
         let path = place.span.source.resolve(place.written());
         match path.and_then(|path| std::fs::read(path).map_err(|error| error.to_string())) {
-            Ok(ca) => Some(Tls { ca: Some(ca) }),
+            Ok(content) => Some(content),
             Err(why) => {
                 self.report(Diagnostic::error(format!("`{}` cannot be used", place.written())).at(&place.span, why));
                 None

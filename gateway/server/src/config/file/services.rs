@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tls::CertificateFiles;
 use crate::config::private::Private;
 use crate::config::written::{Endpoint, Quota, Rate, Text, Zone};
 use crate::services::rate_limit;
@@ -115,6 +116,8 @@ pub(crate) struct Sentinel {
 pub(crate) struct RedisTls {
     /// The PEM file of the authorities that are trusted, relative to this file. Default: those that the machine trusts.
     pub(crate) ca: Option<String>,
+    /// The gateway's own certificate, for servers that ask for one.
+    pub(crate) certificate: Option<CertificateFiles>,
 }
 
 impl Default for Redis {

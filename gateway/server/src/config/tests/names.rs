@@ -352,3 +352,24 @@ fn whichever_five_parts_of_a_file_are_wrong_each_is_reported() {
         }
     }
 }
+
+#[test]
+fn a_service_of_the_gateway_is_for_filters_and_for_no_route() {
+    check(
+        r#"
+version: 1
+listeners: { a: { bind: "127.0.0.1:0" } }
+services: { rate_limit: {} }
+upstreams: { limits: { service: rate_limit } }
+routes: [{ name: all, match: { path: "/*" }, upstream: limits }]
+"#,
+        &expect![[r#"
+            error: route `all` sends requests to `limits`, which is a service for filters
+              ┌ gateway.yaml:6:56
+            6 │ routes: [{ name: all, match: { path: "/*" }, upstream: limits }]
+              │                                                        ^^^^^^ it has no endpoints
+              = help: a filter names it in its settings, as in `global: { upstream: … }`; clients reach the service by `services.rate_limit.bind`
+
+        "#]],
+    );
+}

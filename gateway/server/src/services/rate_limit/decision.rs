@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use portcullis_abi::calendar::{Unit, Zone};
-use portcullis_abi::limit::{SECOND, Verdict};
+use portcullis_abi::limit::{Order, SECOND, Verdict};
 use portcullis_abi::protobuf::{Fields, Value, bytes, number};
 
 use super::store::{Amount, Part};
@@ -36,6 +36,8 @@ struct Descriptor<'a> {
     entries: Vec<(&'a [u8], &'a [u8])>,
     own: Option<(u64, u64)>,
     hits: Option<u64>,
+    /// `is_negative_hits`: they are given back.
+    gives_back: bool,
 }
 
 /// A request, as read.
@@ -66,7 +68,8 @@ impl SharedLimits {
         let limits: Vec<_> = descriptors.iter().map(|descriptor| self.limit(domain, descriptor)).collect();
         let parts = descriptors.iter().zip(&limits).filter_map(|(descriptor, limit)| {
             // 0 stands for one, as the API has it.
-            let cost = descriptor.hits.unwrap_or(hits.max(1));
+            let hits = i64::try_from(descriptor.hits.unwrap_or(hits.max(1))).unwrap_or(i64::MAX);
+            let cost = if descriptor.gives_back { -hits } else { hits };
             limit.map(|amount| Part { key: key(domain, descriptor, amount), amount, cost })
         });
         let parts = parts.collect();
@@ -118,6 +121,11 @@ const UNITS: [(u64, u64); 7] =
     [(1, 1), (2, 60), (3, 3600), (4, 86_400), (7, 7 * 86_400), (5, 30 * 86_400), (6, 365 * 86_400)];
 
 impl Asked<'_> {
+    /// What is to be done, where `order` is what was called for: what gives something back refuses nothing.
+    pub(super) fn order(&self, order: Order) -> Order {
+        if self.parts.iter().any(|part| part.cost < 0) { Order::Settle } else { order }
+    }
+
     /// The answer, from a verdict for each part.
     pub(super) fn answer(&self, verdicts: &[Verdict]) -> Vec<u8> {
         let mut verdicts = verdicts.iter();
@@ -154,6 +162,7 @@ fn read(message: &[u8]) -> Option<Descriptor<'_>> {
             }
             (2, Value::Bytes(limit)) => descriptor.own = Some((of(limit, 1)?, of(limit, 2)?)),
             (3, Value::Bytes(hits)) => descriptor.hits = Some(of(hits, 1)?),
+            (4, Value::Number(flag)) => descriptor.gives_back = flag != 0,
             _ => {}
         }
     }
@@ -228,10 +237,10 @@ mod tests {
         let entries = asked.parts.iter().map(|Part { key, amount, cost }| Entry {
             key,
             limit: amount.limit(SECOND),
-            cost: cost.cast_signed(),
+            cost: *cost,
             shadow: false,
         });
-        let verdicts = states.order(Order::Take, &entries.collect::<Vec<_>>(), SECOND).unwrap();
+        let verdicts = states.order(asked.order(Order::Take), &entries.collect::<Vec<_>>(), SECOND).unwrap();
         read_answer(&asked.answer(&verdicts))
     }
 
@@ -315,6 +324,18 @@ mod tests {
         assert_eq!(ask(&[wide.clone(), narrow.clone()]), [OK, OK, 1, OK, 0]);
         assert_eq!(ask(&[wide.clone(), narrow]), [OVER_LIMIT, OVER_LIMIT, 1, OVER_LIMIT, 0]);
         assert_eq!(ask(&[descriptor(&[("header", "gold")], None, None)]), [OK, OK, 0], "being refused costs nothing");
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let (rules, states) = (rules(), Limits::default());
+        let ask = |hits, gives_back| {
+            let mut descriptor = descriptor(&[("header", "gold")], None, Some(hits));
+            number(&mut descriptor, 4, gives_back);
+            decide(&rules, &states, &request("edge", &[descriptor]))
+        };
+        assert_eq!([ask(5, 0), ask(2, 1), ask(3, 0)], [[OK, OK, 0], [OK, OK, 2], [OVER_LIMIT, OVER_LIMIT, 2]]);
+        assert_eq!([ask(9, 1), ask(5, 0)], [[OK, OK, 5], [OK, OK, 0]], "no more than there is");
     }
 
     #[test]

@@ -9,15 +9,15 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use portcullis_abi::limit::{Limit, SECOND, Verdict};
+use portcullis_abi::limit::{Limit, MOST_BURSTS, Order, SECOND, Verdict};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo as _, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode,
 };
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
@@ -102,6 +102,8 @@ impl Login {
 pub(crate) struct Tls {
     /// The authorities that are trusted; those of the machine where it is absent.
     pub(crate) ca: Option<Vec<u8>>,
+    /// Our own certificate and its key, for servers that ask for one.
+    pub(crate) own: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -112,7 +114,9 @@ impl std::fmt::Debug for Tls {
 
 impl Tls {
     fn certificates(&self) -> TlsCertificates {
-        TlsCertificates { client_tls: None, root_cert: self.ca.clone() }
+        let own = self.own.clone();
+        let client_tls = own.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+        TlsCertificates { client_tls, root_cert: self.ca.clone() }
     }
 }
 
@@ -165,9 +169,10 @@ impl Redis {
         Self { settings, link, ill, strikes: AtomicU32::new(0), digest, told: AtomicU64::new(0) }
     }
 
-    /// Takes from all limits of a domain, or from none.
-    pub(super) async fn take(
+    /// Takes from all limits of a domain, or from none; or settles what was taken.
+    pub(super) async fn order(
         &self,
+        order: Order,
         (domain, parts): (&[u8], &[Part]),
         now: u64,
         counts: &RateLimitCounts,
@@ -177,7 +182,7 @@ impl Redis {
             return Err(Away);
         };
         let began = Instant::now();
-        let answered = timeout(self.settings.timeout, self.decide(&link, domain, parts, now)).await;
+        let answered = timeout(self.settings.timeout, self.decide(&link, order, (domain, parts), now)).await;
         let (error, strikes) = match answered {
             Ok(Ok(numbers)) => match verdicts(&numbers, parts.len()) {
                 Some(verdicts) => {
@@ -201,13 +206,24 @@ impl Redis {
         Err(Away)
     }
 
-    async fn decide(&self, link: &Link, domain: &[u8], parts: &[Part], now: u64) -> RedisResult<Vec<i64>> {
+    async fn decide(
+        &self,
+        link: &Link,
+        order: Order,
+        (domain, parts): (&[u8], &[Part]),
+        now: u64,
+    ) -> RedisResult<Vec<i64>> {
+        let order = match order {
+            Order::Take => "take",
+            Order::Settle => "settle",
+        };
         let command = |how: &str, script: &str| {
             let mut command = redis::cmd(how);
             command.arg(script).arg(parts.len());
             for part in parts {
                 command.arg(key(&self.settings.prefix, domain, part));
             }
+            command.arg(order).arg(MOST_BURSTS);
             parts.iter().for_each(|part| arguments(&mut command, part, now));
             command
         };

@@ -46,12 +46,12 @@ impl Amount {
     }
 }
 
-/// What a decision takes from one limit.
+/// What a decision takes from one limit; below 0 it is given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) key: Vec<u8>,
     pub(super) amount: Amount,
-    pub(super) cost: u64,
+    pub(super) cost: i64,
 }
 
 /// What becomes of requests while the store is away.
@@ -85,36 +85,41 @@ impl Store {
         Self { memory: Limits::default(), redis }
     }
 
-    /// Takes from all limits of a domain, or from none: a verdict for each. Takes no longer than the store's time.
-    pub(super) async fn take(
+    /// Takes from all limits of a domain, or from none, or settles what was taken: a verdict for each. Takes no longer than the
+    /// store's time.
+    pub(super) async fn order(
         &self,
+        order: Order,
         (domain, parts): (&[u8], &[Part]),
         on_failure: OnFailure,
         now: u64,
         counts: &RateLimitCounts,
     ) -> Option<Vec<Verdict>> {
         let (verdicts, by) = match &self.redis {
-            None => (self.here(parts, now)?, CountedBy::Memory),
-            Some(redis) => match (redis.take((domain, parts), now, counts).await, on_failure) {
+            None => (self.here(order, parts, now)?, CountedBy::Memory),
+            Some(redis) => match (redis.order(order, (domain, parts), now, counts).await, on_failure) {
                 (Ok(verdicts), _) => (verdicts, CountedBy::Redis),
-                (Err(_), OnFailure::Local) => (self.here(parts, now)?, CountedBy::Local),
+                (Err(_), OnFailure::Local) => (self.here(order, parts, now)?, CountedBy::Local),
                 (Err(_), OnFailure::Allow) => (parts.iter().map(|_| unknown(Some(0))).collect(), CountedBy::Nobody),
                 (Err(_), OnFailure::Refuse) => (parts.iter().map(|_| unknown(None)).collect(), CountedBy::Nobody),
             },
         };
-        counts.decided(by, verdicts.iter().all(|verdict| verdict.state.is_some()));
+        match order {
+            Order::Take => counts.decided(by, verdicts.iter().all(|verdict| verdict.state.is_some())),
+            Order::Settle => {}
+        }
         Some(verdicts)
     }
 
-    fn here(&self, parts: &[Part], now: u64) -> Option<Vec<Verdict>> {
+    fn here(&self, order: Order, parts: &[Part], now: u64) -> Option<Vec<Verdict>> {
         let entries = parts.iter().map(|part| Entry {
             key: &part.key,
             limit: part.amount.limit(now),
-            cost: i64::try_from(part.cost).unwrap_or(i64::MAX),
+            cost: part.cost,
             shadow: false,
         });
         let entries: Vec<Entry<'_>> = entries.collect();
-        self.memory.order(Order::Take, &entries, now).ok()
+        self.memory.order(order, &entries, now).ok()
     }
 }
 
