@@ -78,7 +78,7 @@ impl Check<'_> {
             }
         };
         let tls = match (&redis.tls, node.get("tls")) {
-            (Some(_), Some(node)) => Some(self.redis_tls(node)?),
+            (Some(_), Some(node)) => Some(Box::new(self.redis_tls(node)?)),
             _ => None,
         };
         Some(RedisSettings {

@@ -53,7 +53,7 @@ pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) topology: Topology,
     pub(crate) login: Login,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Box<Tls>>,
     /// What every key begins with.
     pub(crate) prefix: String,
     /// How long a decision may take.
@@ -324,7 +324,7 @@ impl Redis {
 }
 
 async fn connect(settings: &Settings) -> RedisResult<Link> {
-    let certificates = settings.tls.as_ref().map(Tls::certificates);
+    let certificates = settings.tls.as_deref().map(Tls::certificates);
     match &settings.topology {
         Topology::Single => {
             let mut last = None;
