@@ -542,9 +542,9 @@ impl Snapshot {
     #[must_use]
     pub fn dump(&self) -> serde_json::Value {
         let mut written = serde_json::Value::clone(&self.share.written);
-        if !self.tenants.is_empty() {
+        if let Some(sections) = written.as_object_mut().filter(|_| !self.tenants.is_empty()) {
             let tenants = self.tenants.iter().map(|tenant| (tenant.name.to_string(), tenant.dump()));
-            written["tenants"] = serde_json::Value::Object(tenants.collect());
+            sections.insert("tenants".to_owned(), serde_json::Value::Object(tenants.collect()));
         }
         written
     }

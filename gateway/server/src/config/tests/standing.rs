@@ -180,7 +180,7 @@ fn a_host_of_somebody_who_did_not_change_cannot_be_had() {
     std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), text).unwrap();
     let use_it = |snapshot: Snapshot| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: snapshot.into() });
     let refused = standing.settle(&paths(&folder), &Inputs::default(), Looking::At("acme"), use_it);
-    let Refused::Problems(problems) = refused.err().expect("it is refused");
+    let Refused::Problems(problems) = refused.expect_err("it is refused");
     let said = super::render(&problems);
     assert!(said.contains("belongs to both tenant") && said.contains("globex/tenant.yaml:1:"), "{said}");
 }
