@@ -3,9 +3,10 @@
 mod run;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
+use portcullis_tests::envoy;
 use portcullis_tests::guests::{module, target};
 
 fn portcullis(folder: &Path, args: &[&str]) -> Output {
@@ -142,13 +143,6 @@ fn mistakes_are_answered_with_a_remedy() {
     }
 }
 
-/// What `cargo xtask test` has installed, or whoever runs the tests names.
-fn envoy() -> Option<PathBuf> {
-    let named = std::env::var_os("PORTCULLIS_ENVOY").map(PathBuf::from);
-    let program = named.unwrap_or_else(|| target().join("tools/envoy/bin/envoy"));
-    program.is_file().then_some(program)
-}
-
 fn try_built_ins_on(host: &str, envoy: &Path) {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("plugins");
     for name in ["auth", "rate-limit", "transform", "aggregate", "grpc-json", "exercise"] {
@@ -167,18 +161,14 @@ fn the_cases_of_the_built_in_plugins_pass_on_their_modules() {
 
 #[test]
 fn the_cases_of_the_built_in_plugins_pass_on_envoy() {
-    match envoy() {
-        Some(envoy) => try_built_ins_on("envoy", &envoy),
-        None => eprintln!("SKIPPED: no Envoy here; `cargo xtask test` installs it, or name one by PORTCULLIS_ENVOY"),
+    if let Some(envoy) = envoy::program() {
+        try_built_ins_on("envoy", &envoy);
     }
 }
 
 #[test]
 fn what_fails_on_envoy_is_shown_alike() {
-    let Some(envoy) = envoy() else {
-        eprintln!("SKIPPED: no Envoy here");
-        return;
-    };
+    let Some(envoy) = envoy::program() else { return };
     let folder = tempfile::tempdir().unwrap();
     let cases = "
 config: { header: x-banner }

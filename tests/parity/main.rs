@@ -21,10 +21,7 @@ use sides::Side;
 
 /// Plays a group of cases on both sides, and says of each that is not as it says it is what came instead.
 fn compare(cases: &[Case]) {
-    let Some(envoy) = sides::envoy_program() else {
-        eprintln!("SKIPPED: no Envoy here; `cargo xtask test` installs it, or name one by PORTCULLIS_ENVOY");
-        return;
-    };
+    let Some(envoy) = portcullis_tests::envoy::program() else { return };
     let play = |side: &Side| cases.iter().map(|case| play::play(side, case)).collect::<Vec<_>>();
     let [(our_side, ours), (their_side, theirs)] = std::thread::scope(|scope| {
         let theirs = scope.spawn(|| {

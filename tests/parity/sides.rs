@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use portcullis::workshop::envoy::Process as Envoy;
 use portcullis::workshop::envoy::configuration::{Protocol, Wasm, cluster, listener, route};
-use portcullis_tests::guests::{Guest, module, target, with_strings};
+use portcullis_tests::guests::{Guest, module, with_strings};
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::process::{Start, free_address};
 use serde_json::{Value, json};
@@ -38,13 +38,6 @@ impl Side {
     pub(crate) fn address(&self, case: &str) -> SocketAddr {
         self.addresses.get(case).or(self.addresses.get("main")).copied().unwrap()
     }
-}
-
-/// What `cargo xtask test` has installed, or whoever runs the tests names.
-pub(crate) fn envoy_program() -> Option<PathBuf> {
-    let named = std::env::var_os("PORTCULLIS_ENVOY").map(PathBuf::from);
-    let program = named.unwrap_or_else(|| target().join("tools/envoy/bin/envoy"));
-    program.is_file().then_some(program)
 }
 
 fn fence() -> Case {

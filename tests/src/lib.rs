@@ -9,6 +9,7 @@ pub mod abi;
 pub mod background;
 pub mod client;
 pub mod docs;
+pub mod envoy;
 pub mod frames;
 pub mod gateway;
 pub mod guests;
