@@ -1,6 +1,7 @@
 //! What the page about `auth` shows, over real sockets.
 
 mod certificates;
+mod claims;
 mod provider;
 
 use portcullis_tests::docs;

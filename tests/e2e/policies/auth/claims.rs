@@ -1,0 +1,87 @@
+//! Claims that `auth` leaves for the filters after it, on Portcullis and on an Envoy.
+
+use std::net::SocketAddr;
+
+use portcullis::workshop::envoy::Process;
+use portcullis::workshop::envoy::configuration::{Protocol, Wasm, cluster, listener, route};
+use portcullis_tests::client::Client;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::guests::module;
+use portcullis_tests::origin::Origin;
+use serde_json::{Value, json};
+
+const TOKEN: &str = include_str!("../../../../plugins/auth/testdata/example.jwt");
+
+/// Who sends a request, and then what becomes of it: the built-in plugins and their settings.
+fn chain() -> [(&'static str, Value); 2] {
+    let jwks: Value = serde_json::from_str(include_str!("../../../../plugins/auth/testdata/jwks.json")).unwrap();
+    let auth = json!({
+        "keys": [{ "jwk": jwks["keys"][0] }],
+        "api_key_from": { "header": "x-api-key" },
+        "consumers": [{ "id": "ann", "plan": "gold", "scopes": ["read"],
+            "api_keys": ["ca64daa8b294dc4835d29ca02a6a47427ebc6a225ea3ac2e15f8417fb6601db2"] }],
+        "anonymous": true,
+        "share_claims": ["sub", "plan", "realm_access.roles"],
+    });
+    let transform = json!({ "request": [
+        { "headers": { "set": {
+            "x-user": "${claims.sub | default(\"nobody\")}",
+            "x-roles": "${claims.realm_access.roles | default(\"none\")}",
+            "x-scope": "${claims.scope | default(\"not shared\")}",
+        } } },
+        { "when": { "claims": { "plan": "gold" } }, "headers": { "set": { "x-gold": "1" } } },
+    ] });
+    [("auth", auth), ("transform", transform)]
+}
+
+#[test]
+fn filters_after_it_get_the_claims_that_are_shared() {
+    let origin = Origin::plain();
+    let filters = chain().map(|(name, settings)| json!({ "plugin": name, "config": settings }));
+    let text = "upstreams: { origin: { endpoints: ['{origin}'] } }
+plugins: { auth: { module: 'builtin:auth' }, transform: { module: 'builtin:transform' } }
+filters: {filters}
+routes: [ { name: all, match: { path: '/*' }, upstream: origin } ]
+";
+    let gateway = Gateway::start(text, &[("origin", &origin), ("filters", &json!(filters))]);
+    assert_told(gateway.address(), &origin);
+}
+
+#[test]
+fn so_they_do_on_envoy() {
+    let Some(envoy) = portcullis_tests::envoy::program() else { return };
+    let origin = Origin::plain();
+    let filters = chain().map(|(name, settings)| {
+        let (module, configuration) = (module(name), settings.to_string());
+        let configuration = &configuration;
+        let (vm_id, vm_configuration, holds_headers) = ("", "", false);
+        Wasm { name, module: &module, configuration, vm_id, vm_configuration, holds_headers }.filter()
+    });
+    let resources = json!({
+        "listeners": [listener("main", filters.into(), &[route("all", "/", "origin")])],
+        "clusters": [cluster("origin", &[origin.address], Protocol::Http1)],
+    });
+    let mut process = Process::start(&envoy, &resources, &["--log-level", "error"]).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listeners = runtime.block_on(process.listeners()).unwrap();
+    assert_told(listeners[0].1, &origin);
+}
+
+/// Asks as each of those who may, and looks at what the origin is told of them.
+#[track_caller]
+fn assert_told(address: SocketAddr, origin: &Origin) {
+    let bearer = format!("Bearer {}", TOKEN.trim());
+    for (credential, want) in [
+        (None, ["nobody", "none", "not shared", ""]),
+        (Some(("x-api-key", "key-of-ann")), ["ann", "none", "not shared", "1"]),
+        (Some(("authorization", &*bearer)), ["tom", r#"["admin"]"#, "not shared", ""]),
+    ] {
+        let mut fields = vec![("host", "a.test")];
+        fields.extend(credential);
+        let answer = Client::connect(address).ask("GET", "/", &fields, "");
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let seen = origin.last();
+        let told = ["x-user", "x-roles", "x-scope", "x-gold"].map(|name| seen.get(name).unwrap_or_default());
+        assert_eq!(told, want);
+    }
+}
