@@ -17,7 +17,7 @@ use crate::identity::{Reading, Shared};
 use crate::keys::{Algorithms, KeyEntry, KeySet};
 use crate::policy::{Opaque, Policy, Scheme};
 use crate::signature::Algorithm;
-use remote::{DiscoverySettings, IntrospectionSettings, JwksSettings};
+use remote::{FetchSettings, IntrospectionSettings};
 pub(crate) use remote::{IntrospectionSource, JwksPlace, JwksSource};
 
 /// Who sends a request, and what they may: JWT by `keys`, `jwks` or `discovery`, opaque tokens, API keys, names and passwords, client certificates.
@@ -30,9 +30,9 @@ pub(crate) struct Settings {
     /// The keys of tokens themselves.
     keys: Option<Vec<KeyEntry>>,
     /// Where the keys of tokens are fetched.
-    jwks: Option<JwksSettings>,
+    jwks: Option<FetchSettings>,
     /// Who says where the keys of `issuer` are.
-    discovery: Option<DiscoverySettings>,
+    discovery: Option<FetchSettings>,
     /// Of keys that are fetched, those for these algorithms are used.
     #[serde(default)]
     algorithms: Vec<String>,
@@ -233,8 +233,8 @@ impl Settings {
                 return Err("`algorithms` is for keys that are fetched; `keys` name their own".to_owned());
             }
             (Some(entries), None, None) => return Ok(Some(KeySource::Inline(KeySet::from_entries(entries)?))),
-            (None, Some(jwks), None) => jwks.checked()?,
-            (None, None, Some(discovery)) => discovery.checked(issuers)?,
+            (None, Some(jwks), None) => jwks.jwks()?,
+            (None, None, Some(discovery)) => discovery.discovery(issuers)?,
             _ => return Err("`keys`, `jwks` and `discovery` exclude each other".to_owned()),
         };
         allowed.iter().try_for_each(|name| Algorithm::named(name).map(|_| ()))?;

@@ -11,40 +11,23 @@ use crate::discovery::Issuer;
 use crate::introspection::form_encoded;
 use crate::keys::Algorithms;
 
-/// A JWKS document (RFC 7517) of an upstream.
+/// Where a JWKS document (RFC 7517) is, or who says where: an issuer (OpenID Connect Discovery).
 #[derive(Config)]
-pub(crate) struct JwksSettings {
+pub(crate) struct FetchSettings {
     /// Who has it.
     upstream: Upstream,
-    /// Where.
-    path: String,
-    /// The host that is asked for; the upstream's name unless told otherwise.
+    /// Where the document is; for `jwks` alone.
+    path: Option<String>,
+    /// The host that is asked for; of `jwks` the upstream's name unless told otherwise, of `discovery` the issuer's own, and the keys have
+    /// to be on it.
     host: Option<String>,
     /// How often it is fetched.
     #[serde(default = "default_refresh")]
     refresh: Period,
-    /// How long that may take.
+    /// How long a call may take.
     #[serde(default = "default_timeout")]
     timeout: Period,
     /// How much longer than `refresh` its keys are used while it cannot be had.
-    #[serde(default = "default_stale_if_error")]
-    stale_if_error: Period,
-}
-
-/// An issuer that says where its keys are (OpenID Connect Discovery).
-#[derive(Config)]
-pub(crate) struct DiscoverySettings {
-    /// Who speaks for the issuer.
-    upstream: Upstream,
-    /// The host that is asked for, on which its keys have to be; the issuer's own unless told otherwise.
-    host: Option<String>,
-    /// How often it is asked.
-    #[serde(default = "default_refresh")]
-    refresh: Period,
-    /// How long each of the two calls may take.
-    #[serde(default = "default_timeout")]
-    timeout: Period,
-    /// How much longer than `refresh` its keys are used while it cannot be asked.
     #[serde(default = "default_stale_if_error")]
     stale_if_error: Period,
 }
@@ -151,46 +134,52 @@ impl fmt::Display for JwksSource {
     }
 }
 
-impl JwksSettings {
-    /// # Errors
-    /// What an operator has to change.
-    pub(crate) fn checked(self) -> Result<JwksSource, String> {
-        if !self.path.starts_with('/') {
-            return Err("`jwks.path` has to begin with `/`".to_owned());
-        }
-        JwksSource {
-            host: self.host.unwrap_or_else(|| self.upstream.name().to_owned()),
-            upstream: self.upstream,
-            place: JwksPlace::Path(self.path),
-            refresh: self.refresh.0,
-            timeout: self.timeout.0,
-            stale_if_error: self.stale_if_error.0,
-            algorithms: Algorithms::default(),
-        }
-        .checked("jwks")
-    }
-}
-
-impl DiscoverySettings {
-    /// For the issuers that tokens may be of, which has to be one.
+impl FetchSettings {
+    /// As `jwks`.
     ///
     /// # Errors
     /// What an operator has to change.
-    pub(crate) fn checked(self, issuers: &[String]) -> Result<JwksSource, String> {
+    pub(crate) fn jwks(mut self) -> Result<JwksSource, String> {
+        let path = self.path.take().filter(|path| path.starts_with('/'));
+        let path =
+            path.ok_or("`jwks.path` has to be there, and to begin with `/`; `discovery` asks the issuer for it")?;
+        let host = self.upstream.name().to_owned();
+        self.source("jwks", JwksPlace::Path(path), host)
+    }
+
+    /// As `discovery`, for the issuers that tokens may be of, which has to be one.
+    ///
+    /// # Errors
+    /// What an operator has to change.
+    pub(crate) fn discovery(self, issuers: &[String]) -> Result<JwksSource, String> {
         let [issuer] = issuers else {
             return Err("`discovery` needs an `issuer`, and just one".to_owned());
         };
+        if self.path.is_some() {
+            return Err("`discovery.path` is the issuer's to say; with `jwks` it is yours".to_owned());
+        }
         let issuer = Issuer::parse(issuer)?;
-        JwksSource {
-            host: self.host.unwrap_or_else(|| issuer.host().to_owned()),
+        let host = issuer.host().to_owned();
+        self.source("discovery", JwksPlace::Discovered(issuer), host)
+    }
+
+    fn source(self, name: &str, place: JwksPlace, host: String) -> Result<JwksSource, String> {
+        if self.upstream.name().is_empty() {
+            return Err(format!("`{name}.upstream` is empty"));
+        }
+        let (refresh, timeout) = (self.refresh.0, self.timeout.0);
+        if refresh < Duration::from_secs(1) || timeout < Duration::from_millis(1) {
+            return Err(format!("`{name}.refresh` is at least 1s and `{name}.timeout` at least 1ms"));
+        }
+        Ok(JwksSource {
             upstream: self.upstream,
-            place: JwksPlace::Discovered(issuer),
-            refresh: self.refresh.0,
-            timeout: self.timeout.0,
+            place,
+            host: self.host.unwrap_or(host),
+            refresh,
+            timeout,
             stale_if_error: self.stale_if_error.0,
             algorithms: Algorithms::default(),
-        }
-        .checked("discovery")
+        })
     }
 }
 
@@ -224,17 +213,5 @@ impl IntrospectionSettings {
             cache_s: self.cache.0.as_secs(),
             negative_cache_s: self.negative_cache.0.as_secs(),
         })
-    }
-}
-
-impl JwksSource {
-    fn checked(self, name: &str) -> Result<Self, String> {
-        if self.upstream.name().is_empty() {
-            return Err(format!("`{name}.upstream` is empty"));
-        }
-        if self.refresh < Duration::from_secs(1) || self.timeout < Duration::from_millis(1) {
-            return Err(format!("`{name}.refresh` is at least 1s and `{name}.timeout` at least 1ms"));
-        }
-        Ok(self)
     }
 }

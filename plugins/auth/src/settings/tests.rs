@@ -40,7 +40,12 @@ fn settings_for_tokens_say_what_is_wrong_with_them() {
 fn settings_of_what_is_asked_over_the_network_say_what_is_wrong_with_them() {
     check(&[
         (r#"{"issuer":"https://idp.example","jwks":{"upstream":"idp","path":"/jwks.json"}}"#, ""),
-        (r#"{"jwks":{"upstream":"idp","path":"jwks"}}"#, "`jwks.path` has to begin with `/`"),
+        (r#"{"jwks":{"upstream":"idp","path":"jwks"}}"#, "`jwks.path` has to be there, and to begin with `/`"),
+        (r#"{"jwks":{"upstream":"idp"}}"#, "`jwks.path` has to be there"),
+        (
+            r#"{"issuer":"https://a","discovery":{"upstream":"idp","path":"/k"}}"#,
+            "`discovery.path` is the issuer's to say",
+        ),
         (
             r#"{"jwks":{"upstream":"idp","path":"/j","refresh":"10ms"}}"#,
             "`jwks.refresh` is at least 1s and `jwks.timeout` at least 1ms",
