@@ -24,6 +24,7 @@
 mod build;
 mod conditions;
 mod host;
+mod listing;
 mod path;
 #[cfg(test)]
 mod random;
@@ -32,6 +33,7 @@ mod tree;
 pub use build::RouteError;
 pub use conditions::Conditions;
 pub use host::{HostPattern, HostPatternError};
+pub use listing::Listed;
 pub use path::{PathPattern, PathPatternError};
 
 pub(crate) use host::HostName;

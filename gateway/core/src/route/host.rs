@@ -216,6 +216,25 @@ impl<V> HostTable<V> {
         found.or(self.any.as_ref())
     }
 
+    /// The values of all patterns that match every host the given one does, most specific first.
+    pub(super) fn all_covering<'v>(&'v self, pattern: &HostPattern) -> impl Iterator<Item = &'v V> {
+        let (own, name) = match &pattern.0 {
+            Kind::Exact(name) => (self.exact.get(name.as_bytes()), name.as_bytes()),
+            Kind::Below(name) => (self.below.get(name.as_bytes()), name.as_bytes()),
+            Kind::Any => (None, &[][..]),
+        };
+        own.into_iter().chain(self.above(name).collect::<Vec<_>>()).chain(&self.any)
+    }
+
+    /// Every pattern with its value, in any order.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = (HostPattern, &V)> {
+        // Keys are names that were patterns.
+        let text = |name: &[u8]| Box::from(String::from_utf8_lossy(name));
+        let exact = self.exact.iter().map(move |(name, value)| (HostPattern(Kind::Exact(text(name))), value));
+        let below = self.below.iter().map(move |(name, value)| (HostPattern(Kind::Below(text(name))), value));
+        exact.chain(below).chain(self.any.iter().map(|value| (HostPattern::ANY, value)))
+    }
+
     /// The wildcards a name is below, longest first.
     fn above<'v>(&'v self, name: &[u8]) -> impl Iterator<Item = &'v V> {
         let dots = name.iter().enumerate().filter(|(_, byte)| **byte == b'.');

@@ -45,6 +45,15 @@ impl Node {
         }
     }
 
+    /// Every rule, in the order in which [`Self::find`] offers them.
+    pub(super) fn leaves(&self) -> Vec<usize> {
+        let mut literals: Vec<_> = self.literals.iter().collect();
+        // No path meets two of them: their order is for readers.
+        literals.sort_by_key(|(text, _)| *text);
+        let children = literals.into_iter().map(|(_, child)| child).chain(self.template.as_deref());
+        children.flat_map(Self::leaves).chain(self.here.iter().chain(&self.or_below).copied()).collect()
+    }
+
     /// `rest` is what comes after the slash that follows this node's segment; none if there is no such slash.
     fn walk<R>(&self, rest: Option<&str>, accept: &mut impl FnMut(&[usize]) -> Option<R>) -> Option<R> {
         #[cfg(test)]
