@@ -16,7 +16,7 @@ use crate::inherited::Inherited;
 use crate::life::{self, Files};
 use crate::modules::Fetcher;
 use crate::supervisor::{self, Gateway, Options};
-use crate::{compile, demo, telemetry, workshop};
+use crate::{compile, demo, export, telemetry, workshop};
 
 /// An API gateway whose policies are sandboxed WebAssembly.
 #[derive(Debug, Parser)]
@@ -70,7 +70,12 @@ enum Command {
         memory: u64,
     },
     /// Serve two tenants with all built-in policies, and say what to try
-    Demo,
+    Demo(demo::Addresses),
+    /// Write the configuration for another proxy that runs the same plugins
+    Export {
+        #[command(subcommand)]
+        to: export::ExportCommand,
+    },
     /// Make, build, show and try plugins
     Plugin {
         #[command(subcommand)]
@@ -109,13 +114,14 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 }
             })
         }
+        Command::Export { to } => export::run(to, &mut out),
         Command::Plugin { command } => {
             drop(out);
             Ok(workshop::run(command))
         }
-        Command::Demo => {
+        Command::Demo(addresses) => {
             drop(out);
-            let demo = demo::prepare().context("the demo cannot be set up")?;
+            let demo = demo::prepare(addresses).context("the demo cannot be set up")?;
             let files = [demo.config];
             let from = Sources { paths: &files, watch: Watch::Yes, keep: None };
             serve(from, Options::default(), |gateway| {

@@ -41,7 +41,7 @@ use self::private::Private;
 pub use self::schema::schema;
 pub(crate) use self::secrets::reason;
 use self::snapshot::Snapshot;
-pub(crate) use self::tree::Node;
+pub(crate) use self::tree::{Key, Node};
 pub(crate) use self::written::{Digest, Text, Written};
 use crate::diagnostic::{self, Diagnostic, Severity, Source};
 use crate::modules::Fetcher;
@@ -62,6 +62,19 @@ pub fn load(
     finish(gather::from_paths(paths, inputs, Unread::default()), Modules::from(fetcher), None)
 }
 
+/// A configuration with where each part of it was written.
+pub(crate) struct Whole {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) tree: Node,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// As [`load`], and with the places.
+pub(crate) fn load_whole(paths: &[PathBuf], fetcher: &Arc<Fetcher>) -> Result<Whole, Vec<Diagnostic>> {
+    let gathered = gather::from_paths(paths, &Inputs::default(), Unread::default());
+    finish_whole(gathered, Modules::from(fetcher), None)
+}
+
 /// Reads and checks a configuration that is not in a file. `path` is what it is called and where paths in it start from.
 ///
 /// # Errors
@@ -75,6 +88,10 @@ fn finish(
     modules: Modules,
     taken: Option<&Taken>,
 ) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    finish_whole(gathered, modules, taken).map(|whole| (whole.snapshot, whole.warnings))
+}
+
+fn finish_whole(gathered: Gathered, modules: Modules, taken: Option<&Taken>) -> Result<Whole, Vec<Diagnostic>> {
     let Gathered { tree, own: _, text: _, left_out: _, mut problems, complete } = gathered;
     let mut schema = schema();
     if let (false, Some(schema)) = (complete, schema.as_object_mut()) {
@@ -82,10 +99,10 @@ fn finish(
         schema.remove("required");
     }
     let tree = shape::check(tree, &schema, &mut problems);
-    let snapshot = tree.filter(|_| complete).and_then(|tree| {
+    let checked = tree.filter(|_| complete).and_then(|tree| {
         let file = File::deserialize(&*Private::new(tree.json()));
         match file {
-            Ok(file) => check::check(&tree, &file, modules, taken, &mut problems),
+            Ok(file) => Some((check::check(&tree, &file, modules, taken, &mut problems)?, tree)),
             Err(_) => {
                 // The text of the error could quote a secret.
                 problems
@@ -95,9 +112,9 @@ fn finish(
         }
     });
     diagnostic::sort(&mut problems);
-    match snapshot {
-        Some(snapshot) if problems.iter().all(|problem| problem.severity == Severity::Warning) => {
-            Ok((snapshot, problems))
+    match checked {
+        Some((snapshot, tree)) if problems.iter().all(|problem| problem.severity == Severity::Warning) => {
+            Ok(Whole { snapshot, tree, warnings: problems })
         }
         _ => Err(problems),
     }

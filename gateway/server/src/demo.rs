@@ -20,6 +20,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 
 const CONFIG: &str = include_str!("demo/portcullis.yaml");
+/// Where it listens in that configuration.
+const GATEWAY: &str = "127.0.0.1:8080";
+const ADMIN: &str = "127.0.0.1:9901";
 const JWKS: &str = include_str!("demo/jwks.json");
 /// Signed for this demo with a key that no longer exists; good until the year 2100, and good for nothing else.
 const TOKEN: &str = include_str!("demo/token.txt");
@@ -30,8 +33,19 @@ pub(crate) struct Demo {
     pub(crate) config: PathBuf,
 }
 
+/// Where the demo listens; both addresses stand in its configuration.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Addresses {
+    /// The address and port to serve requests on; port 0 is any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = GATEWAY)]
+    bind: SocketAddr,
+    /// The address and port of the gateway's own pages
+    #[arg(long, value_name = "ADDRESS", default_value = ADMIN)]
+    admin: SocketAddr,
+}
+
 /// Starts the origins and writes the configuration that sends requests to them.
-pub(crate) fn prepare() -> io::Result<Demo> {
+pub(crate) fn prepare(addresses: Addresses) -> io::Result<Demo> {
     let directory = std::env::temp_dir().join(format!("portcullis-demo-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
     let banner = crate::builtin::demo_module().ok_or_else(|| {
@@ -41,6 +55,9 @@ pub(crate) fn prepare() -> io::Result<Demo> {
     let mut config = CONFIG.to_owned();
     for (variable, origin) in [("DEMO_ORDERS", orders as Origin), ("DEMO_PROFILES", profiles), ("DEMO_IDP", idp)] {
         config = config.replace(&format!("${{env:{variable}}}"), &serve(origin)?.to_string());
+    }
+    for (usual, here) in [(GATEWAY, addresses.bind), (ADMIN, addresses.admin)] {
+        config = config.replace(usual, &here.to_string());
     }
     let path = directory.join("portcullis.yaml");
     fs::write(&path, config)?;

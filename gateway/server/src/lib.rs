@@ -14,6 +14,7 @@ pub mod config;
 mod copy;
 mod demo;
 pub mod diagnostic;
+mod export;
 mod grpc;
 pub mod inherited;
 mod life;

@@ -70,6 +70,11 @@ impl Client {
         Ok(Self { settings, parts: parts.into(), current })
     }
 
+    /// What it was made with, beside files.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// What metrics say of its files.
     pub(crate) fn shown(&self) -> Vec<Arc<Shown>> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);

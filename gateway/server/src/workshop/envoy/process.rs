@@ -32,16 +32,27 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(program: &Path, resources: &Value, arguments: &[&str]) -> anyhow::Result<Self> {
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let folder = std::env::temp_dir().join(format!("portcullis-envoy-{}-{}", std::process::id(), time.as_nanos()));
-        fs::create_dir(&folder)?;
+        let folder = folder()?;
         let admin = json!({ "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } } });
         let configuration = json!({ "static_resources": resources, "admin": admin });
-        fs::write(folder.join("envoy.json"), configuration.to_string())?;
+        let file = folder.join("envoy.json");
+        fs::write(&file, configuration.to_string())?;
+        Self::spawn(program, &file, folder, arguments)
+    }
+
+    /// Starts `program` with a whole configuration, which must have an admin listener, and these arguments beside its own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn of_file(program: &Path, file: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn(program, file, folder()?, arguments)
+    }
+
+    fn spawn(program: &Path, file: &Path, folder: PathBuf, arguments: &[&str]) -> anyhow::Result<Self> {
         let log = File::create(folder.join("log"))?;
         let mut command = Command::new(program);
         command.args(["--concurrency", "1", "--disable-hot-restart"]).args(arguments);
-        command.arg("--admin-address-path").arg(folder.join("admin")).arg("-c").arg(folder.join("envoy.json"));
+        command.arg("--admin-address-path").arg(folder.join("admin")).arg("-c").arg(file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child, folder })
@@ -100,6 +111,14 @@ impl Process {
     pub fn log_file(&self) -> PathBuf {
         self.folder.join("log")
     }
+}
+
+/// A new directory for what it writes.
+fn folder() -> std::io::Result<PathBuf> {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let folder = std::env::temp_dir().join(format!("portcullis-envoy-{}-{}", std::process::id(), time.as_nanos()));
+    fs::create_dir(&folder)?;
+    Ok(folder)
 }
 
 impl Drop for Process {
