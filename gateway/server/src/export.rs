@@ -1,14 +1,20 @@
-//! `portcullis export envoy`: the same filters, routes and upstreams for Envoy.
+//! `portcullis export envoy`: the same filters, routes and upstreams for Envoy, for Istio, for Envoy Gateway.
 //!
-//! A checked snapshot becomes resources of Envoy's API, with the modules beside them. What they cannot say is
+//! A checked snapshot becomes resources of Envoy's API, or of Kubernetes, with the modules beside them. What they cannot say is
 //! noted with its place; nothing is left out in silence.
 //! **Invariant:** what is written depends on the configuration alone: the same one gives the same files, byte by byte.
 
 mod chains;
 mod envoy;
+mod envoy_gateway;
+mod istio;
+mod kubernetes;
 mod notes;
+mod paths;
 mod places;
 mod secrets;
+#[cfg(test)]
+mod tests;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -20,7 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use self::chains::Order;
 use self::notes::{Kind, Notes};
@@ -46,9 +52,15 @@ pub(crate) struct Options {
     /// The directory to write to; it is made if need be
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// What is written
+    #[arg(long, value_enum, default_value = "envoy")]
+    format: Format,
     /// Where the directory will be on Envoy's machine, if not where it is now
     #[arg(long, value_name = "DIR")]
     at: Option<PathBuf>,
+    /// Where Kubernetes fetches modules from that are not in a registry yet
+    #[arg(long, value_name = "REGISTRY/PATH", default_value = "registry.example/plugins")]
+    registry: String,
     /// Write secrets out, to files that only their owner may read, instead of their references
     #[arg(long)]
     with_secrets: bool,
@@ -57,8 +69,27 @@ pub(crate) struct Options {
     strict: bool,
 }
 
-/// The bootstrap that an Envoy starts with.
-const BOOTSTRAP: &str = "envoy.yaml";
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// envoy.yaml, a bootstrap that an Envoy starts with
+    Envoy,
+    /// istio.yaml, a WasmPlugin for each filter
+    Istio,
+    /// envoy-gateway.yaml, Gateway API routes with an EnvoyExtensionPolicy each
+    EnvoyGateway,
+}
+
+impl Format {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy.yaml",
+            Self::Istio => "istio.yaml",
+            Self::EnvoyGateway => "envoy-gateway.yaml",
+        }
+    }
+}
+
 /// The list of what is not expressed.
 const NOTES: &str = "NOT-EXPRESSED.txt";
 /// The directory of the modules.
@@ -80,11 +111,15 @@ pub(crate) fn run(ExportCommand::Envoy(options): ExportCommand, out: &mut impl W
     write!(out, "{}", diagnostic::text(&whole.warnings))?;
     let at = options.at.clone().map_or_else(|| std::path::absolute(&options.out), Ok)?;
     let show = if options.with_secrets { Show::Values } else { Show::References };
-    let mut export = Export::new(&whole, at, show);
-    let text = yaml::document(&export.bootstrap());
-    let file = options.out.join(BOOTSTRAP);
+    let mut export = Export::new(&whole, at, &options.registry, show);
+    let text = match options.format {
+        Format::Envoy => yaml::document(&export.bootstrap()),
+        Format::Istio => yaml::documents(&export.wasm_plugins()),
+        Format::EnvoyGateway => yaml::documents(&export.gateway_resources()),
+    };
+    let file = options.out.join(options.format.file());
     export.write(&options.out, &file, &text).with_context(|| format!("cannot write to {}", options.out.display()))?;
-    export.report(&file, out)?;
+    export.report(&options, &file, out)?;
     let fails = options.strict && export.notes.count(Kind::Lost) > 0;
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -98,6 +133,8 @@ struct Export<'c> {
     order: Order,
     /// Where the directory will be.
     at: PathBuf,
+    /// Where modules will be fetched from, for Kubernetes.
+    registry: &'c str,
     /// What upstreams are called.
     clusters: Vec<String>,
     /// File names and code of the modules, by their digests.
@@ -105,7 +142,7 @@ struct Export<'c> {
 }
 
 impl<'c> Export<'c> {
-    fn new(whole: &'c Whole, at: PathBuf, show: Show) -> Self {
+    fn new(whole: &'c Whole, at: PathBuf, registry: &'c str, show: Show) -> Self {
         let places = Places::of(&whole.snapshot, &whole.tree);
         let mut notes = Notes::default();
         let secrets = Secrets::find(places.sections(), show, &mut notes);
@@ -116,6 +153,7 @@ impl<'c> Export<'c> {
             notes,
             order: Order::default(),
             at,
+            registry,
             clusters: Vec::new(),
             modules: BTreeMap::new(),
         }
@@ -128,6 +166,17 @@ impl<'c> Export<'c> {
 
     fn tenant_name(&self, tenant: Option<TenantIndex>) -> Option<&'c str> {
         tenant.map(|tenant| &*self.snapshot.tenant(tenant).name)
+    }
+
+    /// The names by which the filters of a chain are told apart, as they stand in the one order of all chains.
+    fn placed(&mut self, chain: &[FilterIndex]) -> Vec<String> {
+        let names: Vec<String> = chain.iter().map(|filter| self.filter_name(*filter)).collect();
+        self.order.place(chain, &names)
+    }
+
+    fn filter_name(&self, filter: FilterIndex) -> String {
+        let (filter, plugin) = self.plugin_of(filter);
+        self.owned(filter.tenant, &plugin.name)
     }
 
     /// A name for what a tenant, or the gateway, has.
@@ -167,15 +216,20 @@ impl<'c> Export<'c> {
         fs::write(folder.join(NOTES), self.notes.iter().map(|note| format!("{note}\n")).collect::<String>())
     }
 
-    fn report(&self, file: &Path, out: &mut impl Write) -> io::Result<()> {
+    fn report(&self, options: &Options, file: &Path, out: &mut impl Write) -> io::Result<()> {
         self.notes.iter().try_for_each(|note| writeln!(out, "{note}"))?;
         let (lost, differ) = (self.notes.count(Kind::Lost), self.notes.count(Kind::Differs));
         let modules = self.modules.len();
         let s = if modules == 1 { "" } else { "s" };
         writeln!(out, "wrote {}, {modules} module{s} beside it; {lost} lost, {differ} different", file.display())?;
-        let workers = self.snapshot.worker_count();
-        let file = self.at.join(BOOTSTRAP);
-        writeln!(out, "start it: envoy -c {} --concurrency {workers}", file.display())
+        match options.format {
+            Format::Envoy => {
+                let workers = self.snapshot.worker_count();
+                let file = self.at.join(Format::Envoy.file());
+                writeln!(out, "start it: envoy -c {} --concurrency {workers}", file.display())
+            }
+            Format::Istio | Format::EnvoyGateway => Ok(()),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Export;
-use crate::config::snapshot::{FilterIndex, UpstreamIndex};
+use crate::config::snapshot::UpstreamIndex;
 
 impl Export<'_> {
     /// The whole bootstrap.
@@ -42,7 +42,7 @@ impl Export<'_> {
     /// Clusters are called as filters call upstreams, wherever two upstreams do not claim the name.
     ///
     /// Where they do, the shared one has it, or nobody: no tenant's filter gets to another tenant's origins by name.
-    fn name_clusters(&mut self) {
+    pub(super) fn name_clusters(&mut self) {
         let mut claims: HashMap<&str, usize> = HashMap::new();
         for upstream in &self.snapshot.upstreams {
             *claims.entry(&upstream.name).or_default() += 1;
@@ -80,12 +80,6 @@ impl Export<'_> {
         );
         let name = "envoy.resource_monitors.global_downstream_max_connections";
         Some(json!({ "resource_monitors": [{ "name": name, "typed_config": config }] }))
-    }
-
-    /// The name of a filter in the listeners' lists.
-    fn filter_name(&self, filter: FilterIndex) -> String {
-        let (filter, plugin) = self.plugin_of(filter);
-        self.owned(filter.tenant, &plugin.name)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the parts of a snapshot are written.
 
-use crate::config::snapshot::{PluginIndex, RouteIndex, Snapshot, TenantIndex, UpstreamIndex};
+use crate::config::snapshot::{Plugin, PluginIndex, RouteIndex, Snapshot, TenantIndex, UpstreamIndex};
 use crate::config::{Key, Node};
 use crate::diagnostic::Span;
 
@@ -46,6 +46,12 @@ impl<'c> Places<'c> {
 
     pub(super) fn plugin(&self, index: PluginIndex) -> (&'c Span, &'c Node) {
         part(&self.plugins, index.0)
+    }
+
+    /// The place of a plugin of the snapshot.
+    pub(super) fn plugin_named(&self, snapshot: &Snapshot, plugin: &Plugin) -> (&'c Span, &'c Node) {
+        let index = snapshot.plugins.iter().position(|other| std::ptr::eq(other, plugin));
+        self.plugin(PluginIndex(index.unwrap_or_default()))
     }
 
     pub(super) fn tenant(&self, index: TenantIndex) -> (&'c Span, &'c Node) {

@@ -21,6 +21,11 @@ pub(super) fn document(value: &Value) -> String {
     text
 }
 
+/// A stream of documents.
+pub(super) fn documents(values: &[Value]) -> String {
+    values.iter().map(document).collect::<Vec<_>>().join("---\n")
+}
+
 /// The entries of a mapping; the first goes on where the text is when the mapping is an item of a list.
 fn block_map(text: &mut String, map: &Map<String, Value>, indent: usize, mut begun: bool) {
     for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {

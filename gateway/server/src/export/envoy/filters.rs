@@ -38,13 +38,8 @@ impl Export<'_> {
 
     /// What switches the filters of a chain on, for a route or a virtual host.
     pub(super) fn switched_on(&mut self, chain: &[FilterIndex]) -> Option<Value> {
-        let names: Vec<String> = chain.iter().map(|filter| self.filter_name(*filter)).collect();
-        let name = |filter: FilterIndex| {
-            let known = chain.iter().zip(&names).find(|(known, _)| **known == filter);
-            known.map(|(_, name)| name.clone()).unwrap_or_default()
-        };
         let on = || typed("envoy.config.route.v3.FilterConfig", json!({ "config": {} }));
-        let filters: Map<String, Value> = self.order.place(chain, name).into_iter().map(|name| (name, on())).collect();
+        let filters: Map<String, Value> = self.placed(chain).into_iter().map(|name| (name, on())).collect();
         (!filters.is_empty()).then_some(Value::Object(filters))
     }
 

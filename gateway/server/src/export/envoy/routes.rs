@@ -14,8 +14,8 @@ use super::filters::{LOCAL_RATE_LIMIT, TENANTS_LIMIT};
 use super::replies::direct;
 use super::retries::retry_policy;
 use super::{Export, seconds, typed};
-use crate::config::Node;
 use crate::config::snapshot::{Route, RouteIndex, TenantIndex};
+use crate::export::paths::{Path, literal, written};
 
 /// Hosts of one owner for which the same routes are tried.
 type Group<'r> = (Option<TenantIndex>, Vec<(&'r Conditions, RouteIndex)>);
@@ -124,7 +124,7 @@ impl Export<'_> {
         if let [method] = conditions.methods.as_slice() {
             headers.push(json!({ "name": ":method", "string_match": { "exact": method.as_str() } }));
         } else if !conditions.methods.is_empty() {
-            let any = conditions.methods.iter().map(|method| escaped(method.as_str())).collect::<Vec<_>>().join("|");
+            let any = conditions.methods.iter().map(|method| literal(method.as_str())).collect::<Vec<_>>().join("|");
             headers.push(json!({ "name": ":method", "string_match": { "safe_regex": { "regex": any } } }));
         }
         for (name, value) in &conditions.headers {
@@ -143,46 +143,15 @@ impl Export<'_> {
     }
 }
 
-/// Where a condition of a route stands.
-fn written<'n>(matched: Option<&'n Node>, section: &str, name: &str) -> Option<&'n Node> {
-    let mut entries = matched?.get(section)?.entries();
-    entries.find(|(key, _)| key.name.eq_ignore_ascii_case(name)).map(|(_, node)| node)
-}
-
 /// How Envoy is told of a path pattern.
 fn path(pattern: &str) -> Map<String, Value> {
-    let (above, below) = match pattern.strip_suffix("/*") {
-        Some(above) => (above, true),
-        None => (pattern, false),
-    };
-    let (form, value) = match (above, below) {
-        ("", true) => ("prefix", "/".into()),
-        (path, _) if path.contains('{') => {
-            let segments = path
-                .split('/')
-                .map(|segment| if segment.starts_with('{') { "[^/]+".to_owned() } else { escaped(segment) });
-            let mut regex = segments.collect::<Vec<_>>().join("/");
-            if below {
-                regex.push_str("(/.*)?");
-            }
-            ("safe_regex", json!({ "regex": regex }))
-        }
-        (path, true) => ("path_separated_prefix", path.into()),
-        (path, false) => ("path", path.into()),
+    let (form, value) = match Path::of(pattern) {
+        Path::Exact(path) => ("path", path.into()),
+        Path::Below("") => ("prefix", "/".into()),
+        Path::Below(path) => ("path_separated_prefix", path.into()),
+        Path::Like(regex) => ("safe_regex", json!({ "regex": regex })),
     };
     Map::from_iter([(form.to_owned(), value)])
-}
-
-/// A text that a regular expression takes literally.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for letter in text.chars() {
-        if !letter.is_ascii_alphanumeric() && !"_-/%~".contains(letter) {
-            escaped.push('\\');
-        }
-        escaped.push(letter);
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -1,0 +1,301 @@
+//! What the forms for Kubernetes look like. What Envoy takes is tried on Envoy.
+
+use std::fs;
+use std::path::PathBuf;
+
+use expect_test::{Expect, expect};
+
+use super::{Export, Show, yaml};
+use crate::config;
+
+const CONFIG: &str = r#"version: 1
+listeners: { main: { bind: "127.0.0.1:8080" } }
+upstreams:
+  orders: { endpoints: ["10.0.0.1:80", "orders.svc:80"] }
+plugins:
+  limit: { module: "file:limit.wasm", on_failure: open }
+  auth: { module: "file:auth.wasm" }
+filters: [{ plugin: limit, name: outer, optional: true, config: { rate: 5/s } }]
+tenants:
+  acme:
+    hosts: [acme.test]
+    filters: [{ plugin: auth, config: { issuer: "${env:NO_SUCH_SECRET_OF_TESTS}" } }]
+    routes:
+      - { name: all, match: { path: "/*" }, upstream: orders }
+      - name: Item
+        match: { path: "/items/{id}", methods: [GET, PUT], headers: { x-beta: "1" } }
+        skip: [outer]
+        filters: [{ plugin: limit, config: not a mapping }]
+        upstream: orders
+routes:
+  - { name: status, match: { path: /status }, upstream: orders }
+"#;
+
+fn check(resources: impl FnOnce(&mut Export<'_>) -> Vec<serde_json::Value>, want: &Expect, notes: &Expect) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("limit.wasm"), "limit").unwrap();
+    fs::write(folder.path().join("auth.wasm"), "auth").unwrap();
+    fs::write(folder.path().join("issuer"), "https://idp.test").unwrap();
+    let file = folder.path().join("a.yaml");
+    fs::write(&file, CONFIG.replace("env:NO_SUCH_SECRET_OF_TESTS", "file:issuer")).unwrap();
+    let whole = config::load_whole(&[file]).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let mut export = Export::new(&whole, PathBuf::from("/out"), "registry.test/plugins", Show::References);
+    want.assert_eq(&yaml::documents(&resources(&mut export)));
+    let place = |note: String| note.rsplit_once("a.yaml:").map_or(note.clone(), |(_, rest)| rest.to_owned());
+    notes.assert_eq(&export.notes.iter().map(|note| place(note.to_string()) + "\n").collect::<String>());
+}
+
+#[test]
+fn every_filter_is_a_wasm_plugin_for_the_gateways_that_it_is_for() {
+    check(
+        |export| export.wasm_plugins(),
+        &expect![[r#"
+        apiVersion: extensions.istio.io/v1alpha1
+        kind: WasmPlugin
+        metadata:
+          name: limit
+        spec:
+          failStrategy: FAIL_OPEN
+          phase: AUTHN
+          pluginConfig:
+            rate: "5/s"
+          pluginName: limit
+          priority: 3
+          targetRefs:
+          - group: gateway.networking.k8s.io
+            kind: Gateway
+            name: portcullis
+          - group: gateway.networking.k8s.io
+            kind: Gateway
+            name: acme
+          type: HTTP
+          url: "oci://registry.test/plugins/limit:55ea09e5715d"
+        ---
+        apiVersion: extensions.istio.io/v1alpha1
+        kind: WasmPlugin
+        metadata:
+          name: acme-auth
+        spec:
+          failStrategy: FAIL_RELOAD
+          phase: AUTHN
+          pluginConfig:
+            issuer: "${file:issuer}"
+          pluginName: auth
+          priority: 2
+          targetRefs:
+          - group: gateway.networking.k8s.io
+            kind: Gateway
+            name: acme
+          - group: gateway.networking.k8s.io
+            kind: Gateway
+            name: acme-item
+          type: HTTP
+          url: "oci://registry.test/plugins/auth:bdf49c3c3882"
+        ---
+        apiVersion: extensions.istio.io/v1alpha1
+        kind: WasmPlugin
+        metadata:
+          name: acme-limit
+        spec:
+          failStrategy: FAIL_OPEN
+          phase: AUTHN
+          pluginName: limit
+          priority: 1
+          targetRefs:
+          - group: gateway.networking.k8s.io
+            kind: Gateway
+            name: acme-item
+          type: HTTP
+          url: "oci://registry.test/plugins/limit:55ea09e5715d"
+    "#]],
+        &expect![[r#"
+        1:1: lost: filters that call upstreams find them by the names of clusters there, as `outbound|PORT||HOST`
+        1:1: lost: listeners, TLS, the admin listener, access log and traces are those of the mesh or of its Gateway
+        1:1: lost: the limits of plugins and tenants, and the tenants' isolation, are not there
+        1:1: lost: timeouts, retries, limits, ejection and health checks of upstreams and routes are not written
+        6:3: lost: its configuration is no mapping, and only mappings can be passed on
+        6:10: differs: push plugins/limit-55ea09e5715d.wasm to oci://registry.test/plugins/limit:55ea09e5715d
+        7:9: differs: push plugins/auth-bdf49c3c3882.wasm to oci://registry.test/plugins/auth:bdf49c3c3882
+        10:3: differs: give the tenant a Gateway of its own, called `acme`, with its hosts
+        12:39: lost: a secret is left as its reference: put its value in where Envoy gets it, or export --with-secrets
+        15:9: lost: Istio has no filters for one route: give it a Gateway of its own, called `acme-item`
+    "#]],
+    );
+}
+
+#[test]
+fn every_route_is_an_http_route_with_a_policy() {
+    check(
+        |export| export.gateway_resources(),
+        &expect![[r#"
+        apiVersion: gateway.envoyproxy.io/v1alpha1
+        kind: Backend
+        metadata:
+          name: orders
+        spec:
+          endpoints:
+          - ip:
+              address: "10.0.0.1"
+              port: 80
+          - fqdn:
+              hostname: orders.svc
+              port: 80
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: HTTPRoute
+        metadata:
+          name: status
+        spec:
+          parentRefs:
+          - name: portcullis
+          rules:
+          - backendRefs:
+            - group: gateway.envoyproxy.io
+              kind: Backend
+              name: orders
+            matches:
+            - path:
+                type: Exact
+                value: /status
+        ---
+        apiVersion: gateway.envoyproxy.io/v1alpha1
+        kind: EnvoyExtensionPolicy
+        metadata:
+          name: status
+        spec:
+          targetRefs:
+          - group: gateway.networking.k8s.io
+            kind: HTTPRoute
+            name: status
+          wasm:
+          - code:
+              image:
+                url: "registry.test/plugins/limit:55ea09e5715d"
+              type: Image
+            config:
+              rate: "5/s"
+            failOpen: true
+            name: limit
+            rootID: limit
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: HTTPRoute
+        metadata:
+          name: acme-all
+        spec:
+          hostnames:
+          - acme.test
+          parentRefs:
+          - name: portcullis
+          rules:
+          - backendRefs:
+            - group: gateway.envoyproxy.io
+              kind: Backend
+              name: orders
+            matches:
+            - path:
+                type: PathPrefix
+                value: /
+        ---
+        apiVersion: gateway.envoyproxy.io/v1alpha1
+        kind: EnvoyExtensionPolicy
+        metadata:
+          name: acme-all
+        spec:
+          targetRefs:
+          - group: gateway.networking.k8s.io
+            kind: HTTPRoute
+            name: acme-all
+          wasm:
+          - code:
+              image:
+                url: "registry.test/plugins/limit:55ea09e5715d"
+              type: Image
+            config:
+              rate: "5/s"
+            failOpen: true
+            name: limit
+            rootID: limit
+          - code:
+              image:
+                url: "registry.test/plugins/auth:bdf49c3c3882"
+              type: Image
+            config:
+              issuer: "${file:issuer}"
+            failOpen: false
+            name: acme/auth
+            rootID: auth
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: HTTPRoute
+        metadata:
+          name: acme-item
+        spec:
+          hostnames:
+          - acme.test
+          parentRefs:
+          - name: portcullis
+          rules:
+          - backendRefs:
+            - group: gateway.envoyproxy.io
+              kind: Backend
+              name: orders
+            matches:
+            - headers:
+              - name: x-beta
+                type: Exact
+                value: "1"
+              method: GET
+              path:
+                type: RegularExpression
+                value: "/items/[^/]+"
+            - headers:
+              - name: x-beta
+                type: Exact
+                value: "1"
+              method: PUT
+              path:
+                type: RegularExpression
+                value: "/items/[^/]+"
+        ---
+        apiVersion: gateway.envoyproxy.io/v1alpha1
+        kind: EnvoyExtensionPolicy
+        metadata:
+          name: acme-item
+        spec:
+          targetRefs:
+          - group: gateway.networking.k8s.io
+            kind: HTTPRoute
+            name: acme-item
+          wasm:
+          - code:
+              image:
+                url: "registry.test/plugins/auth:bdf49c3c3882"
+              type: Image
+            config:
+              issuer: "${file:issuer}"
+            failOpen: false
+            name: acme/auth
+            rootID: auth
+          - code:
+              image:
+                url: "registry.test/plugins/limit:55ea09e5715d"
+              type: Image
+            failOpen: true
+            name: acme/limit
+            rootID: limit
+    "#]],
+        &expect![[r#"
+        1:1: lost: filters that call upstreams find them by the names of clusters there, as `httproute/NAMESPACE/NAME/rule/0`
+        1:1: lost: listeners, TLS, the admin listener, access log and traces are those of the mesh or of its Gateway
+        1:1: lost: requests that no route takes pass no filter
+        1:1: lost: the limits of plugins and tenants, and the tenants' isolation, are not there
+        1:1: lost: timeouts, retries, limits, ejection and health checks of upstreams and routes are not written
+        1:1: differs: make a Gateway called `portcullis`: the routes are for it
+        6:3: lost: its configuration is no mapping, and only mappings can be passed on
+        6:10: differs: push plugins/limit-55ea09e5715d.wasm to oci://registry.test/plugins/limit:55ea09e5715d
+        7:9: differs: push plugins/auth-bdf49c3c3882.wasm to oci://registry.test/plugins/auth:bdf49c3c3882
+        12:39: lost: a secret is left as its reference: put its value in where Envoy gets it, or export --with-secrets
+    "#]],
+    );
+}
