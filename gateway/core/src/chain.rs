@@ -7,8 +7,9 @@
 mod body;
 mod connection;
 mod settle;
+mod trial;
 
-use crate::context::Owner;
+use crate::context::{ContextRef, Owner};
 use crate::event::{Direction, End, Event, Part};
 use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
 use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause, Speaks};
@@ -66,6 +67,7 @@ pub fn end(
     if let Some(exchange) = walk.exchanges.get(id) {
         last(exchange);
     }
+    walk.end_trials();
     exchanges.remove(id);
 }
 
@@ -253,6 +255,7 @@ impl<F: Filters> Walk<'_, F> {
 
     /// Lets a paused filter's parts go on.
     fn resume(&mut self, direction: Direction, index: FilterIndex) {
+        self.note_resumed(index);
         let step = self.step_after(direction, index);
         let Some(exchange) = self.exchange() else { return };
         let flow = exchange.flow(direction);
@@ -282,26 +285,18 @@ impl<F: Filters> Walk<'_, F> {
     /// Calls one filter, if it is alive and exports the callback.
     fn call(&mut self, index: FilterIndex, callback: Callback) -> Result<u32, ()> {
         let Some(exchange) = self.exchanges.get(self.id) else { return Err(()) };
-        let (Some(slot), Some(filter)) = (exchange.slots.get(index), exchange.filter(index)) else { return Err(()) };
-        let context = match slot {
+        let context = match exchange.slots.get(index).ok_or(())? {
             Slot::Failed => return Ok(0),
             Slot::Orphaned => return Err(()),
             Slot::Live(context) => *context,
-            Slot::Idle => {
-                let owner = Owner { exchange: self.id, filter: index, root: filter.root };
-                let chain = exchange.chain.clone();
-                let filter = chain.get(index).ok_or(())?;
-                let context = self.filters.open(self.exchanges, filter, owner).map_err(|_| ())?;
-                self.set_slot(index, Slot::Live(context));
-                context
-            }
+            Slot::Idle => self.open(index, callback)?,
         };
         let Some(exchange) = self.exchange() else { return Err(()) };
         if !exchange.exports(index, callback.export()) {
             return Ok(0);
         }
         exchange.calling = Some((index, callback));
-        let begun = if exchange.timings.is_some() { self.filters.now() } else { None };
+        let begun = if self.is_timed(index) { self.filters.now() } else { None };
         let called = self.filters.call(self.exchanges, context, callback).map_err(|_| ());
         let of = (Phase::of(callback), self.returned(callback, called));
         self.filters.count(context, of.0, of.1);
@@ -309,6 +304,18 @@ impl<F: Filters> Walk<'_, F> {
             self.note_call(index, of, begun);
         }
         called
+    }
+
+    /// Creates the filter's context, in the version that the exchange gets.
+    fn open(&mut self, index: FilterIndex, callback: Callback) -> Result<ContextRef, ()> {
+        self.assign(index, callback);
+        let Some(exchange) = self.exchanges.get(self.id) else { return Err(()) };
+        let (chain, version) = (exchange.chain.clone(), exchange.version(index));
+        let filter = chain.version(index, version).ok_or(())?;
+        let owner = Owner { exchange: self.id, filter: index, root: filter.root };
+        let context = self.filters.open(self.exchanges, filter, owner).map_err(|_| ())?;
+        self.set_slot(index, Slot::Live(context));
+        Ok(context)
     }
 
     /// A callback has returned: what it made of its part of the exchange.
@@ -327,12 +334,16 @@ impl<F: Filters> Walk<'_, F> {
 
     fn note_call(&mut self, index: FilterIndex, of: (Phase, Outcome), begun: Time) {
         let Some(ended) = self.filters.now() else { return };
+        self.note_trial(index, of.1, (begun, ended));
         if let Some(timings) = self.exchange().and_then(|exchange| exchange.timings.as_mut()) {
             timings.note(index, of, (begun, ended));
         }
     }
 
     fn set_slot(&mut self, index: FilterIndex, state: Slot) {
+        if state == Slot::Failed {
+            self.note_failed(index);
+        }
         if let Some(slot) = self.exchange().and_then(|exchange| exchange.slots.get_mut(index)) {
             *slot = state;
         }

@@ -21,6 +21,7 @@ use crate::grpc;
 use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
 use crate::retry;
+use crate::rollout::{Rollout, Trial, Version};
 use crate::time::Time;
 use crate::timing::Timings;
 use crate::tls::Tls;
@@ -188,6 +189,8 @@ pub struct Exchange {
     /// A filter wants the route chosen again.
     reroutes: bool,
     pub(crate) timings: Option<Box<Timings>>,
+    /// The filters that have a candidate, as far as the exchange has come.
+    pub(crate) trials: Vec<Trial>,
 }
 
 /// Whose turn it is while a request's body is on its way.
@@ -228,6 +231,7 @@ impl Exchange {
             woken: false,
             reroutes: false,
             timings: None,
+            trials: Vec::new(),
         }
     }
 
@@ -248,7 +252,17 @@ impl Exchange {
     }
 
     pub(crate) fn filter(&self, index: FilterIndex) -> Option<&ChainFilter> {
-        self.chain.get(index)
+        self.chain.version(index, self.version(index))
+    }
+
+    /// Which version of a filter the exchange has.
+    #[must_use]
+    pub fn version(&self, index: FilterIndex) -> Version {
+        self.trials.iter().find(|trial| trial.filter == index).map_or(Version::Current, |trial| trial.version)
+    }
+
+    pub(crate) fn trial(&mut self, index: FilterIndex) -> Option<&mut Trial> {
+        self.trials.iter_mut().find(|trial| trial.filter == index)
     }
 
     /// Whether a head is kept after it was sent: some filter may look back at it.
@@ -526,6 +540,8 @@ pub struct Live {
     pub callouts: Vec<Callout>,
     /// What guests want of gRPC; the worker takes it.
     pub grpc: Vec<grpc::Wish>,
+    /// Roll-outs about which something has been decided; the worker takes them.
+    pub decided: Vec<Arc<Rollout>>,
     /// Some guest has set or stopped a timer since the worker last looked.
     pub timers_changed: bool,
     table: Vec<Exchange>,
@@ -561,6 +577,7 @@ impl Live {
         (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
         (exchange.attempts, exchange.upload, exchange.woken, exchange.reroutes) = (0, Upload::default(), false, false);
         exchange.timings = None;
+        exchange.trials.clear();
         ExchangeId { index, life: exchange.life }
     }
 

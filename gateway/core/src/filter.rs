@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::context::{ContextRef, Owner};
 use crate::event::{Direction, End};
 use crate::exchange::Exchanges;
+use crate::rollout::{Rollout, Version};
 use crate::time::Time;
 use crate::timing::{Outcome, Phase};
 
@@ -208,10 +209,21 @@ pub struct ChainFilter {
     pub headers_pause: HeadersPause,
 }
 
+/// The next version of a filter, which is being rolled out.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What stands in the filter's place in the exchanges that are given to it.
+    pub filter: ChainFilter,
+    /// Which those are, and how it fares.
+    pub rollout: Arc<Rollout>,
+}
+
 /// A route's ordered filters.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     filters: Box<[ChainFilter]>,
+    /// Those that have a candidate. Most chains have none.
+    candidates: Vec<(FilterIndex, Candidate)>,
     speaks: Speaks,
     looks_back: bool,
     watches: [bool; 2],
@@ -224,7 +236,7 @@ impl Chain {
         let watches = [Direction::Request, Direction::Response]
             .map(|d| filters.iter().any(|filter| filter.exports.watches_body(d)));
         let looks_back = filters.iter().any(|filter| filter.exports.looks_back());
-        Self { filters: filters.into(), speaks: Speaks::Http, looks_back, watches }
+        Self { filters: filters.into(), candidates: Vec::new(), speaks: Speaks::Http, looks_back, watches }
     }
 
     /// The same, for TCP connections.
@@ -232,7 +244,38 @@ impl Chain {
     pub fn tcp(filters: Vec<ChainFilter>) -> Self {
         let watches = [Direction::Request, Direction::Response]
             .map(|d| filters.iter().any(|filter| filter.exports.watches_data(d)));
-        Self { filters: filters.into(), speaks: Speaks::Tcp, looks_back: false, watches }
+        Self { filters: filters.into(), candidates: Vec::new(), speaks: Speaks::Tcp, looks_back: false, watches }
+    }
+
+    /// The same with a candidate for the filter at `index`. What either version looks at is shown to the chain.
+    #[must_use]
+    pub fn with_candidate(mut self, index: FilterIndex, candidate: Candidate) -> Self {
+        let exports = candidate.filter.exports;
+        let watches = [Direction::Request, Direction::Response].map(|direction| match self.speaks {
+            Speaks::Http => exports.watches_body(direction),
+            Speaks::Tcp => exports.watches_data(direction),
+        });
+        for (watched, more) in self.watches.iter_mut().zip(watches) {
+            *watched |= more;
+        }
+        self.looks_back |= self.speaks == Speaks::Http && exports.looks_back();
+        self.candidates.push((index, candidate));
+        self
+    }
+
+    /// The candidate for the filter at `index`, if it has one.
+    #[must_use]
+    pub fn candidate(&self, index: FilterIndex) -> Option<&Candidate> {
+        self.candidates.iter().find(|(of, _)| *of == index).map(|(_, candidate)| candidate)
+    }
+
+    /// This version of the filter at `index`.
+    #[must_use]
+    pub fn version(&self, index: FilterIndex, version: Version) -> Option<&ChainFilter> {
+        match version {
+            Version::Current => self.get(index),
+            Version::Candidate => self.candidate(index).map(|candidate| &candidate.filter),
+        }
     }
 
     /// What it stands between.
@@ -263,7 +306,10 @@ impl Chain {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let what = |filter: &ChainFilter| (filter.vm, filter.root, filter.on_failure, filter.headers_pause);
-        self.speaks == other.speaks && self.filters.iter().map(what).eq(other.filters.iter().map(what))
+        let candidate = |(index, candidate): &(FilterIndex, Candidate)| (*index, what(&candidate.filter));
+        self.speaks == other.speaks
+            && self.filters.iter().map(what).eq(other.filters.iter().map(what))
+            && self.candidates.iter().map(candidate).eq(other.candidates.iter().map(candidate))
     }
 
     /// Whether some filter looks at what follows the head. If none does, the body never enters this crate.

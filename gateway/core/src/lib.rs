@@ -29,6 +29,7 @@ pub mod property;
 pub mod proxy_protocol;
 pub mod reply;
 pub mod retry;
+pub mod rollout;
 pub mod route;
 mod scan;
 pub mod tenant;

@@ -124,6 +124,7 @@ pub(super) fn end<F: Filters>(walk: &mut Walk<'_, F>, failure: Option<Failure>, 
     if let Some(exchange) = walk.exchanges.get(walk.id) {
         last(exchange);
     }
+    walk.end_trials();
     walk.exchanges.remove(walk.id);
 }
 

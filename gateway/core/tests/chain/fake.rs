@@ -79,7 +79,7 @@ impl Fakes {
         fakes
     }
 
-    /// Every VM has a root for each filter, so that a filter's place in the chain is its root's index.
+    /// Every VM has a root for each filter, so that a script's place is its root's index.
     fn start(&mut self, vm: u32, life: u32) {
         let mut contexts = Contexts::new(VmIndex(vm), life, self.upstreams.clone(), Bytes::from_static(b"vm config"));
         for script in self.scripts.iter() {
@@ -174,7 +174,7 @@ impl Fakes {
         let known = self.vm(vm).known.get_mut(&asker).expect("live contexts are known");
         let owner = known.owner;
         let nth = count(known, when);
-        let actions = self.script(owner.filter).actions(when, nth).unwrap_or(&[Action::Resume]).to_vec();
+        let actions = self.script(owner.root).actions(when, nth).unwrap_or(&[Action::Resume]).to_vec();
         self.play(exchanges, vm, asker, owner, (when, args), &actions).is_err()
     }
 
@@ -188,7 +188,7 @@ impl Fakes {
         (when, args): (&str, &str),
         actions: &[Action],
     ) -> Result<u32, Failed> {
-        let name = self.script(owner.filter).name.clone();
+        let name = self.script(owner.root).name.clone();
         let tag = self.tags.get(&owner.exchange).filter(|_| self.tags.len() > 1);
         let tag = tag.map_or_else(String::new, |tag| format!("#{tag}"));
         let vm = self.vms.get_mut(&vm).expect("VMs are started with the chain");
@@ -221,7 +221,7 @@ fn count(known: &mut Known, when: &str) -> usize {
 
 impl Filters for Fakes {
     fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
-        let script = self.script(owner.filter).clone();
+        let script = self.script(owner.root).clone();
         let vm = self.vm(filter.vm.0);
         let life = vm.contexts.life;
         let (id, _root) = vm.contexts.add_exchange(owner).ok_or(Failed)?;
@@ -263,7 +263,7 @@ impl Filters for Fakes {
         let owner = known.owner;
         let nth = count(known, name);
         vm.contexts.enter(context.id);
-        let actions = self.script(owner.filter).actions(name, nth).unwrap_or_default().to_vec();
+        let actions = self.script(owner.root).actions(name, nth).unwrap_or_default().to_vec();
         let args = describe(callback).1;
         let answer = self.play(exchanges, context.vm.0, context.id, owner, (name, &args), &actions);
         self.vm(context.vm.0).contexts.leave();

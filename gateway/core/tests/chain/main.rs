@@ -19,6 +19,7 @@ mod pauses;
 mod properties;
 mod random;
 mod replies;
+mod rollouts;
 mod scene;
 mod script;
 mod table;

@@ -37,7 +37,7 @@ impl Scene<'_> {
     }
 
     fn speaks(&self) -> Speaks {
-        self.names.get(self.owner.filter).map_or(Speaks::Http, |script| script.speaks)
+        self.names.get(self.owner.root).map_or(Speaks::Http, |script| script.speaks)
     }
 
     fn buffer(&self) -> BufferType {

@@ -13,10 +13,11 @@ use portcullis_core::context::{Callout, CalloutResponse};
 use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, End, Event, Part};
 use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Place, Times};
-use portcullis_core::filter::{Chain, ChainFilter, Speaks, VmIndex};
+use portcullis_core::filter::{Candidate, Chain, ChainFilter, Speaks, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
+use portcullis_core::rollout::{Bounds, By, Rollout, Rule, WHOLE};
 use portcullis_core::time::Time;
 
 use crate::fake::Fakes;
@@ -40,6 +41,8 @@ use crate::wire::{Stage, Wire};
 /// | `limit 10` | at most that many bytes are held from here on |
 /// | `wants` | shows what may happen next in each direction |
 /// | `end`, `end client_gone` | the exchange is over, with that failure |
+///
+/// Behind ` ~ ` a chain has a candidate for its first filter.
 ///
 /// `2: GET /` is about a second exchange. In the transcript, `>` marks events, indented lines are effects.
 pub(crate) fn check(chain: &str, events: &str, want: Expect) {
@@ -72,9 +75,19 @@ pub(crate) struct World {
     chain: Arc<Chain>,
 }
 
+/// Every request with a field `x-user` gets the candidate, until it has failed in one.
+fn rollout() -> Rollout {
+    let by = By::Header(HeaderName::from_static("x-user"));
+    let rule = Rule { share: WHOLE, by, abort_if: Bounds::default(), promote_after: None };
+    Rollout::new("rolled".into(), None, rule, Time::default())
+}
+
 impl World {
     pub(crate) fn new(chain: &str) -> Self {
-        let fakes = Fakes::new(Script::chain(chain));
+        let (chain, candidate) = chain.split_once(" ~ ").unwrap_or((chain, ""));
+        let mut scripts = Script::chain(chain);
+        scripts.extend((!candidate.is_empty()).then(|| Script::chain(candidate)).into_iter().flatten());
+        let fakes = Fakes::new(scripts);
         let filters = fakes.scripts.iter().enumerate().map(|(root, script)| ChainFilter {
             name: script.name.as_str().into(),
             vm: VmIndex(script.vm),
@@ -85,10 +98,21 @@ impl World {
         });
         let speaks_tcp = fakes.scripts.iter().any(|script| script.speaks == Speaks::Tcp);
         let make = if speaks_tcp { Chain::tcp } else { Chain::new };
-        let chain = Arc::new(make(filters.collect()));
+        let mut filters: Vec<ChainFilter> = filters.collect();
+        let candidate = if candidate.is_empty() { None } else { filters.pop() };
+        let chain = make(filters);
+        let chain = Arc::new(match candidate {
+            Some(filter) => chain.with_candidate(0, Candidate { filter, rollout: Arc::new(rollout()) }),
+            None => chain,
+        });
         let mut exchanges = Exchanges::default();
         exchanges.now = Time::from_nanos(1_000_000_000);
         Self { exchanges, fakes, streams: Vec::new(), callouts: VecDeque::new(), chain }
+    }
+
+    /// The roll-out of the chain's candidate.
+    pub(crate) fn rollout(&self) -> &Rollout {
+        &self.chain.candidate(0).expect("a chain with ` ~ `").rollout
     }
 
     pub(crate) fn transcript(&mut self) -> String {

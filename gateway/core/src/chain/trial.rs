@@ -1,0 +1,74 @@
+//! Filters that have a candidate: which version an exchange gets, how long that takes, and how it ends.
+
+use std::time::Duration;
+
+use super::Walk;
+use crate::exchange::Slot;
+use crate::filter::{Callback, FilterIndex, Filters};
+use crate::rollout::{Rollout, Trial, Version};
+use crate::time::Time;
+use crate::timing::{Outcome, Phase};
+
+impl<F: Filters> Walk<'_, F> {
+    /// Gives the exchange a version of a filter that it comes to for the first time. One that it never comes to is not tried.
+    pub(super) fn assign(&mut self, index: FilterIndex, callback: Callback) {
+        let Some(exchange) = self.exchange() else { return };
+        let Some(candidate) = exchange.chain.candidate(index).filter(|_| Phase::of(callback) == Phase::Request) else {
+            return;
+        };
+        let version = candidate.rollout.assign(exchange.facts(), exchange.request.head());
+        exchange.trials.push(Trial { filter: index, version, took: Duration::ZERO, paused: None });
+    }
+
+    /// Whether calls of this filter are to be timed.
+    pub(super) fn is_timed(&self, index: FilterIndex) -> bool {
+        self.exchanges.get(self.id).is_some_and(|exchange| {
+            exchange.timings.is_some() || exchange.trials.iter().any(|trial| trial.filter == index)
+        })
+    }
+
+    /// A call of this filter has returned. What it then waits for counts as well, unless that is the rest of the message.
+    pub(super) fn note_trial(&mut self, index: FilterIndex, outcome: Outcome, (begun, ended): (Time, Time)) {
+        if let Some(trial) = self.exchange().and_then(|exchange| exchange.trial(index)) {
+            trial.took += ended.saturating_since(begun);
+            trial.paused = (outcome == Outcome::Pause).then_some(ended);
+        }
+    }
+
+    /// A filter goes on of its own accord: what it has waited for is over.
+    pub(super) fn note_resumed(&mut self, index: FilterIndex) {
+        let Some(exchange) = self.exchange().filter(|exchange| !exchange.trials.is_empty()) else { return };
+        let Some(since) = exchange.trial(index).and_then(|trial| trial.paused.take()) else { return };
+        let Some(now) = self.filters.now() else { return };
+        if let Some(trial) = self.exchange().and_then(|exchange| exchange.trial(index)) {
+            trial.took += now.saturating_since(since);
+        }
+    }
+
+    /// A filter has failed.
+    pub(super) fn note_failed(&mut self, index: FilterIndex) {
+        let now = self.exchanges.now;
+        let Some(exchange) = self.exchange() else { return };
+        if exchange.slots.get(index) != Some(&Slot::Failed) && exchange.version(index) == Version::Candidate {
+            self.count(index, |rollout| rollout.failed(now));
+        }
+    }
+
+    /// The exchange is over.
+    pub(super) fn end_trials(&mut self) {
+        let now = self.exchanges.now;
+        let Some(exchange) = self.exchange() else { return };
+        for Trial { filter, version, took, .. } in std::mem::take(&mut exchange.trials) {
+            self.count(filter, |rollout| rollout.ended(version, took, now));
+        }
+    }
+
+    fn count(&mut self, index: FilterIndex, count: impl FnOnce(&Rollout) -> bool) {
+        let Some(exchange) = self.exchanges.get(self.id) else { return };
+        let Some(rollout) = exchange.chain.candidate(index).map(|candidate| &candidate.rollout) else { return };
+        if count(rollout) {
+            let decided = rollout.clone();
+            self.exchanges.decided.push(decided);
+        }
+    }
+}
