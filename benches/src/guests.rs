@@ -12,6 +12,7 @@ use portcullis_core::context::{ContextRef, Owner};
 use portcullis_core::event::{Direction, End, Event, Part};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, Chain, ChainFilter, Filters as _, HeadersPause, OnFailure, VmIndex};
+use portcullis_core::rollout::Version;
 use portcullis_vm::{Engine, EngineOptions, Module, RootSpec, Shared, VmSpec, Vms};
 
 use crate::traffic::Traffic;
@@ -107,6 +108,7 @@ pub fn spec(module: Arc<Module>) -> VmSpec {
     VmSpec {
         tenant: None,
         name: "guest".into(),
+        version: Version::Current,
         module,
         memory: 16 << 20,
         cpu: Duration::from_secs(3600),

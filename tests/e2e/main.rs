@@ -39,6 +39,7 @@ mod refusals;
 mod reload;
 mod retries;
 mod revisions;
+mod rollouts;
 mod sdk;
 mod streaming;
 mod strict;

@@ -335,8 +335,10 @@ impl<F: Filters> Walk<'_, F> {
     fn note_call(&mut self, index: FilterIndex, of: (Phase, Outcome), begun: Time) {
         let Some(ended) = self.filters.now() else { return };
         self.note_trial(index, of.1, (begun, ended));
-        if let Some(timings) = self.exchange().and_then(|exchange| exchange.timings.as_mut()) {
-            timings.note(index, of, (begun, ended));
+        let Some(exchange) = self.exchange() else { return };
+        let version = exchange.version(index);
+        if let Some(timings) = exchange.timings.as_mut() {
+            timings.note((index, version), of, (begun, ended));
         }
     }
 

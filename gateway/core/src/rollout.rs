@@ -61,9 +61,10 @@ pub struct Rule {
 }
 
 /// What decides which version an exchange gets. Equal values get the same version, on every worker and in every gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum By {
     /// The request's identifier: each request for itself.
+    #[default]
     Random,
     /// The client's address.
     Client,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::event::Direction;
 use crate::filter::{Callback, FilterIndex};
+use crate::rollout::Version;
 use crate::time::Time;
 
 /// A part of an exchange that a filter takes part in.
@@ -83,6 +84,8 @@ impl Outcome {
 pub struct Share {
     /// Which filter.
     pub filter: FilterIndex,
+    /// Which version of it.
+    pub version: Version,
     /// Which part.
     pub phase: Phase,
     /// When it was first called.
@@ -108,14 +111,14 @@ impl Timings {
 
     pub(crate) fn note(
         &mut self,
-        filter: FilterIndex,
+        (filter, version): (FilterIndex, Version),
         (phase, outcome): (Phase, Outcome),
         (begun, ended): (Time, Time),
     ) {
         let busy = ended.saturating_since(begun);
         let known = self.0.iter_mut().find(|share| share.filter == filter && share.phase == phase);
         let Some(share) = known else {
-            return self.0.push(Share { filter, phase, begun, ended, busy, outcome });
+            return self.0.push(Share { filter, version, phase, begun, ended, busy, outcome });
         };
         (share.ended, share.busy) = (ended, share.busy + busy);
         share.outcome = share.outcome.max(outcome);

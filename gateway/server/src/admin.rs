@@ -1,8 +1,10 @@
 //! The admin listener: whether the gateway lives and is ready, its metrics, its configuration.
 //!
-//! It only reads, but for `POST /reload`, `PUT /log` and what is below `/v1/tenants` (`tenants`). Who may ask is decided in `access`.
+//! It only reads, but for `POST /reload`, `PUT /log` what is below `/v1/tenants` (`tenants`) and `/v1/rollouts`
+//! (`rollouts`). Who may ask is decided in `access`.
 
 mod access;
+mod rollouts;
 mod tenants;
 
 use std::convert::Infallible;
@@ -57,6 +59,7 @@ Portcullis
 /v1/tenants                   who they are, and whether what they say is in use
 /v1/tenants/NAME              GET, PUT, DELETE: one of them
 /v1/tenants/NAME/modules      its modules; PUT or DELETE /v1/tenants/NAME/modules/FILE.wasm
+/v1/rollouts                  plugins' next versions, and how they fare; POST /v1/rollouts/PLUGIN/abort or promote
 ";
 
 /// Where the gateway stands.
@@ -178,11 +181,13 @@ async fn answer(request: http::Request<Incoming>, state: &AdminState, via: &Via)
     if let Err(refusal) = access::check(&request, admin.as_ref(), via) {
         return refused(refusal);
     }
-    if let Some(path) =
-        request.uri().path().strip_prefix("/v1/tenants").filter(|rest| matches!(rest.bytes().next(), None | Some(b'/')))
-    {
+    if let Some(path) = below("/v1/tenants", request.uri().path()) {
         let path = path.to_owned();
         return tenants::answer(request, &path, state, via).await;
+    }
+    if let Some(path) = below("/v1/rollouts", request.uri().path()) {
+        let query = request.uri().query().unwrap_or_default();
+        return rollouts::answer((request.method(), path, query), state, via);
     }
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/reload") => reload(state).await,
@@ -193,6 +198,11 @@ async fn answer(request: http::Request<Incoming>, state: &AdminState, via: &Via)
         (&Method::GET | &Method::HEAD, path) => page(path, state),
         _ => wrong_method("GET, HEAD"),
     }
+}
+
+/// What of a path lies below another.
+fn below<'p>(above: &str, path: &'p str) -> Option<&'p str> {
+    path.strip_prefix(above).filter(|rest| matches!(rest.bytes().next(), None | Some(b'/')))
 }
 
 fn page(path: &str, state: &AdminState) -> Response<Full<Bytes>> {
@@ -336,6 +346,7 @@ mod tests {
                 drain: Drain { delay: Duration::ZERO, deadline: Duration::ZERO },
                 refused: None,
                 held: Arc::default(),
+                rollouts: [].into(),
             };
             let (_shown, shown) = watch::channel(shown);
             let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap();

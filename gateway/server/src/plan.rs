@@ -4,9 +4,10 @@
 //! never do. A plan that follows another keeps what the two have in common, and says what is new.
 
 mod places;
+mod rollouts;
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 use portcullis_core::context::UpstreamId;
 use portcullis_core::exchange::{Exchange, Place, Times};
-use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
+use portcullis_core::filter::{Candidate, Chain, ChainFilter, VmIndex};
 use portcullis_core::headers::Headers;
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
+use portcullis_core::rollout::{Rollout, Version};
 use portcullis_core::route::{Match, Request};
 use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
@@ -75,6 +77,10 @@ pub(crate) struct Plan {
     new_vms: Vec<NewVm>,
     upstreams: Vec<Placed<Upstream>>,
     filters: Vec<ChainFilter>,
+    /// Those of filters whose plugins have a next version.
+    candidates: BTreeMap<FilterIndex, Candidate>,
+    /// Those of the snapshot's plugins.
+    rollouts: Vec<Option<Arc<Rollout>>>,
     /// Those of the snapshot's tenants.
     accounts: Vec<Arc<Account>>,
 }
@@ -91,6 +97,7 @@ struct NewVm {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct VmKey {
     tenant: Option<Arc<str>>,
+    version: Version,
     digest: [u8; 32],
     memory: u64,
     cpu: Duration,
@@ -102,6 +109,7 @@ impl VmKey {
     fn of(spec: &VmSpec) -> Self {
         Self {
             tenant: spec.tenant.clone(),
+            version: spec.version,
             digest: *spec.module.digest(),
             memory: spec.memory,
             cpu: spec.cpu,
@@ -201,7 +209,7 @@ impl Plan {
     }
 
     fn chain(&self, filters: &[FilterIndex]) -> Arc<Chain> {
-        Arc::new(Chain::new(self.chain_filters(filters)))
+        Arc::new(self.with_candidates(Chain::new(self.chain_filters(filters)), filters))
     }
 
     fn chain_filters(&self, filters: &[FilterIndex]) -> Vec<ChainFilter> {
@@ -214,7 +222,7 @@ impl Plan {
         let upstream = snapshot.upstream(route.upstream);
         Spot {
             target: self.upstream_id(route.upstream).ok_or(Failure::NoRoute),
-            chain: Arc::new(Chain::tcp(self.chain_filters(&route.filters))),
+            chain: Arc::new(self.with_candidates(Chain::tcp(self.chain_filters(&route.filters)), &route.filters)),
             place: Arc::new(Place {
                 route: fresh(&route.listener),
                 pattern: Arc::from(""),
@@ -293,28 +301,36 @@ impl<'e> Draft<'e> {
     fn new(snapshot: Arc<Snapshot>, ground: Arc<Ground>, earlier: Option<&'e Plan>) -> Self {
         let upstreams = place_upstreams(&snapshot, &ground.upstream_places, earlier);
         let accounts = accounts(&snapshot, earlier);
+        let rollouts = rollouts::rollouts(&snapshot, earlier);
         let (modules, vms, new_vms, filters) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
-        let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters, accounts };
+        let candidates = BTreeMap::new();
+        let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters, candidates, rollouts, accounts };
         Self { plan, earlier, specs: Vec::new(), places: HashMap::new(), shared_upstreams: OnceCell::new() }
     }
 
     fn finish(mut self) -> Result<Plan, PlanError> {
         let snapshot = self.plan.snapshot.clone();
-        for filter in &snapshot.filters {
-            let filter = self.filter(&snapshot, filter)?;
-            self.plan.filters.push(filter);
+        for (index, filter) in snapshot.filters.iter().enumerate() {
+            let current = self.filter(&snapshot, filter, (snapshot.plugin(filter.plugin), Version::Current))?;
+            self.plan.filters.push(current);
+            self.candidate(&snapshot, FilterIndex(index))?;
         }
         self.place_vms();
         Ok(self.plan)
     }
 
     /// Gives a filter its root context in the VM it shares. `vm` is then the VM's place in this draft.
-    fn filter(&mut self, snapshot: &Snapshot, filter: &Filter) -> Result<ChainFilter, PlanError> {
-        let plugin = snapshot.plugin(filter.plugin);
+    fn filter(
+        &mut self,
+        snapshot: &Snapshot,
+        filter: &Filter,
+        (plugin, version): (&Plugin, Version),
+    ) -> Result<ChainFilter, PlanError> {
         let owner = plugin.tenant.map(|tenant| &snapshot.tenant(tenant).name);
         let module = self.module(plugin, owner)?;
         let key = VmKey {
             tenant: filter.tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
+            version,
             digest: *module.digest(),
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
@@ -324,12 +340,14 @@ impl<'e> Draft<'e> {
         let vm = match self.places.get(&key) {
             Some(vm) => *vm,
             None => {
-                self.specs.push(self.spec(plugin, filter.tenant, module.clone()));
+                self.specs.push(self.spec((plugin, version), filter.tenant, module.clone()));
                 self.places.insert(key, self.specs.len() - 1);
                 self.specs.len() - 1
             }
         };
-        let root = self.specs.get_mut(vm).map_or(0, |spec| root(spec, plugin, &filter.config));
+        // A guest is called the same in both versions.
+        let name = &snapshot.plugin(filter.plugin).name;
+        let root = self.specs.get_mut(vm).map_or(0, |spec| root(spec, name, &filter.config));
         Ok(ChainFilter {
             name: plugin.name.clone(),
             vm: VmIndex(u32::try_from(vm).unwrap_or(u32::MAX)),
@@ -352,11 +370,12 @@ impl<'e> Draft<'e> {
         Ok(module)
     }
 
-    fn spec(&self, plugin: &Plugin, tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
+    fn spec(&self, (plugin, version): (&Plugin, Version), tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
         let snapshot = &self.plan.snapshot;
         VmSpec {
             tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
             name: plugin.name.clone(),
+            version,
             module,
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
@@ -394,7 +413,8 @@ impl<'e> Draft<'e> {
             }
             plan.vms.push(placed);
         }
-        for filter in &mut plan.filters {
+        let candidates = plan.candidates.values_mut().map(|candidate| &mut candidate.filter);
+        for filter in plan.filters.iter_mut().chain(candidates) {
             if let Some(vm) = plan.vms.get(filter.vm.0 as usize) {
                 filter.vm = VmIndex(vm.number());
             }
@@ -403,10 +423,10 @@ impl<'e> Draft<'e> {
 }
 
 /// The place of a plugin's configuration among the VM's roots. Equal ones are one.
-fn root(spec: &mut VmSpec, plugin: &Plugin, configuration: &Configuration) -> usize {
-    let known = |root: &RootSpec| root.configuration == **configuration && root.name == plugin.name;
+fn root(spec: &mut VmSpec, name: &Arc<str>, configuration: &Configuration) -> usize {
+    let known = |root: &RootSpec| root.configuration == **configuration && root.name == *name;
     spec.roots.iter().position(known).unwrap_or_else(|| {
-        spec.roots.push(RootSpec { name: plugin.name.clone(), configuration: configuration.bytes() });
+        spec.roots.push(RootSpec { name: name.clone(), configuration: configuration.bytes() });
         spec.roots.len() - 1
     })
 }

@@ -18,6 +18,7 @@ mod logging;
 mod metrics;
 mod otlp;
 mod rate_limit;
+mod rollouts;
 mod room;
 mod series;
 mod server_timing;
@@ -41,6 +42,7 @@ use portcullis_core::downstream::{Overdue, Refusal};
 use portcullis_core::filter::Chain;
 use portcullis_core::forward::Trust;
 use portcullis_core::frames::Flood;
+use portcullis_core::rollout::Rollout;
 use portcullis_core::time::Time;
 use portcullis_core::timing::Timings;
 use portcullis_core::trace::{Policy, SpanId, Trace};
@@ -58,6 +60,7 @@ use metrics::{Metrics, WorkerCells, WorkerMetrics};
 pub(crate) use otlp::{Attempt, Exporter};
 use otlp::{Exports, Item};
 pub(crate) use rate_limit::{Configured, CountedBy, RateLimitCounts, StoreError};
+pub(crate) use rollouts::log_decision;
 pub(crate) use server_timing::server_timing;
 use told::{Told, since_epoch};
 use traces::TraceParents;
@@ -208,6 +211,11 @@ impl Telemetry {
     pub(crate) fn show_tenants(&self, accounts: Vec<tenants::Named>, held: Arc<Held>) {
         let mut told = self.told();
         (told.accounts, told.held) = (accounts, held);
+    }
+
+    /// The roll-outs of plugins' next versions there are now.
+    pub(crate) fn show_rollouts(&self, rollouts: Vec<Arc<Rollout>>) {
+        self.told().rollouts = rollouts;
     }
 
     /// The TLS files that are now in use.

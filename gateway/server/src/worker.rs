@@ -34,7 +34,7 @@ use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
 use crate::services::rate_limit;
-use crate::telemetry::{Attempt, WorkerTelemetry};
+use crate::telemetry::{Attempt, WorkerTelemetry, log_decision};
 use crate::upstream::{Tries, Upstreams};
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
@@ -379,6 +379,9 @@ impl Worker {
         }
         for wish in exchanges.grpc.drain(..) {
             grpc::grant(self, wish);
+        }
+        for rollout in exchanges.decided.drain(..) {
+            log_decision(&rollout);
         }
         if std::mem::take(&mut exchanges.timers_changed) {
             self.timers.notify_one();

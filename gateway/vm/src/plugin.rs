@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::context::UpstreamId;
+use portcullis_core::rollout::Version;
 use portcullis_core::tenant::Account;
 
 use crate::module::Module;
@@ -17,6 +18,8 @@ pub struct VmSpec {
     pub tenant: Option<Arc<str>>,
     /// The plugin's name, for logs and metrics.
     pub name: Arc<str>,
+    /// Which version of the plugin it runs: two versions never share a VM, whatever their modules are.
+    pub version: Version,
     /// Its code.
     pub module: Arc<Module>,
     /// The most bytes of memory it may have.
@@ -40,9 +43,11 @@ impl VmSpec {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         // One tenant has one account.
-        let Self { tenant, name, module, memory, cpu, idle, configuration, account: _, roots, upstreams } = self;
+        let Self { tenant, name, version, module, memory, cpu, idle, configuration, .. } = self;
+        let Self { account: _, roots, upstreams, .. } = self;
         *tenant == other.tenant
             && *name == other.name
+            && *version == other.version
             && module.digest() == other.module.digest()
             && *memory == other.memory
             && *cpu == other.cpu

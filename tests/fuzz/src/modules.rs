@@ -17,6 +17,7 @@ use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, OnFailure, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::retry::Policy;
+use portcullis_core::rollout::Version;
 use portcullis_vm::{Engine, EngineOptions, Module, RootSpec, Shared, VmSpec, Vms};
 use wasm_smith::Config;
 
@@ -192,6 +193,7 @@ fn spec(tenant: &str, module: Arc<Module>) -> VmSpec {
     VmSpec {
         tenant: Some(tenant.into()),
         name: "plugin".into(),
+        version: Version::Current,
         module,
         memory: 1 << 20,
         // For the other tenant's it is only time that it does not take.

@@ -11,6 +11,7 @@ mod listeners;
 mod modules;
 mod observe;
 mod remote;
+mod rollout;
 mod routes;
 mod sections;
 mod services;

@@ -7,6 +7,7 @@
 
 mod modules;
 mod observe;
+mod rollout;
 mod services;
 mod tls;
 mod upstream;
@@ -27,6 +28,7 @@ use crate::config::private::Private;
 
 pub(crate) use self::modules::{Modules, Registry, TenantModules};
 pub(crate) use self::observe::{AccessLog, AccessLogSettings, Askers, Otlp, Parents, ServerTiming, Tracing};
+pub(crate) use self::rollout::{Candidate, Rollout};
 pub(crate) use self::services::{OnStoreFailure, Redis, ServiceLimit, Services};
 pub(crate) use self::tls::{
     ClientAuth, ClientAuthMode, ForwardClientCertificate, ForwardedCertificate, ListenerTls, TlsVersion,
@@ -266,6 +268,8 @@ pub(crate) struct Plugin {
     /// has it. If not, the whole stream stops. Default: as the module's manifest asks, which those of the SDK have.
     #[schemars(extend("x-explicit" = true))]
     pub(crate) allow_on_headers_stop_iteration: Option<bool>,
+    /// The plugin's next version, tried on a share of the exchanges. Absent: there is none.
+    pub(crate) rollout: Option<Rollout>,
 }
 
 /// What one running instance of a plugin may use.

@@ -3,6 +3,8 @@
 //! Made by `check` only. Immutable, shared by `Arc`; an exchange keeps the one it began with.
 //! **Invariant:** an index is used with the snapshot it came from; lists only grow while a snapshot is made.
 
+mod rollout;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -29,6 +31,7 @@ use portcullis_core::upstream::Ejection;
 pub use portcullis_vm::CompileLimits;
 use sha2::{Digest as _, Sha256};
 
+pub use self::rollout::Rollout;
 pub use super::file::{Protocol, ProxyProtocol, Service};
 use super::standing::Held;
 pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
@@ -373,6 +376,8 @@ pub struct Plugin {
     pub idle: Duration,
     /// What its VMs are configured with: what the SDK cannot ask a host.
     pub vm_config: Bytes,
+    /// Its next version, if one is rolled out.
+    pub rollout: Option<Rollout>,
 }
 
 /// What one running instance of a plugin may use.

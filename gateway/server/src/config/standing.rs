@@ -225,7 +225,8 @@ fn blame(problems: &[Diagnostic], held: &Held, firm: Option<&str>) -> Option<Hel
 
 /// The code of plugins that these tenants have defined, by the tenant's name and the plugin's.
 fn code_of(held: &Held, snapshot: &Snapshot) -> HashMap<(Arc<str>, Arc<str>), Code> {
-    let own = snapshot.plugins.iter().filter_map(|plugin| {
+    let candidates = snapshot.plugins.iter().filter_map(|plugin| Some(&*plugin.rollout.as_ref()?.candidate));
+    let own = snapshot.plugins.iter().chain(candidates).filter_map(|plugin| {
         let tenant = snapshot.tenant(plugin.tenant?).name.clone();
         Some(((tenant, plugin.name.clone()), (plugin.code.clone(), plugin.digest)))
     });

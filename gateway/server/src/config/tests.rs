@@ -6,6 +6,7 @@ mod modules;
 mod names;
 mod observe;
 mod reading;
+mod rollouts;
 mod standing;
 mod structure;
 mod tls;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portcullis_abi::calendar::{self, Unit};
+use portcullis_core::rollout::By;
 use portcullis_core::upgrade::Upgrade;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -104,6 +105,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<http::HeaderName>(),
     format::<LogTarget>(),
     format::<Upgrade>(),
+    format::<By>(),
 ];
 
 fn split_unit(text: &str) -> Result<(u64, &str), String> {
@@ -389,6 +391,30 @@ impl Written for http::HeaderName {
 
     fn write(&self) -> String {
         self.as_str().to_owned()
+    }
+}
+
+impl Written for By {
+    const FORMAT: &'static str = "rollout-by";
+    const WHAT: &'static str = "what a roll-out goes by";
+    const EXAMPLES: &'static [&'static str] = &["random", "client", "consumer", "header:x-user"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "random" => Ok(Self::Random),
+            None if text == "client" => Ok(Self::Client),
+            None if text == "consumer" => Ok(Self::Header(http::HeaderName::from_static("x-consumer"))),
+            Some(("header", name)) => http::HeaderName::read(name).map(Self::Header),
+            _ => Err("it is none of `random`, `client` and `consumer`, nor begins with `header:`".to_owned()),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Random => "random".to_owned(),
+            Self::Client => "client".to_owned(),
+            Self::Header(name) => format!("header:{name}"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, SystemTime};
 
+use portcullis_core::rollout::Rollout;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
@@ -67,10 +68,13 @@ pub struct Shown {
     pub refused: Option<(SystemTime, Arc<str>)>,
     /// The tenants whose files are not in use.
     pub held: Arc<Held>,
+    /// The roll-outs of plugins' next versions.
+    pub rollouts: Arc<[Arc<Rollout>]>,
 }
 
 impl Shown {
-    fn new(revision: u64, snapshot: &Arc<Snapshot>) -> Self {
+    fn new(revision: u64, plan: &Plan) -> Self {
+        let snapshot = plan.snapshot();
         Self {
             revision,
             digest: snapshot.digest(),
@@ -80,6 +84,7 @@ impl Shown {
             drain: snapshot.drain,
             refused: None,
             held: snapshot.held.clone(),
+            rollouts: plan.rollouts().into(),
         }
     }
 }
@@ -113,7 +118,8 @@ impl Control {
         rate_limit.follow(plan.snapshot(), socket)?;
         plan.set_limits();
         telemetry.show_tenants(plan.accounts(), plan.snapshot().held.clone());
-        let shown = Shown::new(1, plan.snapshot());
+        telemetry.show_rollouts(plan.rollouts());
+        let shown = Shown::new(1, &plan);
         telemetry.set_revision(shown.revision, &shown.digest);
         telemetry.show_tls_files(tls::watch::shown(plan.snapshot()));
         let _tls_files = Watch::start(plan.snapshot())?;
@@ -167,9 +173,10 @@ impl Control {
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
         self.telemetry.show_tenants(plan.accounts(), snapshot.held.clone());
+        self.telemetry.show_rollouts(plan.rollouts());
         self.plan = plan;
         let revision = self.shown.borrow().revision + 1;
-        let shown = Shown::new(revision, &snapshot);
+        let shown = Shown::new(revision, &self.plan);
         self.telemetry.set_revision(shown.revision, &shown.digest);
         self.telemetry.show_tls_files(tls::watch::shown(&snapshot));
         self.shown.send_replace(shown);

@@ -194,7 +194,7 @@ fn filters(out: &mut Vec<u8>, record: &Record<'_>, timings: &Timings) {
         out.extend_from_slice(mark.as_bytes());
         mark = ",";
         out.extend_from_slice(b"{\"plugin\":");
-        name(out, record.chain.get(share.filter).map_or("", |filter| &filter.name));
+        name(out, record.chain.version(share.filter, share.version).map_or("", |filter| &filter.name));
         out.extend_from_slice(b",\"phase\":\"");
         out.extend_from_slice(share.phase.as_str().as_bytes());
         out.extend_from_slice(b"\",\"outcome\":\"");

@@ -25,7 +25,7 @@ const fn part(what: &'static str, bytes: usize, shares: usize) -> Part {
 }
 
 /// Requests by their status and the like.
-pub(super) static KINDS: Part = part("requests", 1_850_000, 2);
+pub(super) static KINDS: Part = part("requests", 1_810_000, 2);
 /// Requests by where they go.
 pub(super) static TARGETS: Part = part("routes", 900_000, 2);
 /// Plugins.
@@ -34,6 +34,8 @@ pub(super) static FILTERS: Part = part("plugins", 1_200_000, 2);
 pub(super) static GUESTS: Part = part("guests' own metrics", 400_000, 4);
 /// Upstreams.
 pub(super) static UPSTREAMS: Part = part("upstreams", 300_000, 2);
+/// Roll-outs of plugins' next versions.
+pub(super) static ROLLOUTS: Part = part("roll-outs", 40_000, 4);
 /// Tenants.
 pub(super) static TENANTS: Part = part("tenants", 150_000, 1);
 /// Files with certificates.
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn all_parts_together_stay_below_what_is_promised() {
-        let parts = [&KINDS, &TARGETS, &FILTERS, &GUESTS, &UPSTREAMS, &TENANTS, &TLS_FILES];
+        let parts = [&KINDS, &TARGETS, &FILTERS, &GUESTS, &UPSTREAMS, &ROLLOUTS, &TENANTS, &TLS_FILES];
         // What is left is for metrics whose labels are all words of this program.
         assert!(parts.iter().map(|part| part.bytes).sum::<usize>() <= 4_900_000);
     }

@@ -16,7 +16,7 @@ pub(crate) fn server_timing(exchange: &Exchange, now: Time) -> Option<HeaderValu
         _ = write!(text, ", upstream;dur={:.3}", since(responded));
     }
     for share in exchange.timings().map_or(&[][..], |timings| timings.shares()) {
-        let plugin = exchange.chain().get(share.filter).map_or("", |filter| &filter.name);
+        let plugin = exchange.chain().version(share.filter, share.version).map_or("", |filter| &filter.name);
         let (phase, outcome) = (share.phase.as_str(), share.outcome.as_str());
         let desc = quotable(plugin);
         _ = write!(text, ", filter-{};desc=\"{desc} {phase} {outcome}\";dur={:.3}", share.filter, ms(share.busy));

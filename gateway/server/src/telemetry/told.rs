@@ -4,12 +4,14 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use portcullis_core::rollout::Rollout;
 use portcullis_core::time::Time;
 use portcullis_vm::VmCells;
 
 use super::exposition::{Exposition, Seconds};
 use super::filters::{self, Vms};
 use super::guests::{self, Guests};
+use super::rollouts;
 use super::room::{Roster, UPSTREAMS};
 use super::tenants;
 use super::tls_files;
@@ -29,6 +31,7 @@ pub(super) struct Told {
     pub(super) tls_files: Vec<Arc<Shown>>,
     pub(super) accounts: Vec<tenants::Named>,
     pub(super) held: Arc<Held>,
+    pub(super) rollouts: Vec<Arc<Rollout>>,
 }
 
 /// What is told of the configuration.
@@ -52,6 +55,7 @@ pub(super) struct Sight {
     tls_files: Vec<Arc<Shown>>,
     accounts: Vec<tenants::Named>,
     pub(super) held: Arc<Held>,
+    pub(super) rollouts: Vec<Arc<Rollout>>,
     pub(super) revision: Option<Revision>,
     pub(super) refusals: u64,
 }
@@ -68,6 +72,7 @@ impl Default for Told {
             tls_files: Vec::new(),
             accounts: Vec::new(),
             held: Arc::default(),
+            rollouts: Vec::new(),
         }
     }
 }
@@ -105,6 +110,7 @@ impl Told {
             tls_files: self.tls_files.clone(),
             accounts: self.accounts.clone(),
             held: self.held.clone(),
+            rollouts: self.rollouts.clone(),
             revision: self.revision.clone(),
             refusals: self.refusals,
         }
@@ -124,6 +130,7 @@ impl Sight {
         upstreams::render(text, &self.upstreams);
         tls_files::render(text, &self.tls_files);
         tenants::render(text, &self.accounts, &self.held);
+        rollouts::render(text, &self.rollouts);
         if let Some(revision) = &self.revision {
             revision.render(text, self.refusals);
         }

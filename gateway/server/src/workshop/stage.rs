@@ -13,6 +13,7 @@ use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, Chain, ChainFilter, Failed, Filters, HeadersPause, OnFailure, VmIndex};
 use portcullis_core::grpc::News;
+use portcullis_core::rollout::Version;
 use portcullis_core::time::Time;
 use portcullis_module::HOLDS_HEADERS_HERE;
 use portcullis_simulation::{Guests, Line, Origin, Reply, Simulation, Stub, numbered};
@@ -70,6 +71,7 @@ impl Stage {
         VmSpec {
             tenant: None,
             name: "plugin".into(),
+            version: Version::Current,
             module: self.module.clone(),
             memory: PLUGIN_MEMORY,
             cpu: Duration::from_secs(1),

@@ -19,6 +19,7 @@ use portcullis_core::exchange::{ExchangeId, Exchanges, Facts, Place, Times};
 use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, OnFailure, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::retry::Policy;
+use portcullis_core::rollout::Version;
 use portcullis_core::time::Time;
 use portcullis_vm::{Engine, EngineOptions, LoadError, RootSpec, Shared, VmSpec, Vms};
 
@@ -107,6 +108,7 @@ pub(crate) fn spec(text: &str) -> VmSpec {
     VmSpec {
         tenant: None,
         name: "plugin".into(),
+        version: Version::Current,
         module,
         memory: 1 << 20,
         cpu: Duration::from_millis(20),

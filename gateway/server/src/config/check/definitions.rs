@@ -96,10 +96,8 @@ impl Check<'_> {
     fn plugin(&mut self, plugin: &file::Plugin, key: &Key, node: &Node, section: &Section<'_>) -> Option<Plugin> {
         let limits = self.plugin_limits(&plugin.limits, node);
         let (code, digest) = self.module(plugin, key, node, section)?;
-        let manifest = self.manifest(&code, key, node);
-        let asks = manifest.as_ref().is_some_and(|manifest| manifest.holds_headers);
-        let holds = plugin.allow_on_headers_stop_iteration.unwrap_or(asks);
-        Some(Plugin {
+        let (headers_pause, vm_config) = self.pauses(plugin, &code, key, node);
+        let current = Plugin {
             name: key.name.as_str().into(),
             tenant: section.tenant,
             module: plugin.module.0.clone(),
@@ -112,9 +110,25 @@ impl Check<'_> {
             },
             warm: plugin.warm,
             idle: plugin.idle.as_ref().map_or(defaults::VM_IDLE, |idle| idle.0),
-            headers_pause: if holds { HeadersPause::HoldsHeaders } else { HeadersPause::StopsAll },
-            vm_config: if holds && asks { Bytes::from_static(HOLDS_HEADERS_HERE) } else { Bytes::new() },
-        })
+            headers_pause,
+            vm_config,
+            rollout: None,
+        };
+        Some(Plugin { rollout: self.rollout((plugin, &current), key, node, section), ..current })
+    }
+
+    /// What a pause means to a module, and what its VMs are told of that.
+    pub(super) fn pauses(
+        &mut self,
+        plugin: &file::Plugin,
+        code: &[u8],
+        key: &Key,
+        node: &Node,
+    ) -> (HeadersPause, Bytes) {
+        let asks = self.manifest(code, key, node).is_some_and(|manifest| manifest.holds_headers);
+        let holds = plugin.allow_on_headers_stop_iteration.unwrap_or(asks);
+        let pause = if holds { HeadersPause::HoldsHeaders } else { HeadersPause::StopsAll };
+        (pause, if holds && asks { Bytes::from_static(HOLDS_HEADERS_HERE) } else { Bytes::new() })
     }
 
     fn plugin_limits(&mut self, limits: &file::PluginLimits, node: &Node) -> PluginLimits {

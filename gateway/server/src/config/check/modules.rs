@@ -17,7 +17,7 @@ use crate::config::file;
 use crate::config::names::close_or_all;
 use crate::config::secrets::reason;
 use crate::config::snapshot::Module;
-use crate::config::tree::{Key, Node};
+use crate::config::tree::{Key, Node, Value};
 use crate::config::written::{Digest, Written};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::modules::Fetcher;
@@ -50,7 +50,8 @@ impl Check<'_> {
         node: &Node,
         section: &Section<'_>,
     ) -> Option<Code> {
-        let place = node.get("module")?;
+        // A candidate is written as its module alone, or as a mapping.
+        let place = node.get("module").or_else(|| matches!(node.value, Value::Text(_)).then_some(node))?;
         let found = match (self.modules.held(section.name, &key.name), &plugin.module.0) {
             // What is in use has been found good.
             (Some(code), _) => return Some(code),

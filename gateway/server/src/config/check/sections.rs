@@ -67,7 +67,8 @@ impl Check<'_> {
             let written = Arc::new(written(section));
             let mut digest = Sha256::new_with_prefix(written.to_string());
             let code = self.plugins.get(plugins.clone()).unwrap_or_default();
-            code.iter().for_each(|plugin| digest.update(plugin.digest));
+            let candidates = code.iter().filter_map(|plugin| Some(&*plugin.rollout.as_ref()?.candidate));
+            code.iter().chain(candidates).for_each(|plugin| digest.update(plugin.digest));
             let share = Share {
                 upstreams,
                 plugins,

@@ -12,7 +12,7 @@ use portcullis_core::route::{Owner, Rule};
 use super::Check;
 use super::sections::Made;
 use crate::config::snapshot::{
-    Filter, FilterIndex, Plugin, PluginIndex, Route, RouteIndex, Share, Snapshot, Tenant, TenantIndex, Upstream,
+    Filter, FilterIndex, PluginIndex, Route, RouteIndex, Share, Snapshot, Tenant, TenantIndex, Upstream,
     UpstreamIndex,
 };
 
@@ -105,7 +105,7 @@ impl Taken {
         let upstreams = upstreams.get(share.upstreams.clone()).unwrap_or_default();
         check.upstreams.extend(upstreams.iter().map(|upstream| Upstream { tenant, ..upstream.clone() }));
         let plugins = plugins.get(share.plugins.clone()).unwrap_or_default();
-        check.plugins.extend(plugins.iter().map(|plugin| Plugin { tenant, ..plugin.clone() }));
+        check.plugins.extend(plugins.iter().map(|plugin| plugin.moved_to(tenant)));
         let filters = filters.get(share.filters.clone()).unwrap_or_default();
         check.filters.extend(filters.iter().map(|filter| Filter {
             plugin: PluginIndex(moves.plugins.index(filter.plugin.0)),

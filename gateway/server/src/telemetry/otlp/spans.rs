@@ -188,7 +188,7 @@ fn full(record: &Record<'_>, attempt: &Attempt) -> String {
 
 fn filter(record: &Record<'_>, trace: &Trace, share: &Share) -> Span {
     let id = SpanId::fresh(&mut || fastrand::u64(..));
-    let plugin = record.chain.get(share.filter).map_or("", |filter| &filter.name);
+    let plugin = record.chain.version(share.filter, share.version).map_or("", |filter| &filter.name);
     let mut span = blank(trace, id, Some(trace.span), (share.begun, share.ended));
     span.kind = INTERNAL;
     span.name = format!("filter {plugin} {}", share.phase.as_str());

@@ -1,0 +1,78 @@
+//! `/v1/rollouts`: how the roll-outs of plugins' next versions stand, and their end when somebody says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use portcullis_core::rollout::{Rollout, State};
+use portcullis_core::time::Time;
+use serde_json::{Value, json};
+
+use super::access::{Encryption, Via};
+use super::{AdminState, JSON, problem, response, wrong_method};
+use crate::clock::Clock;
+
+/// Answers a request for what is below `/v1/rollouts`.
+pub(super) fn answer(
+    (method, path, query): (&Method, &str, &str),
+    state: &AdminState,
+    via: &Via,
+) -> Response<Full<Bytes>> {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match (method, parts.as_slice()) {
+        (&Method::GET | &Method::HEAD, []) => {
+            let all: Vec<Value> = state.shown.borrow().rollouts.iter().map(|rollout| described(rollout)).collect();
+            response(StatusCode::OK, JSON, format!("{:#}\n", json!({ "rollouts": all })))
+        }
+        (_, []) => wrong_method("GET, HEAD"),
+        (&Method::POST, [plugin, "abort"]) => tell((plugin, query), State::Aborted, state, via),
+        (&Method::POST, [plugin, "promote"]) => tell((plugin, query), State::Promoted, state, via),
+        (_, [_, "abort" | "promote"]) => wrong_method("POST"),
+        _ => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
+    }
+}
+
+/// Decides about a roll-out, whatever was decided before.
+fn tell((plugin, query): (&str, &str), what: State, state: &AdminState, via: &Via) -> Response<Full<Bytes>> {
+    let shown = state.shown.borrow();
+    let asks_who = shown.admin.as_ref().is_some_and(|admin| admin.token.is_some())
+        || matches!(via.encryption, Encryption::Certified | Encryption::Uncertified);
+    if !asks_who {
+        let title = "Whoever can reach this listener could decide: set admin.token or admin.tls.client_auth";
+        return problem(StatusCode::FORBIDDEN, "no_authorization", title);
+    }
+    let tenant = query.split('&').find_map(|part| part.strip_prefix("tenant=")).unwrap_or_default();
+    let is_meant =
+        |rollout: &&Arc<Rollout>| &*rollout.plugin == plugin && rollout.tenant.as_deref().unwrap_or_default() == tenant;
+    let Some(rollout) = shown.rollouts.iter().find(is_meant) else {
+        return problem(StatusCode::NOT_FOUND, "no_rollout", "There is no roll-out of such a plugin");
+    };
+    rollout.tell(what, &via.who, Clock::start().now());
+    tracing::info!(target: "portcullis::audit", tenant, plugin, who = via.who, "roll-out {}", what.as_str());
+    response(StatusCode::OK, JSON, format!("{:#}\n", described(rollout)))
+}
+
+fn described(rollout: &Rollout) -> Value {
+    let counts = rollout.counts();
+    let [current, candidate] = counts.exchanges;
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let [current_p99, candidate_p99] = counts.p99.map(|p99| p99.map(micros));
+    let decided =
+        rollout.decision().map(|decision| json!({ "at": seconds(decision.at), "why": decision.why.to_string() }));
+    json!({
+        "plugin": &*rollout.plugin,
+        "tenant": rollout.tenant.as_deref(),
+        "state": rollout.state().as_str(),
+        "began": seconds(rollout.began),
+        "decided": decided,
+        "exchanges": { "current": current, "candidate": candidate },
+        "traps": counts.traps,
+        "p99_us": { "current": current_p99, "candidate": candidate_p99 },
+    })
+}
+
+fn seconds(time: Time) -> u64 {
+    time.as_nanos() / 1_000_000_000
+}

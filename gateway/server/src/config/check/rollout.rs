@@ -1,0 +1,81 @@
+//! The roll-out of a plugin's next version.
+
+use portcullis_core::rollout::{Bounds, Rule, Term, WHOLE};
+
+use super::{Check, Section};
+use crate::config::file;
+use crate::config::private::Configuration;
+use crate::config::snapshot::{Module, Plugin, Rollout};
+use crate::config::tree::{Key, Node};
+use crate::diagnostic::Diagnostic;
+
+impl Check<'_> {
+    /// The roll-out of `current`'s next version, if there is one.
+    pub(super) fn rollout(
+        &mut self,
+        (plugin, current): (&file::Plugin, &Plugin),
+        key: &Key,
+        node: &Node,
+        section: &Section<'_>,
+    ) -> Option<Rollout> {
+        let (rollout, node) = (plugin.rollout.as_ref()?, node.get("rollout")?);
+        let place = node.get("candidate")?;
+        let (module, sha256, config) = match &rollout.candidate {
+            file::Candidate::Module(module) => (module, None, None),
+            file::Candidate::Settings(settings) => {
+                (&settings.module, settings.sha256.as_ref(), settings.config.as_ref())
+            }
+        };
+        let next = file::Plugin { module: module.clone(), sha256: sha256.cloned(), ..file::Plugin::default() };
+        if let Module::Remote(_) = module.0 {
+            let problem = Diagnostic::error("a candidate cannot be fetched from another machine");
+            let help = "fetch it with `portcullis plugin pull`, and write `file:` and its path";
+            self.report(problem.at(&place.span, "neither `file:` nor `builtin:`").help(help));
+            return None;
+        }
+        let key = Key { name: format!("{}@candidate", key.name), span: key.span.clone() };
+        let (code, digest) = self.module(&next, &key, place, section)?;
+        let (headers_pause, vm_config) = self.pauses(plugin, &code, &key, place);
+        let name = key.name.as_str().into();
+        let module = module.0.clone();
+        let candidate =
+            Plugin { name, module, code, digest, headers_pause, vm_config, rollout: None, ..current.clone() };
+        let promote_after = self.term(rollout, node);
+        Some(Rollout {
+            candidate: Box::new(candidate),
+            config: config.map(|config| Configuration::of(config)),
+            rule: Rule {
+                share: hundredths(rollout.percent),
+                by: rollout.by.0.clone(),
+                abort_if: Bounds {
+                    traps: rollout.abort_if.traps,
+                    added_p99: rollout.abort_if.added_p99.as_ref().map(|time| time.0),
+                },
+                promote_after,
+            },
+        })
+    }
+
+    fn term(&mut self, rollout: &file::Rollout, node: &Node) -> Option<Term> {
+        let term = rollout.promote_after.as_ref()?;
+        let (exchanges, time) = (term.exchanges, term.time.as_ref().map(|time| time.0));
+        if exchanges.is_none() && time.is_none() {
+            let place = node.get("promote_after")?;
+            let problem = Diagnostic::error("`promote_after` does not say after what").at(&place.span, "empty").help(
+                "write `exchanges`, `time` or both; without `promote_after` the candidate waits for somebody to say so",
+            );
+            self.report(problem);
+        }
+        Some(Term { exchanges, time })
+    }
+}
+
+/// A percentage in hundredths of a percent.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the schema bounds it to 0 and 100, and a float cast saturates"
+)]
+fn hundredths(percent: f64) -> u32 {
+    ((percent * f64::from(WHOLE) / 100.0).round() as u32).min(WHOLE)
+}

@@ -1,0 +1,65 @@
+//! Next versions of plugins, as they are written.
+
+use std::time::Duration;
+
+use expect_test::expect;
+use portcullis_core::rollout::{Bounds, By, Rule, Term};
+
+use super::{BASE, Folder};
+
+fn folder(rollout: &str) -> Folder {
+    let text = format!("{BASE}plugins: {{ geo: {{ module: \"file:a.wasm\",\n  rollout: {rollout}\n}} }}\n");
+    Folder::new(&[("gateway.yaml", &text), ("a.wasm", "one"), ("b.wasm", "two")])
+}
+
+#[test]
+fn a_candidate_is_a_module_or_says_more() {
+    let read = |rollout: &str| folder(rollout).load(&["gateway.yaml"]).unwrap().0.plugins[0].rollout.clone().unwrap();
+    let short = read("{ candidate: \"file:b.wasm\", percent: 0.5 }");
+    let by_chance = Rule { share: 50, by: By::Random, abort_if: Bounds::default(), promote_after: None };
+    assert_eq!((&*short.candidate.code, &*short.candidate.name, short.rule), (&b"two"[..], "geo@candidate", by_chance));
+    assert!(short.config.is_none());
+
+    let whole = read(
+        "{ candidate: { module: \"file:b.wasm\", config: { a: 1 } }, percent: 100, by: consumer,
+           abort_if: { traps: 3, added_p99: 2ms }, promote_after: { exchanges: 10, time: 1m } }",
+    );
+    let rule = Rule {
+        share: 10_000,
+        by: By::Header("x-consumer".parse().unwrap()),
+        abort_if: Bounds { traps: 3, added_p99: Some(Duration::from_millis(2)) },
+        promote_after: Some(Term { exchanges: Some(10), time: Some(Duration::from_secs(60)) }),
+    };
+    assert_eq!((whole.rule.clone(), whole.config.as_deref()), (rule, Some(&b"{\"a\":1}"[..])));
+    assert!(whole.is_same(&whole.clone()));
+    let other = read("{ candidate: \"file:b.wasm\", percent: 0.6 }");
+    assert!(!whole.is_same(&other));
+}
+
+#[test]
+fn rollouts_that_make_no_sense_are_explained() {
+    folder("{ candidate: \"file:b.wasm\", percent: 101, by: \"cookie:x\" }").check(&["gateway.yaml"], &expect![[r#"
+        error: `plugins.geo.rollout.percent` must be a number from 0 to 100
+          ┌ gateway.yaml:5:49
+        5 │   rollout: { candidate: "file:b.wasm", percent: 101, by: "cookie:x" }
+          │                                                 ^^^ this is 101
+
+        error: `plugins.geo.rollout.by` is not what a roll-out goes by
+          ┌ gateway.yaml:5:58
+        5 │   rollout: { candidate: "file:b.wasm", percent: 101, by: "cookie:x" }
+          │                                                          ^^^^^^^^^^ it is none of `random`, `client` and `consumer`, nor begins with `header:`
+          = help: write it like `random`, `client`, `consumer`, `header:x-user`
+
+    "#]]);
+    folder("{ candidate: \"file:a.wasm\", percent: 5, promote_after: {} }").check(
+        &["gateway.yaml"],
+        &expect![[r#"
+        error: `promote_after` does not say after what
+          ┌ gateway.yaml:5:67
+        5 │   rollout: { candidate: "file:a.wasm", percent: 5, promote_after: {} }
+          │                                                                   ^^ empty
+          = help: write `exchanges`, `time` or both; without `promote_after` the candidate waits for somebody to say so
+
+    "#]],
+    );
+}

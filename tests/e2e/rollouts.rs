@@ -1,0 +1,229 @@
+//! The next version of a plugin on a share of the exchanges: who gets it, what ends it, what makes it the only one.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use portcullis_tests::client::Client;
+use portcullis_tests::eventually;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::origin::{Answer, Origin};
+use portcullis_tests::process::{Process, Start, free_address};
+use portcullis_tests::wire::Message;
+use serde_json::Value;
+
+use crate::plugins::code;
+
+const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
+
+const ROLLED: &str = r#"
+workers: 2
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins:
+  probe:
+    module: "file:{file:probe}"
+    rollout: { candidate: { module: "file:{file:probe}", config: "{script}" }, {rollout} }
+filters: [{ plugin: probe, config: "headers" }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+
+fn rolled(origin: &Origin, script: &str, rollout: &str) -> Gateway {
+    Gateway::start(ROLLED, &[("origin", origin), ("script", &script), ("rollout", &rollout)])
+}
+
+/// Which version has answered: the candidate of these tests leaves out what the current version writes.
+fn version(answer: &Message) -> &'static str {
+    match (answer.status(), answer.get("x-probe-response")) {
+        (200, Some(_)) => "current",
+        (200, None) => "candidate",
+        (status, _) => panic!("{status}: {}", answer.text()),
+    }
+}
+
+fn state(gateway: &Gateway) -> &'static str {
+    let is_in = |state: &&str| {
+        gateway.metric("portcullis_rollout_state", &["plugin=\"probe\"", &format!("state=\"{state}\"")]) == 1.0
+    };
+    ["running", "aborted", "promoted"].into_iter().find(is_in).expect("one state")
+}
+
+fn ask_as(client: &mut Client, user: &str) -> Message {
+    client.ask("GET", "/", &[("host", "test"), ("x-user", user)], "")
+}
+
+#[test]
+fn a_share_of_users_gets_the_candidate_and_each_stays_with_one_version() {
+    let origin = Origin::plain();
+    let gateway = rolled(&origin, "", "percent: 20, by: \"header:x-user\"");
+    let mut versions: HashMap<String, &str> = HashMap::new();
+    for _ in 0..4 {
+        // Connections go to either worker.
+        let mut client = gateway.client();
+        for user in 0..300 {
+            let user = format!("user-{user}");
+            let got = version(&ask_as(&mut client, &user));
+            assert_eq!(*versions.entry(user).or_insert(got), got);
+        }
+        assert_eq!(version(&client.get("/")), "current", "who does not say who it is");
+    }
+    let candidates = versions.values().filter(|version| **version == "candidate").count();
+    assert!((40..=80).contains(&candidates), "{candidates} of 300");
+    let ended = |version: &str| gateway.metric("portcullis_rollout_exchanges_total", &[&format!("\"{version}\"")]);
+    let want = candidates as f64 * 4.0;
+    eventually("all are counted", || (ended("candidate"), ended("current")) == (want, 1204.0 - want));
+    assert_eq!(state(&gateway), "running");
+}
+
+#[test]
+fn a_candidate_that_traps_is_given_to_nobody_any_more() {
+    let origin = Origin::plain();
+    let places: [(&str, &dyn Display); 3] =
+        [("origin", &origin), ("script", &"trap"), ("rollout", &"percent: 50, by: random")];
+    let gateway = Gateway::start(ROLLED, &places);
+    let mut client = gateway.client();
+    let trapped = (0..200).map(|_| client.get("/")).find(|answer| answer.status() != 200).expect("half of them");
+    assert_eq!(code(&trapped), (503, "filter_failed".to_owned()));
+    for _ in 0..2 {
+        let mut client = gateway.client();
+        assert!((0..50).all(|_| version(&client.get("/")) == "current"));
+    }
+    assert_eq!(state(&gateway), "aborted");
+    assert_eq!(gateway.metric("portcullis_rollout_traps_total", &[]), 1.0);
+    let stats = gateway.page("/stats").text();
+    assert!(stats.contains("rollout of probe: aborted: the candidate failed in 1 exchange;"), "{stats}");
+
+    gateway.apply(ROLLED, &places).unwrap();
+    assert_eq!(state(&gateway), "aborted", "it is the same roll-out");
+    let changed: [(&str, &dyn Display); 3] = [("origin", &origin), ("script", &""), places[2]];
+    gateway.apply(ROLLED, &changed).unwrap();
+    assert_eq!(state(&gateway), "running", "another candidate");
+    let mut client = gateway.client();
+    assert!((0..200).any(|_| version(&client.get("/")) == "candidate"));
+}
+
+#[test]
+fn a_candidate_that_makes_requests_wait_is_given_up() {
+    let origin = Origin::always(Answer::ok("called"));
+    let rollout = "percent: 50, by: random, abort_if: { added_p99: 20us }";
+    let gateway = rolled(&origin, "callout=origin", rollout);
+    let mut client = gateway.client();
+    let mut asked = 0;
+    while state(&gateway) == "running" {
+        assert!((0..100).all(|_| client.get("/").status() == 200));
+        asked += 100;
+        assert!(asked <= 10_000, "{}", gateway.page("/stats").text());
+    }
+    assert_eq!(state(&gateway), "aborted");
+    assert!(asked > 2000, "not before enough were timed: {asked}");
+    assert!((0..50).all(|_| version(&client.get("/")) == "current"));
+    let p99 = |version: &str| gateway.metric("portcullis_rollout_p99_seconds", &[&format!("\"{version}\"")]);
+    assert!(p99("candidate") > p99("current") + 20e-6, "{} {}", p99("candidate"), p99("current"));
+}
+
+#[test]
+fn a_candidate_that_keeps_within_its_bounds_becomes_the_only_version() {
+    let origin = Origin::plain();
+    let gateway = rolled(&origin, "", "percent: 50, by: random, promote_after: { exchanges: 40 }");
+    let mut client = gateway.client();
+    let mut asked = 0;
+    while state(&gateway) == "running" {
+        version(&client.get("/"));
+        asked += 1;
+        assert!(asked <= 1000, "{}", gateway.page("/stats").text());
+    }
+    assert_eq!(state(&gateway), "promoted");
+    assert!(asked > 40);
+    let mut other = gateway.client();
+    assert!((0..50).all(|_| version(&client.get("/")) == "candidate" && version(&other.get("/")) == "candidate"));
+}
+
+const ADMIN: &str = r#"
+workers: 2
+admin: { bind: "{admin}", token: "${env:ADMIN_TOKEN}" }
+upstreams: { origin: { endpoints: ["{origin}"] } }
+tenants:
+  acme:
+    hosts: [acme.test]
+    plugins:
+      probe:
+        module: "file:{file:probe}"
+        rollout: { candidate: { module: "file:{file:probe}", config: "{script}" }, percent: 100 }
+    filters: [{ plugin: probe, config: "headers" }]
+    routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+
+fn administered(origin: &Origin, script: &str) -> Process {
+    let admin = free_address();
+    Start::new(GATEWAY, ADMIN, &[("origin", origin), ("admin", &admin), ("script", &script)])
+        .admin_at(admin)
+        .variable("ADMIN_TOKEN", "correct-horse-battery-staple")
+        .start()
+}
+
+fn tell(process: &Process, method: &str, path: &str) -> (u16, Value) {
+    let token = [("authorization", "Bearer correct-horse-battery-staple")];
+    let answer = process.tell_admin(method, path, &token, "");
+    (answer.status(), serde_json::from_slice(&answer.body).unwrap())
+}
+
+/// The first line of the log that has all of these, once it is there.
+fn logged(process: &Process, words: &[&str]) -> String {
+    let mut found = None;
+    eventually("the line is in the log", || {
+        let log = process.log();
+        found = log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn whoever_has_the_token_decides_and_the_log_says_who() {
+    let origin = Origin::plain();
+    let process = administered(&origin, "");
+    let seen = || version(&process.client().ask("GET", "/", &[("host", "acme.test")], ""));
+    assert_eq!(seen(), "candidate");
+    assert_eq!(process.tell_admin("POST", "/v1/rollouts/probe/abort?tenant=acme", &[], "").status(), 401);
+    for (path, want) in [
+        ("/v1/rollouts/probe/abort", (404, "no_rollout")),
+        ("/v1/rollouts/probe/abort?tenant=globex", (404, "no_rollout")),
+        ("/v1/rollouts/probe/stop?tenant=acme", (404, "not_found")),
+        ("/v1/rollouts", (405, "method_not_allowed")),
+    ] {
+        let (status, told) = tell(&process, "POST", path);
+        assert_eq!((status, told["code"].as_str().unwrap()), want, "{path}");
+    }
+    for (word, now, got) in [("abort", "aborted", "current"), ("promote", "promoted", "candidate")] {
+        let (status, told) = tell(&process, "POST", &format!("/v1/rollouts/probe/{word}?tenant=acme"));
+        assert_eq!((status, told["state"].as_str()), (200, Some(now)), "{told}");
+        assert_eq!(seen(), got);
+        logged(&process, &["portcullis::audit", &format!("roll-out {now}"), "acme", "probe", "127.0.0.1"]);
+    }
+    let (status, told) = tell(&process, "GET", "/v1/rollouts");
+    let rollout = &told["rollouts"][0];
+    assert_eq!((status, &rollout["plugin"], &rollout["tenant"]), (200, &Value::from("probe"), &Value::from("acme")));
+    assert_eq!((&rollout["state"], &rollout["decided"]["why"]), (&"promoted".into(), &"told by 127.0.0.1".into()));
+    assert_eq!(rollout["exchanges"]["current"], 1, "{rollout}");
+}
+
+#[test]
+fn nobody_decides_where_nobody_is_asked_who_they_are() {
+    let gateway = rolled(&Origin::plain(), "", "percent: 5");
+    let admin = gateway.admin();
+    let host = admin.to_string();
+    let answer = Client::connect(admin).ask("POST", "/v1/rollouts/probe/promote", &[("host", &host)], "");
+    assert_eq!(code(&answer), (403, "no_authorization".to_owned()));
+    assert_eq!(state(&gateway), "running");
+}
+
+#[test]
+fn what_is_decided_by_itself_is_in_the_log_with_its_numbers() {
+    let origin = Origin::plain();
+    let process = administered(&origin, "trap");
+    assert_eq!(process.client().ask("GET", "/", &[("host", "acme.test")], "").status(), 503);
+    let line = logged(&process, &["a roll-out was aborted", "the candidate failed in 1 exchange"]);
+    for word in ["WARN", "probe", "acme", "traps", "candidate_p99"] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    let (_, told) = tell(&process, "GET", "/v1/rollouts");
+    assert_eq!(told["rollouts"][0]["decided"]["why"], "the candidate failed in 1 exchange");
+}
