@@ -136,6 +136,100 @@ fn a_candidate_that_keeps_within_its_bounds_becomes_the_only_version() {
     assert!((0..50).all(|_| version(&client.get("/")) == "candidate" && version(&other.get("/")) == "candidate"));
 }
 
+/// The candidate is shown copies; the current version changes heads and both bodies.
+const SHADOWED: &str = r#"
+workers: 2
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins:
+  probe:
+    module: "file:{file:probe}"
+    rollout:
+      shadow: true
+      candidate: { module: "file:{file:probe}", config: "{script}" }
+      abort_if: {bounds}
+filters: [{ plugin: probe, config: "headers upper@request_body upper@response_body count=seen" }]
+routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+
+fn shadowed(origin: &Origin, script: &str, bounds: &str) -> Gateway {
+    Gateway::start(SHADOWED, &[("origin", origin), ("script", &script), ("bounds", &bounds)])
+}
+
+fn shadows(gateway: &Gateway, outcome: &str) -> f64 {
+    gateway.metric("portcullis_rollout_shadows_total", &[&format!("\"{outcome}\"")])
+}
+
+/// Asks with a body of this many bytes; the answer must be what the current version makes of it.
+fn ask_shadowed(client: &mut Client, bytes: usize) {
+    let answer = client.ask("POST", "/", &[("host", "test")], &"b".repeat(bytes));
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "FROM THE ORIGIN"));
+    assert_eq!(answer.get("x-probe-response"), Some("seen"));
+}
+
+#[test]
+fn a_shadow_that_does_the_same_agrees_under_load() {
+    let origin = Origin::always(Answer::ok("from the origin"));
+    let same = "headers upper@request_body upper@response_body count=seen";
+    let gateway = shadowed(&origin, same, "{ disagree: 0% }");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                (0..100).for_each(|round| ask_shadowed(&mut client, round * 300));
+            });
+        }
+    });
+    // What is counted in shared data is counted for shadows apart: each version sees every number once, though not for the same exchange.
+    eventually("all are compared", || shadows(&gateway, "agreed") + shadows(&gateway, "disagreed") >= 400.0);
+    assert_eq!(
+        (state(&gateway), shadows(&gateway, "disagreed"), shadows(&gateway, "incomplete")),
+        ("running", 0.0, 0.0)
+    );
+    assert!(origin.seen().iter().all(|seen| seen.body.iter().all(|byte| *byte == b'B')));
+}
+
+#[test]
+fn a_shadow_that_does_otherwise_is_counted_and_clients_see_only_the_current_version() {
+    let origin = Origin::always(Answer::ok("from the origin"));
+    for (script, bounds, outcome) in [
+        ("headers upper@response_body count=seen", "{ disagree: 10% }", "disagreed"),
+        ("headers pause", "{ disagree: 10% }", "disagreed"),
+        ("reply=403", "{ disagree: 10% }", "disagreed"),
+        ("callout=origin", "{}", "incomplete"),
+        ("trap", "{ traps: 2 }", "traps"),
+    ] {
+        let gateway = shadowed(&origin, script, bounds);
+        let mut client = gateway.client();
+        let mut asked = 0;
+        while state(&gateway) == "running" && asked < 100 {
+            ask_shadowed(&mut client, 100);
+            asked += 1;
+        }
+        let want = if outcome == "incomplete" { "running" } else { "aborted" };
+        assert_eq!(state(&gateway), want, "{script}: {}", gateway.page("/stats").text());
+        match outcome {
+            "traps" => assert!(gateway.metric("portcullis_rollout_traps_total", &[]) >= 3.0),
+            outcome => eventually("they are counted", || shadows(&gateway, outcome) >= 21.0),
+        }
+        (0..20).for_each(|_| ask_shadowed(&mut client, 10));
+    }
+    assert!(origin.seen().iter().all(|seen| seen.target() == "/"), "nobody is called on a shadow's behalf");
+}
+
+#[test]
+fn a_shadow_that_agrees_for_long_enough_takes_over() {
+    let origin = Origin::always(Answer::ok("from the origin"));
+    let text = SHADOWED.replace("abort_if: {bounds}", "promote_after: { exchanges: 20 }");
+    let script = "upper@request_body upper@response_body";
+    let gateway = Gateway::start(&text, &[("origin", &origin), ("script", &script)]);
+    let mut client = gateway.client();
+    eventually("it is promoted", || {
+        client.get("/");
+        state(&gateway) == "promoted"
+    });
+    assert_eq!(version(&client.get("/")), "candidate", "without the current version's headers");
+}
+
 const ADMIN: &str = r#"
 workers: 2
 admin: { bind: "{admin}", token: "${env:ADMIN_TOKEN}" }

@@ -7,8 +7,11 @@
 mod body;
 mod connection;
 mod settle;
+mod shadow;
 mod trial;
 
+pub(crate) use self::shadow::Side;
+pub use self::shadow::{Shadowed, play_shadow};
 use crate::context::{ContextRef, Owner};
 use crate::event::{Direction, End, Event, Part};
 use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
@@ -186,6 +189,7 @@ impl<F: Filters> Walk<'_, F> {
             if !self.head_passes(direction, index) {
                 return;
             }
+            self.head_left(direction, index);
             step += 1;
         }
         let Some(exchange) = self.exchange() else { return };
@@ -196,6 +200,7 @@ impl<F: Filters> Walk<'_, F> {
 
     /// Shows the head to one filter; whether it goes on.
     fn head_passes(&mut self, direction: Direction, index: FilterIndex) -> bool {
+        self.shadow_head(direction, index);
         let Some(exchange) = self.exchange() else { return false };
         let flow = exchange.flow(direction);
         let end = End::from_bool(flow.headers_end);
@@ -235,7 +240,10 @@ impl<F: Filters> Walk<'_, F> {
                 Part::Trailers(_) => self.trailers_move(direction, index),
             };
             match moved {
-                Moved::On(next) => part = next,
+                Moved::On(next) => {
+                    self.part_left(direction, index, &next);
+                    part = next;
+                }
                 Moved::Stays => return,
             }
             step += 1;
@@ -266,6 +274,7 @@ impl<F: Filters> Walk<'_, F> {
         let ended = std::mem::take(&mut station.ended);
         let data = station.release();
         if head_is_here && gate != Gate::Open {
+            self.head_left(direction, index);
             self.walk_head(direction, step);
         }
         let step = match gate {
@@ -274,11 +283,16 @@ impl<F: Filters> Walk<'_, F> {
             Gate::StopAll(_) => step.saturating_sub(1),
             Gate::HoldHead | Gate::StopBody | Gate::StopTrailers => step,
         };
-        if (ended || !data.is_empty()) && !self.is_interrupted() {
-            self.walk(direction, step, Part::Body(data, End::from_bool(ended && !trailers)));
-        }
-        if trailers && !self.is_interrupted() {
-            self.walk(direction, step, Part::Trailers(http::HeaderMap::new()));
+        let body = (ended || !data.is_empty()).then(|| Part::Body(data, End::from_bool(ended && !trailers)));
+        let trailers = trailers.then(|| Part::Trailers(http::HeaderMap::new()));
+        for part in body.into_iter().chain(trailers) {
+            if self.is_interrupted() {
+                return;
+            }
+            if !matches!(gate, Gate::StopAll(_)) {
+                self.part_left(direction, index, &part);
+            }
+            self.walk(direction, step, part);
         }
     }
 
@@ -300,6 +314,9 @@ impl<F: Filters> Walk<'_, F> {
         let called = self.filters.call(self.exchanges, context, callback).map_err(|_| ());
         let of = (Phase::of(callback), self.returned(callback, called));
         self.filters.count(context, of.0, of.1);
+        if of.1 == Outcome::Reply {
+            self.note_replied(index);
+        }
         if let Some(begun) = begun {
             self.note_call(index, of, begun);
         }

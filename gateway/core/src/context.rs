@@ -150,6 +150,8 @@ pub struct Contexts {
     pub upstreams: Arc<HashMap<Box<str>, UpstreamId>>,
     /// The VM's configuration.
     pub vm_configuration: Bytes,
+    /// Whether its exchanges are shadows, on whose behalf nobody is called.
+    pub shadow: bool,
     /// The roots, in the order of creation.
     pub roots: Vec<Root>,
     entries: HashMap<ContextId, Entry, BuildHasherDefault<IdHasher>>,
@@ -182,6 +184,7 @@ impl Contexts {
             life,
             upstreams,
             vm_configuration,
+            shadow: false,
             roots: Vec::new(),
             entries: HashMap::default(),
             next_id: 1,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 
+use crate::chain::{Shadowed, Side};
 use crate::context::{Callout, ContextRef};
 use crate::downstream::Patience;
 use crate::event::{Direction, Effect};
@@ -191,6 +192,8 @@ pub struct Exchange {
     pub(crate) timings: Option<Box<Timings>>,
     /// The filters that have a candidate, as far as the exchange has come.
     pub(crate) trials: Vec<Trial>,
+    /// What it is beside, where it is a shadow.
+    pub(crate) shadow: Option<Box<Side>>,
 }
 
 /// Whose turn it is while a request's body is on its way.
@@ -232,6 +235,7 @@ impl Exchange {
             reroutes: false,
             timings: None,
             trials: Vec::new(),
+            shadow: None,
         }
     }
 
@@ -385,6 +389,13 @@ impl Exchange {
     /// Whether the route is to be chosen again: true once after filters have asked for it.
     pub fn takes_reroute(&mut self) -> bool {
         std::mem::take(&mut self.reroutes)
+    }
+
+    /// A shadow wants what it is not given.
+    pub(crate) fn give_up(&mut self) {
+        if let Some(side) = &mut self.shadow {
+            side.given_up = true;
+        }
     }
 
     /// Goes another way from here on, through the same filters.
@@ -542,6 +553,8 @@ pub struct Live {
     pub grpc: Vec<grpc::Wish>,
     /// Roll-outs about which something has been decided; the worker takes them.
     pub decided: Vec<Arc<Rollout>>,
+    /// What shadows are to be told; [`crate::chain::play_shadow`] does.
+    pub shadowed: VecDeque<Shadowed>,
     /// Some guest has set or stopped a timer since the worker last looked.
     pub timers_changed: bool,
     table: Vec<Exchange>,
@@ -578,6 +591,7 @@ impl Live {
         (exchange.attempts, exchange.upload, exchange.woken, exchange.reroutes) = (0, Upload::default(), false, false);
         exchange.timings = None;
         exchange.trials.clear();
+        exchange.shadow = None;
         ExchangeId { index, life: exchange.life }
     }
 
@@ -657,6 +671,11 @@ impl Live {
             let id = ExchangeId { index: u32::try_from(index).ok()?, life: exchange.life };
             Some((id, exchange.overdue(self.now, &self.limits)?))
         };
-        self.table.iter().enumerate().filter(|(_, exchange)| exchange.live).filter_map(overdue).collect()
+        self.table
+            .iter()
+            .enumerate()
+            .filter(|(_, exchange)| exchange.live && exchange.shadow.is_none())
+            .filter_map(overdue)
+            .collect()
     }
 }

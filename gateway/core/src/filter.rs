@@ -214,6 +214,8 @@ pub struct ChainFilter {
 pub struct Candidate {
     /// What stands in the filter's place in the exchanges that are given to it.
     pub filter: ChainFilter,
+    /// The candidate alone, where it is shown copies of exchanges.
+    pub shadow: Option<Arc<Chain>>,
     /// Which those are, and how it fares.
     pub rollout: Arc<Rollout>,
 }
@@ -274,7 +276,7 @@ impl Chain {
     pub fn version(&self, index: FilterIndex, version: Version) -> Option<&ChainFilter> {
         match version {
             Version::Current => self.get(index),
-            Version::Candidate => self.candidate(index).map(|candidate| &candidate.filter),
+            Version::Candidate | Version::Shadow => self.candidate(index).map(|candidate| &candidate.filter),
         }
     }
 

@@ -5,6 +5,7 @@
 //! decided, by a bound that was exceeded, by time, or by an operator, holds from the next exchange on, on every worker.
 //! **Invariant:** an exchange keeps the version it was given from its beginning to its end, whatever is decided meanwhile.
 
+mod seen;
 mod times;
 
 use std::fmt;
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+pub(crate) use self::seen::Seen;
 use self::times::Times;
-use crate::exchange::Facts;
+use crate::exchange::{ExchangeId, Facts};
 use crate::filter::FilterIndex;
 use crate::headers::Headers;
 use crate::time::Time;
@@ -26,6 +28,8 @@ pub const WHOLE: u32 = 10_000;
 pub const TIMED: u64 = 1000;
 /// The times are compared after so many more exchanges of the candidate: adding up a histogram is not for each of them.
 const LOOK: u64 = 64;
+/// The share of exchanges that disagree is judged as though at least so many had been compared: one among the first is no share.
+pub const COMPARED: u64 = 200;
 
 /// Which version of a plugin a filter is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +39,8 @@ pub enum Version {
     Current,
     /// The one that may follow it.
     Candidate,
+    /// The same, whose effects are compared and not applied.
+    Shadow,
 }
 
 /// A filter with a candidate, in one exchange: which version that has, and how long it took so far.
@@ -45,11 +51,18 @@ pub(crate) struct Trial {
     pub(crate) took: Duration,
     /// It has held the exchange back since then.
     pub(crate) paused: Option<Time>,
+    /// It has answered the request itself.
+    pub(crate) replied: bool,
+    pub(crate) shadow: Option<ExchangeId>,
+    /// What left the filter, where that is to be compared with what leaves the shadow.
+    pub(crate) seen: Seen,
 }
 
 /// How a candidate is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
+    /// What it is given.
+    pub mode: Mode,
     /// The share of exchanges that it gets, in hundredths of a percent.
     pub share: u32,
     /// Which they are.
@@ -58,6 +71,35 @@ pub struct Rule {
     pub abort_if: Bounds,
     /// When the candidate takes the current version's place; never by itself, if absent.
     pub promote_after: Option<Term>,
+}
+
+/// What a candidate is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Exchanges in place of the current version.
+    #[default]
+    Serves,
+    /// Copies of exchanges, which the current version serves.
+    Shadows,
+}
+
+/// What came of a shadow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// The same left it as left the current version.
+    Agrees,
+    /// Something else did.
+    Disagrees,
+    /// It could not be compared.
+    Incomplete,
+    /// The candidate failed.
+    Failed,
+}
+
+impl Comparison {
+    pub(crate) fn of(current: &Seen, shadow: &Seen) -> Self {
+        if current == shadow { Self::Agrees } else { Self::Disagrees }
+    }
 }
 
 /// What decides which version an exchange gets. Equal values get the same version, on every worker and in every gateway.
@@ -77,6 +119,8 @@ pub enum By {
 pub struct Bounds {
     /// Exchanges in which it failed.
     pub traps: u64,
+    /// The share of shadows that disagree, in hundredths of a percent.
+    pub disagree: Option<u32>,
     /// How much longer its exchanges take in the filter at the 99th percentile.
     pub added_p99: Option<Duration>,
 }
@@ -136,6 +180,8 @@ pub struct Decision {
 pub enum Why {
     /// The candidate failed in so many exchanges.
     Traps(u64),
+    /// So many shadows disagreed, of so many.
+    Disagrees(u64, u64),
     /// The 99th percentiles of the time in the filter: the current version's, the candidate's.
     AddedP99(Duration, Duration),
     /// It was tried for as long as it was to be, in so many exchanges, and kept within all bounds.
@@ -149,6 +195,9 @@ impl fmt::Display for Why {
         match self {
             Self::Traps(1) => write!(f, "the candidate failed in 1 exchange"),
             Self::Traps(failed) => write!(f, "the candidate failed in {failed} exchanges"),
+            Self::Disagrees(disagreed, compared) => {
+                write!(f, "the candidate did otherwise than the current version in {disagreed} of {compared} exchanges")
+            }
             Self::AddedP99(current, candidate) => {
                 write!(f, "99 % of exchanges took the candidate up to {candidate:?}, the current version {current:?}")
             }
@@ -165,6 +214,8 @@ pub struct Counts {
     pub exchanges: [u64; 2],
     /// Exchanges in which the candidate failed.
     pub traps: u64,
+    /// Shadows that agreed, that disagreed, and that could not be compared.
+    pub shadows: [u64; 3],
     /// The 99th percentile of the time in the filter; nothing before an exchange was timed.
     pub p99: [Option<Duration>; 2],
 }
@@ -183,6 +234,7 @@ pub struct Rollout {
     state: AtomicU8,
     exchanges: [AtomicU64; 2],
     traps: AtomicU64,
+    shadows: [AtomicU64; 3],
     times: [Times; 2],
     /// Taken when something is decided, and by whoever is shown it: never for an exchange.
     decision: Mutex<Option<Decision>>,
@@ -200,6 +252,7 @@ impl Rollout {
             state: AtomicU8::new(State::Running as u8),
             exchanges: Default::default(),
             traps: AtomicU64::new(0),
+            shadows: Default::default(),
             times: Default::default(),
             decision: Mutex::default(),
         }
@@ -227,9 +280,37 @@ impl Rollout {
         match self.state() {
             State::Aborted => Version::Current,
             State::Promoted => Version::Candidate,
-            State::Running if self.chooses(facts, request) => Version::Candidate,
+            State::Running if self.rule.mode == Mode::Serves && self.chooses(facts, request) => Version::Candidate,
             State::Running => Version::Current,
         }
+    }
+
+    /// Whether an exchange gets a shadow.
+    #[must_use]
+    pub fn shadows(&self, facts: Option<&Facts>, request: Option<&Headers>) -> bool {
+        self.rule.mode == Mode::Shadows && self.state() == State::Running && self.chooses(facts, request)
+    }
+
+    /// What came of a shadow, and how long it took; whether that has decided anything.
+    pub fn compared(&self, comparison: Comparison, took: Duration, now: Time) -> bool {
+        let [agreed, disagreed, incomplete] = &self.shadows;
+        let count = match comparison {
+            Comparison::Failed => return self.failed(now),
+            Comparison::Incomplete => incomplete,
+            Comparison::Agrees => agreed,
+            Comparison::Disagrees => disagreed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        if comparison == Comparison::Incomplete {
+            return false;
+        }
+        let disagreed = disagreed.load(Ordering::Relaxed);
+        let compared = disagreed + agreed.load(Ordering::Relaxed);
+        let allowed = |share: u32| u64::from(share) * compared.max(COMPARED) / u64::from(WHOLE);
+        if self.rule.abort_if.disagree.is_some_and(|share| disagreed > allowed(share)) {
+            return self.decide(State::Aborted, Why::Disagrees(disagreed, compared), now);
+        }
+        self.ended(Version::Shadow, took, now)
     }
 
     fn chooses(&self, facts: Option<&Facts>, request: Option<&Headers>) -> bool {
@@ -261,7 +342,7 @@ impl Rollout {
                 self.count(Version::Current);
                 return false;
             }
-            Version::Candidate => {
+            Version::Candidate | Version::Shadow => {
                 candidate.note(took);
                 candidates.fetch_add(1, Ordering::Relaxed) + 1
             }
@@ -333,6 +414,7 @@ impl Rollout {
         Counts {
             exchanges: self.exchanges.each_ref().map(|count| count.load(Ordering::Relaxed)),
             traps: self.traps.load(Ordering::Relaxed),
+            shadows: self.shadows.each_ref().map(|count| count.load(Ordering::Relaxed)),
             p99: self.times.each_ref().map(|times| times.p99().map(|(time, _)| time)),
         }
     }
@@ -351,9 +433,7 @@ fn place(salt: &str, value: &[u8]) -> u32 {
     // FNV-1a, which knows no key that would have to be shared; and the end of SplitMix64, since its own last bytes move little.
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = salt.as_bytes().iter().chain(&[0]).chain(value).fold(0xcbf2_9ce4_8422_2325, step);
-    let mixed = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let scaled = (u128::from(mixed ^ mixed >> 31) * u128::from(WHOLE)) >> 64;
+    let scaled = (u128::from(seen::mixed(hash)) * u128::from(WHOLE)) >> 64;
     u32::try_from(scaled).unwrap_or(WHOLE)
 }
 

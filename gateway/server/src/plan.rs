@@ -16,7 +16,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, header};
 use portcullis_core::context::UpstreamId;
 use portcullis_core::exchange::{Exchange, Place, Times};
-use portcullis_core::filter::{Candidate, Chain, ChainFilter, VmIndex};
+use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
 use portcullis_core::headers::Headers;
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
@@ -78,7 +78,7 @@ pub(crate) struct Plan {
     upstreams: Vec<Placed<Upstream>>,
     filters: Vec<ChainFilter>,
     /// Those of filters whose plugins have a next version.
-    candidates: BTreeMap<FilterIndex, Candidate>,
+    candidates: BTreeMap<FilterIndex, rollouts::Placed>,
     /// Those of the snapshot's plugins.
     rollouts: Vec<Option<Arc<Rollout>>>,
     /// Those of the snapshot's tenants.
@@ -413,7 +413,7 @@ impl<'e> Draft<'e> {
             }
             plan.vms.push(placed);
         }
-        let candidates = plan.candidates.values_mut().map(|candidate| &mut candidate.filter);
+        let candidates = plan.candidates.values_mut().flat_map(rollouts::Placed::filters);
         for filter in plan.filters.iter_mut().chain(candidates) {
             if let Some(vm) = plan.vms.get(filter.vm.0 as usize) {
                 filter.vm = VmIndex(vm.number());

@@ -80,6 +80,8 @@ pub(crate) struct Worker {
     /// Exchanges whose bodies wait for processor time.
     held_up: RefCell<Vec<ExchangeId>>,
     timers: Notify,
+    /// Shadows have something to do.
+    shadows: Notify,
     /// What new exchanges begin with.
     revision: RefCell<Rc<Revision>>,
     /// Those before it that may still have exchanges.
@@ -118,6 +120,7 @@ impl Worker {
             waiting: RefCell::default(),
             held_up: RefCell::default(),
             timers: Notify::new(),
+            shadows: Notify::new(),
             revision: RefCell::new(revision),
             earlier: RefCell::default(),
             remains,
@@ -160,6 +163,8 @@ impl Worker {
     /// Frees what only revisions without exchanges had.
     fn free_revisions(self: &Rc<Self>, state: &mut State) {
         let mut earlier = self.earlier.borrow_mut();
+        // Shadows of exchanges that have ended still need their revision's VMs.
+        while !earlier.is_empty() && chain::play_shadow(&mut state.exchanges, &mut state.vms) {}
         for over in earlier.extract_if(.., |revision| Rc::strong_count(revision) == 1) {
             if let Some(revision) = Rc::into_inner(over) {
                 let remains = revision.give_up(&mut state.exchanges, &mut state.vms, &self.upstreams);
@@ -245,6 +250,7 @@ impl Worker {
         self.upstreams.run();
         spawn_local(self.clone().run_timers());
         spawn_local(self.clone().read_letters());
+        spawn_local(self.clone().run_shadows());
         spawn_local(self.clone().keep_house());
     }
 
@@ -262,6 +268,24 @@ impl Worker {
             vms.tick(exchanges);
             self.see_to_rest(&mut state);
         }
+    }
+
+    /// Shows shadows what their exchanges were shown: one part at a time, so that nobody else waits for long.
+    async fn run_shadows(self: Rc<Self>) {
+        loop {
+            self.shadows.notified().await;
+            while self.play_shadow() {
+                yield_now().await;
+            }
+        }
+    }
+
+    fn play_shadow(self: &Rc<Self>) -> bool {
+        let mut state = self.present();
+        let State { exchanges, vms } = &mut *state;
+        let played = chain::play_shadow(exchanges, vms);
+        self.see_to_rest(&mut state);
+        played
     }
 
     /// Tells guests of what others have put into their queues: one at a time, so that nobody else waits for long.
@@ -379,6 +403,9 @@ impl Worker {
         }
         for wish in exchanges.grpc.drain(..) {
             grpc::grant(self, wish);
+        }
+        if !exchanges.shadowed.is_empty() {
+            self.shadows.notify_one();
         }
         for rollout in exchanges.decided.drain(..) {
             log_decision(&rollout);

@@ -12,6 +12,7 @@ use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, VmIndex};
 use portcullis_core::grpc::{Heard, News};
 use portcullis_core::host::Host;
+use portcullis_core::rollout::Version;
 use portcullis_core::time::Time;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
@@ -362,7 +363,8 @@ impl Instance {
 
 fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
     let Birth { vm, life, cells, space, post } = birth;
-    let contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
+    let mut contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
+    contexts.shadow = spec.version == Version::Shadow;
     let guest = Guest {
         world: Some(Box::new(World { exchanges: Exchanges::default(), contexts })),
         memory: None,

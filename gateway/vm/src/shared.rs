@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use portcullis_abi::Status;
 use portcullis_abi::limit::{self, Order, Verdict};
+use portcullis_core::rollout::Version;
 
 use crate::metrics::GuestMetrics;
 use crate::queues::Queues;
@@ -28,15 +29,16 @@ const ENTRY_BYTES: usize = 160;
 /// The shared data of all tenants.
 #[derive(Debug, Default)]
 pub struct Shared {
-    spaces: Mutex<HashMap<Option<Arc<str>>, Weak<Space>>>,
+    /// By tenant, and whether it is that of its shadows: what a shadow writes, nobody else reads.
+    spaces: Mutex<HashMap<(Option<Arc<str>>, bool), Weak<Space>>>,
 }
 
 impl Shared {
-    /// A tenant's space; made on first use, and kept by those who hold it.
-    pub(crate) fn space(&self, tenant: Option<&Arc<str>>) -> Arc<Space> {
+    /// A tenant's space, or that of its shadows; made on first use, and kept by those who hold it.
+    pub(crate) fn space(&self, tenant: Option<&Arc<str>>, version: Version) -> Arc<Space> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         spaces.retain(|_, space| space.strong_count() > 0);
-        let slot = spaces.entry(tenant.cloned()).or_default();
+        let slot = spaces.entry((tenant.cloned(), version == Version::Shadow)).or_default();
         slot.upgrade().unwrap_or_else(|| {
             let space = Arc::new(Space::new());
             *slot = Arc::downgrade(&space);
@@ -259,7 +261,7 @@ mod tests {
     #[test]
     fn a_stale_number_is_refused_and_zero_always_wins() {
         let shared = Shared::default();
-        let space = shared.space(None);
+        let space = shared.space(None, Version::Current);
         assert_eq!(space.get(b"k"), Err(Status::NotFound));
         assert_eq!(space.set(b"k", b"1", 77), Ok(()), "a missing key is created whatever the number");
         let (value, first) = space.get(b"k").unwrap();
@@ -276,18 +278,18 @@ mod tests {
     fn tenants_do_not_see_each_other_and_a_space_lives_while_it_is_held() {
         let shared = Shared::default();
         let (acme, beta): (Arc<str>, Arc<str>) = ("acme".into(), "beta".into());
-        let one = shared.space(Some(&acme));
+        let one = shared.space(Some(&acme), Version::Current);
         one.set(b"k", b"v", 0).unwrap();
-        assert_eq!(shared.space(Some(&acme)).get(b"k").unwrap().0, "v");
-        assert_eq!(shared.space(Some(&beta)).get(b"k"), Err(Status::NotFound));
-        assert_eq!(shared.space(None).get(b"k"), Err(Status::NotFound));
+        assert_eq!(shared.space(Some(&acme), Version::Current).get(b"k").unwrap().0, "v");
+        assert_eq!(shared.space(Some(&beta), Version::Current).get(b"k"), Err(Status::NotFound));
+        assert_eq!(shared.space(None, Version::Current).get(b"k"), Err(Status::NotFound));
         drop(one);
-        assert_eq!(shared.space(Some(&acme)).get(b"k"), Err(Status::NotFound));
+        assert_eq!(shared.space(Some(&acme), Version::Current).get(b"k"), Err(Status::NotFound));
     }
 
     #[test]
     fn a_flood_pushes_out_the_oldest_and_stays_within_its_bytes() {
-        let space = Shared::default().space(None);
+        let space = Shared::default().space(None, Version::Current);
         let value = vec![0; 64 << 10];
         for n in 0_u32..1000 {
             space.set(&n.to_le_bytes(), &value, 0).unwrap();
@@ -301,7 +303,7 @@ mod tests {
 
     #[test]
     fn states_of_limits_that_are_over_go_before_what_is_older() {
-        let space = Shared::default().space(None);
+        let space = Shared::default().space(None, Version::Current);
         let rate = |burst| limit::Limit::Rate(limit::Rate { interval: limit::SECOND, burst });
         let take = |key: &[u8], cost: u64, now_s: u64| {
             let entry = limit::Entry { key, limit: rate(3600), cost: cost.cast_signed(), shadow: false };
@@ -327,7 +329,7 @@ mod tests {
 
     #[test]
     fn limits_are_taken_from_together_or_not_at_all() {
-        let space = Shared::default().space(None);
+        let space = Shared::default().space(None, Version::Current);
         let quota = |count| limit::Limit::Quota(limit::Quota { count, ends: 60 * limit::SECOND });
         let entry = |key, count, shadow| limit::Entry { key, limit: quota(count), cost: 1, shadow };
         let remaining = |verdicts: Vec<Verdict>| verdicts.iter().map(|verdict| verdict.remaining).collect::<Vec<_>>();
@@ -349,7 +351,7 @@ mod tests {
     fn workers_count_together_without_losing_any() {
         let shared = Arc::new(Shared::default());
         let add = |shared: Arc<Shared>| {
-            let space = shared.space(None);
+            let space = shared.space(None, Version::Current);
             for _ in 0..500 {
                 loop {
                     let (count, cas) = match space.get(b"n") {
@@ -362,7 +364,7 @@ mod tests {
                 }
             }
         };
-        let space = shared.space(None);
+        let space = shared.space(None, Version::Current);
         space.set(b"n", &0_u32.to_le_bytes(), 0).unwrap();
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -16,7 +16,14 @@ impl<F: Filters> Walk<'_, F> {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
         let watches = exchange.listens(index, body_export(direction));
         let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
-        if matches!(station.gate, Gate::StopAll(_)) || (station.gate == Gate::HoldHead && !watches) {
+        let stopped = matches!(station.gate, Gate::StopAll(_));
+        if !stopped {
+            // What a stopped filter holds comes here again, to be shown then.
+            self.shadow_body(direction, index, &data, end);
+        }
+        let station = self.exchange().and_then(|exchange| exchange.flow(direction).station(index));
+        let Some(station) = station else { return Moved::Stays };
+        if stopped || (station.gate == Gate::HoldHead && !watches) {
             station.visible.push(data);
             station.ended = end.is_end();
             self.refuse_if_full(direction, index);
@@ -85,6 +92,7 @@ impl<F: Filters> Walk<'_, F> {
         let data = station.release();
         let ended = std::mem::take(&mut station.ended);
         if gate == Gate::HoldHead {
+            self.head_left(direction, index);
             self.walk_head(direction, self.step_after(direction, index));
             if self.is_interrupted() {
                 return Moved::Stays;
@@ -94,10 +102,14 @@ impl<F: Filters> Walk<'_, F> {
             // The body was the end until the filter made trailers: now they are.
             let step = self.step_after(direction, index);
             if !data.is_empty() {
-                self.walk(direction, step, Part::Body(data, End::No));
+                let body = Part::Body(data, End::No);
+                self.part_left(direction, index, &body);
+                self.walk(direction, step, body);
             }
             if !self.is_interrupted() {
-                self.walk(direction, step, Part::Trailers(http::HeaderMap::new()));
+                let trailers = Part::Trailers(http::HeaderMap::new());
+                self.part_left(direction, index, &trailers);
+                self.walk(direction, step, trailers);
             }
             return Moved::Stays;
         }
@@ -116,6 +128,7 @@ impl<F: Filters> Walk<'_, F> {
             return Moved::Stays;
         }
         station.trailers = true;
+        self.shadow_trailers(direction, index);
         let mut answer = 0;
         if watches {
             let called = self.call(index, Callback::Trailers(direction, u32::try_from(count).unwrap_or(u32::MAX)));
@@ -132,6 +145,7 @@ impl<F: Filters> Walk<'_, F> {
         }
         station.trailers = false;
         if let Moved::On(body) = self.release_body_before_trailers(direction, index) {
+            self.part_left(direction, index, &body);
             self.walk(direction, self.step_after(direction, index), body);
         }
         if self.is_interrupted() { Moved::Stays } else { Moved::On(Part::Trailers(http::HeaderMap::new())) }
@@ -143,6 +157,7 @@ impl<F: Filters> Walk<'_, F> {
         let gate = std::mem::take(&mut station.gate);
         let data = station.release();
         if gate == Gate::HoldHead {
+            self.head_left(direction, index);
             self.walk_head(direction, self.step_after(direction, index));
         }
         if data.is_empty() || self.is_interrupted() { Moved::Stays } else { Moved::On(Part::Body(data, End::No)) }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Walk;
 use crate::exchange::Slot;
 use crate::filter::{Callback, FilterIndex, Filters};
-use crate::rollout::{Rollout, Trial, Version};
+use crate::rollout::{Rollout, Seen, Trial, Version};
 use crate::time::Time;
 use crate::timing::{Outcome, Phase};
 
@@ -17,7 +17,13 @@ impl<F: Filters> Walk<'_, F> {
             return;
         };
         let version = candidate.rollout.assign(exchange.facts(), exchange.request.head());
-        exchange.trials.push(Trial { filter: index, version, took: Duration::ZERO, paused: None });
+        let chain = candidate.shadow.is_some().then(|| exchange.chain.clone());
+        let shadow = chain.and_then(|chain| self.open_shadow(chain.candidate(index)?));
+        let (took, seen) = (Duration::ZERO, Seen::default());
+        let trial = Trial { filter: index, version, took, paused: None, replied: false, shadow, seen };
+        if let Some(exchange) = self.exchange() {
+            exchange.trials.push(trial);
+        }
     }
 
     /// Whether calls of this filter are to be timed.
@@ -32,6 +38,13 @@ impl<F: Filters> Walk<'_, F> {
         if let Some(trial) = self.exchange().and_then(|exchange| exchange.trial(index)) {
             trial.took += ended.saturating_since(begun);
             trial.paused = (outcome == Outcome::Pause).then_some(ended);
+        }
+    }
+
+    /// A filter has answered the request itself.
+    pub(super) fn note_replied(&mut self, index: FilterIndex) {
+        if let Some(trial) = self.exchange().and_then(|exchange| exchange.trial(index)) {
+            trial.replied = true;
         }
     }
 
@@ -58,7 +71,10 @@ impl<F: Filters> Walk<'_, F> {
     pub(super) fn end_trials(&mut self) {
         let now = self.exchanges.now;
         let Some(exchange) = self.exchange() else { return };
-        for Trial { filter, version, took, .. } in std::mem::take(&mut exchange.trials) {
+        for Trial { filter, version, took, shadow, seen, .. } in std::mem::take(&mut exchange.trials) {
+            if let Some(shadow) = shadow {
+                self.end_shadow(shadow, seen, filter);
+            }
             self.count(filter, |rollout| rollout.ended(version, took, now));
         }
     }

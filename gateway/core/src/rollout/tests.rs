@@ -12,7 +12,13 @@ fn rollout(rule: Rule) -> Rollout {
 }
 
 fn rule(share: u32) -> Rule {
-    Rule { share, by: By::Header(HeaderName::from_static("x-user")), abort_if: Bounds::default(), promote_after: None }
+    Rule {
+        mode: Mode::Serves,
+        share,
+        by: By::Header(HeaderName::from_static("x-user")),
+        abort_if: Bounds::default(),
+        promote_after: None,
+    }
 }
 
 fn at(seconds: u64) -> Time {
@@ -46,7 +52,7 @@ fn a_share_of_values_is_chosen_and_always_the_same_ones() {
 
 #[test]
 fn more_failures_than_allowed_abort_it_once() {
-    let rollout = rollout(Rule { abort_if: Bounds { traps: 2, added_p99: None }, ..rule(WHOLE) });
+    let rollout = rollout(Rule { abort_if: Bounds { traps: 2, ..Bounds::default() }, ..rule(WHOLE) });
     assert_eq!([0; 5].map(|_| rollout.failed(at(1))), [false, false, true, false, false]);
     assert_eq!((rollout.state(), of(&rollout, Some("a"))), (State::Aborted, Version::Current));
     assert_eq!(rollout.decision().unwrap().why, Why::Traps(3));
@@ -56,7 +62,7 @@ fn more_failures_than_allowed_abort_it_once() {
 
 #[test]
 fn times_are_compared_when_there_are_enough_of_both() {
-    let bounds = Bounds { traps: 0, added_p99: Some(Duration::from_millis(2)) };
+    let bounds = Bounds { added_p99: Some(Duration::from_millis(2)), ..Bounds::default() };
     for (added, want) in [(1, State::Running), (5, State::Aborted)] {
         let rollout = rollout(Rule { abort_if: bounds, ..rule(WHOLE) });
         let took = |version, ms: u64| rollout.ended(version, Duration::from_millis(ms), at(1));
@@ -81,7 +87,7 @@ fn a_candidate_that_keeps_within_all_bounds_for_its_term_is_promoted() {
     assert_eq!((rollout.state(), rollout.decision().unwrap().why), (State::Promoted, Why::Held(21)));
     assert!(!rollout.failed(at(62)), "what was decided stays");
 
-    let untimed = Bounds { traps: 0, added_p99: Some(Duration::from_millis(1)) };
+    let untimed = Bounds { added_p99: Some(Duration::from_millis(1)), ..Bounds::default() };
     let hasty = Rule { promote_after: Some(Term { exchanges: Some(1), time: None }), abort_if: untimed, ..rule(500) };
     let hasty = Rollout::new("geo".into(), None, hasty, at(0));
     assert!((0..100).all(|_| !hasty.ended(Version::Candidate, Duration::ZERO, at(1))), "a bound waits to be judged");

@@ -66,3 +66,54 @@ fn a_candidate_that_fails_is_given_to_nobody_any_more() {
     let version = |index: usize| world.exchanges.get(world.streams[index].id).unwrap().version(0);
     assert_eq!([version(0), version(1)], [Version::Candidate, Version::Current]);
 }
+
+/// What came of the shadows: those that agreed, disagreed, were incomplete; and those that failed.
+fn shadowed(chain: &str, events: &[&str]) -> ([u64; 3], u64) {
+    let mut world = World::new(chain);
+    events.iter().for_each(|event| world.event(event));
+    let counts = world.rollout().counts();
+    (counts.shadows, counts.traps)
+}
+
+#[test]
+fn shadows_are_compared_by_what_leaves_them() {
+    let events = ["POST / x-user=a", "body hello", "body you end", "< 200 a=b", "< body hi end", "end", "shadow"];
+    for (current, candidate, want) in [
+        ("set x-a=1", "set x-a=1", [1, 0, 0]),
+        ("set x-a=1", "set x-a=2", [0, 1, 0]),
+        // Pieces mean nothing: held back and let go at the end, it is the same body.
+        ("request_body: continue", "request_body: pause / continue", [1, 0, 0]),
+        ("request_body: replace J", "request_body: replace K", [0, 1, 0]),
+        ("response_headers: continue", "response_headers: set x-b=1", [0, 1, 0]),
+        ("continue", "pause", [0, 1, 0]),
+        ("reply 403 no", "reply 403 no", [1, 0, 0]),
+        ("reply 403 no", "reply 403 never", [0, 1, 0]),
+        ("continue", "reply 403 no", [0, 1, 0]),
+        ("reply 403 no", "continue", [0, 1, 0]),
+    ] {
+        let chain = format!("old({current}) | tag ~shadow~ new({candidate})");
+        assert_eq!(shadowed(&chain, &events), (want, 0), "{chain}");
+    }
+}
+
+#[test]
+fn what_a_stopped_filter_holds_is_shown_to_its_shadow_once() {
+    let events = ["POST / x-user=a", "body hello end", "resume old", "< 200 end", "end", "shadow"];
+    let chain = "old(pause) | tag ~shadow~ new(continue)";
+    assert_eq!(shadowed(chain, &events), ([1, 0, 0], 0));
+}
+
+#[test]
+fn a_shadow_that_fails_or_is_shown_too_much_changes_nothing() {
+    for (candidate, body, want) in [("fail", "body 2 end", ([0, 0, 0], 1)), ("continue", "body 12 end", ([0, 0, 1], 0))]
+    {
+        let mut world = World::new(&format!("old(continue) ~shadow~ new({candidate})"));
+        let events = ["limit 10", "POST / x-user=a", body, "< 200 end", "end", "shadow"];
+        events.iter().for_each(|event| world.event(event));
+        let counts = world.rollout().counts();
+        assert_eq!((counts.shadows, counts.traps), want, "{candidate}");
+        assert!(world.exchanges.is_empty(), "{candidate}");
+        let transcript = world.transcript();
+        assert!(transcript.contains("client: 200 end"), "{transcript}");
+    }
+}

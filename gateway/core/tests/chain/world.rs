@@ -17,7 +17,7 @@ use portcullis_core::filter::{Candidate, Chain, ChainFilter, Speaks, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::Policy;
-use portcullis_core::rollout::{Bounds, By, Rollout, Rule, WHOLE};
+use portcullis_core::rollout::{Bounds, By, Mode, Rollout, Rule, WHOLE};
 use portcullis_core::time::Time;
 
 use crate::fake::Fakes;
@@ -42,7 +42,7 @@ use crate::wire::{Stage, Wire};
 /// | `wants` | shows what may happen next in each direction |
 /// | `end`, `end client_gone` | the exchange is over, with that failure |
 ///
-/// Behind ` ~ ` a chain has a candidate for its first filter.
+/// Behind ` ~ ` a chain has a candidate for its first filter, behind ` ~shadow~ ` one that is shown copies; `shadow` plays them.
 ///
 /// `2: GET /` is about a second exchange. In the transcript, `>` marks events, indented lines are effects.
 pub(crate) fn check(chain: &str, events: &str, want: Expect) {
@@ -76,15 +76,17 @@ pub(crate) struct World {
 }
 
 /// Every request with a field `x-user` gets the candidate, until it has failed in one.
-fn rollout() -> Rollout {
+fn rollout(mode: Mode) -> Rollout {
     let by = By::Header(HeaderName::from_static("x-user"));
-    let rule = Rule { share: WHOLE, by, abort_if: Bounds::default(), promote_after: None };
+    let rule = Rule { mode, share: WHOLE, by, abort_if: Bounds::default(), promote_after: None };
     Rollout::new("rolled".into(), None, rule, Time::default())
 }
 
 impl World {
     pub(crate) fn new(chain: &str) -> Self {
-        let (chain, candidate) = chain.split_once(" ~ ").unwrap_or((chain, ""));
+        let mode = if chain.contains(" ~shadow~ ") { Mode::Shadows } else { Mode::Serves };
+        let chain = chain.replace(" ~shadow~ ", " ~ ");
+        let (chain, candidate) = chain.split_once(" ~ ").unwrap_or((&chain, ""));
         let mut scripts = Script::chain(chain);
         scripts.extend((!candidate.is_empty()).then(|| Script::chain(candidate)).into_iter().flatten());
         let fakes = Fakes::new(scripts);
@@ -102,7 +104,10 @@ impl World {
         let candidate = if candidate.is_empty() { None } else { filters.pop() };
         let chain = make(filters);
         let chain = Arc::new(match candidate {
-            Some(filter) => chain.with_candidate(0, Candidate { filter, rollout: Arc::new(rollout()) }),
+            Some(filter) => {
+                let shadow = (mode == Mode::Shadows).then(|| Arc::new(Chain::new(vec![filter.clone()])));
+                chain.with_candidate(0, Candidate { filter, shadow, rollout: Arc::new(rollout(mode)) })
+            }
             None => chain,
         });
         let mut exchanges = Exchanges::default();
@@ -170,6 +175,7 @@ impl World {
             ["wait", time] => self.wait(time.strip_suffix('s').and_then(|s| s.parse().ok()).expect("seconds")),
             ["limit", bytes] => self.exchanges.limits.held_bytes = bytes.parse().expect("bytes"),
             ["wants"] => self.wants(id),
+            ["shadow"] => while chain::play_shadow(&mut self.exchanges, &mut self.fakes) {},
             ["end", rest @ ..] => self.end(index, rest.first().map(|code| failure(code))),
             ["tries", count] => {
                 let exchange = self.exchanges.get_mut(id).expect("an exchange");

@@ -58,6 +58,7 @@ fn described(rollout: &Rollout) -> Value {
     let counts = rollout.counts();
     let [current, candidate] = counts.exchanges;
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let [agreed, disagreed, incomplete] = counts.shadows;
     let [current_p99, candidate_p99] = counts.p99.map(|p99| p99.map(micros));
     let decided =
         rollout.decision().map(|decision| json!({ "at": seconds(decision.at), "why": decision.why.to_string() }));
@@ -69,6 +70,7 @@ fn described(rollout: &Rollout) -> Value {
         "decided": decided,
         "exchanges": { "current": current, "candidate": candidate },
         "traps": counts.traps,
+        "shadows": { "agreed": agreed, "disagreed": disagreed, "incomplete": incomplete },
         "p99_us": { "current": current_p99, "candidate": candidate_p99 },
     })
 }

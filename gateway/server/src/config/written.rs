@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portcullis_abi::calendar::{self, Unit};
-use portcullis_core::rollout::By;
+use portcullis_core::rollout::{By, WHOLE};
 use portcullis_core::upgrade::Upgrade;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -106,6 +106,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<LogTarget>(),
     format::<Upgrade>(),
     format::<By>(),
+    format::<Percent>(),
 ];
 
 fn split_unit(text: &str) -> Result<(u64, &str), String> {
@@ -391,6 +392,37 @@ impl Written for http::HeaderName {
 
     fn write(&self) -> String {
         self.as_str().to_owned()
+    }
+}
+
+/// A share, in hundredths of a percent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Percent(pub(crate) u32);
+
+impl Written for Percent {
+    const FORMAT: &'static str = "percent";
+    const WHAT: &'static str = "a percentage";
+    const EXAMPLES: &'static [&'static str] = &["0.5%", "2%"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').ok_or("it does not end in `%`".to_owned())?.trim_end();
+        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u32>().ok())?;
+        let (Some(whole), Some(_), true) = (digits(whole), digits(part), part.len() <= 2) else {
+            return Err("it is not a number with at most two decimals".to_owned());
+        };
+        let hundredths = digits(&format!("{part:0<2}")).unwrap_or_default();
+        match whole.checked_mul(100).and_then(|whole| whole.checked_add(hundredths)) {
+            Some(share) if share <= WHOLE => Ok(Self(share)),
+            _ => Err("it is more than the whole".to_owned()),
+        }
+    }
+
+    fn write(&self) -> String {
+        match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => format!("{whole}%"),
+            (whole, part) => format!("{whole}.{part:02}%"),
+        }
     }
 }
 

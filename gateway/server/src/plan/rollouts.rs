@@ -3,12 +3,33 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use portcullis_core::filter::{Candidate, Chain};
-use portcullis_core::rollout::{Rollout, State, Version};
+use portcullis_core::filter::{Candidate, Chain, ChainFilter};
+use portcullis_core::rollout::{Mode, Rollout, State, Version};
 
 use super::{Draft, Plan, PlanError};
 use crate::clock::Clock;
 use crate::config::snapshot::{Filter, FilterIndex, Plugin, Snapshot};
+
+/// A filter's candidate at its places among all workers' VMs.
+pub(super) struct Placed {
+    pub(super) filter: ChainFilter,
+    /// The same, where it is shown copies of exchanges.
+    pub(super) shadow: Option<ChainFilter>,
+    rollout: Arc<Rollout>,
+}
+
+impl Placed {
+    /// The filters whose VMs have places.
+    pub(super) fn filters(&mut self) -> impl Iterator<Item = &mut ChainFilter> {
+        std::iter::once(&mut self.filter).chain(&mut self.shadow)
+    }
+
+    /// For one worker, with a reference count of its own.
+    fn of_worker(&self) -> Candidate {
+        let shadow = self.shadow.clone().map(|filter| Arc::new(Chain::new(vec![filter])));
+        Candidate { filter: self.filter.clone(), shadow, rollout: self.rollout.clone() }
+    }
+}
 
 /// The roll-out of each of the snapshot's plugins that has one. One that an earlier plan has goes on, with all that was counted and
 /// decided; unless it has yet to be decided, and it is another version now that it is compared with.
@@ -45,12 +66,21 @@ impl Draft<'_> {
     /// Gives a filter its candidate, if its plugin has one.
     pub(super) fn candidate(&mut self, snapshot: &Snapshot, index: FilterIndex) -> Result<(), PlanError> {
         let filter = snapshot.filter(index);
+        let filter_plugin = filter.plugin;
         let Some(rollout) = &snapshot.plugin(filter.plugin).rollout else { return Ok(()) };
         let shared = self.plan.rollouts.get(filter.plugin.0).cloned().flatten();
         let config = rollout.config.as_ref().unwrap_or(&filter.config).clone();
         let next = Filter { config, ..filter.clone() };
         let filter = self.filter(snapshot, &next, (&rollout.candidate, Version::Candidate))?;
-        self.plan.candidates.extend(shared.map(|rollout| (index, Candidate { filter, rollout })));
+        let shadow = match rollout.rule.mode {
+            Mode::Serves => None,
+            Mode::Shadows => {
+                let name = format!("{}@shadow", snapshot.plugin(filter_plugin).name).into();
+                let plugin = Plugin { name, ..(*rollout.candidate).clone() };
+                Some(self.filter(snapshot, &next, (&plugin, Version::Shadow))?)
+            }
+        };
+        self.plan.candidates.extend(shared.map(|rollout| (index, Placed { filter, shadow, rollout })));
         Ok(())
     }
 }
@@ -64,7 +94,7 @@ impl Plan {
     /// The chain of these filters, with the candidates of those that have one.
     pub(super) fn with_candidates(&self, chain: Chain, filters: &[FilterIndex]) -> Chain {
         filters.iter().enumerate().fold(chain, |chain, (place, index)| match self.candidates.get(index) {
-            Some(candidate) => chain.with_candidate(place, candidate.clone()),
+            Some(candidate) => chain.with_candidate(place, candidate.of_worker()),
             None => chain,
         })
     }

@@ -9,15 +9,18 @@ use super::exposition::{Exposition, Seconds};
 use super::room::{Ledger, ROLLOUTS};
 
 /// The lines there are of one of them, and the most bytes of one but for its names.
-const LINES: usize = State::ALL.len() + 5;
+const LINES: usize = State::ALL.len() + 8;
 const LINE_BYTES: usize = 90;
+
+/// What comes of shadows, in the order in which they are counted.
+const SHADOWS: [&str; 3] = ["agreed", "disagreed", "incomplete"];
 
 const VERSIONS: [(Version, &str); 2] = [(Version::Current, "current"), (Version::Candidate, "candidate")];
 
 /// Says in the log what has been decided by itself.
 pub(crate) fn log_decision(rollout: &Rollout) {
     let Some(Decision { state, why, .. }) = rollout.decision() else { return };
-    let Counts { exchanges: [current, candidate], traps, p99 } = rollout.counts();
+    let Counts { exchanges: [current, candidate], traps, shadows: [_, disagreed, _], p99 } = rollout.counts();
     let (plugin, tenant) = (&*rollout.plugin, rollout.tenant.as_deref().unwrap_or_default());
     let [current_p99, candidate_p99] = p99.map(Option::unwrap_or_default);
     match state {
@@ -27,6 +30,7 @@ pub(crate) fn log_decision(rollout: &Rollout) {
             current,
             candidate,
             traps,
+            disagreed,
             ?current_p99,
             ?candidate_p99,
             "a roll-out was aborted: {why}; every further exchange gets the current version"
@@ -37,6 +41,7 @@ pub(crate) fn log_decision(rollout: &Rollout) {
             current,
             candidate,
             traps,
+            disagreed,
             ?current_p99,
             ?candidate_p99,
             "a candidate was promoted: {why}; it gets every further exchange. To keep it, write its module as the plugin's \
@@ -77,6 +82,14 @@ pub(super) fn render(text: &mut Exposition, rollouts: &[Arc<Rollout>]) {
     text.family(name, "counter", "Exchanges in which a candidate failed.");
     for (rollout, counts) in &shown {
         text.sample(name, &labels(rollout), counts.traps);
+    }
+    let name = "portcullis_rollout_shadows_total";
+    text.family(name, "counter", "Exchanges that a candidate was shown copies of, by what came of the comparison.");
+    for (rollout, counts) in &shown {
+        for (outcome, count) in SHADOWS.iter().zip(counts.shadows) {
+            let [plugin, tenant] = labels(rollout);
+            text.sample(name, &[plugin, tenant, ("outcome", outcome)], count);
+        }
     }
     let name = "portcullis_rollout_p99_seconds";
     text.family(name, "gauge", "What 99 % of exchanges took in the filter at most, since the roll-out began.");

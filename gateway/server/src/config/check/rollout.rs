@@ -1,6 +1,6 @@
 //! The roll-out of a plugin's next version.
 
-use portcullis_core::rollout::{Bounds, Rule, Term, WHOLE};
+use portcullis_core::rollout::{Bounds, Mode, Rule, Term, WHOLE};
 
 use super::{Check, Section};
 use crate::config::file;
@@ -41,19 +41,36 @@ impl Check<'_> {
         let candidate =
             Plugin { name, module, code, digest, headers_pause, vm_config, rollout: None, ..current.clone() };
         let promote_after = self.term(rollout, node);
+        self.shadow(rollout, node);
         Some(Rollout {
             candidate: Box::new(candidate),
             config: config.map(|config| Configuration::of(config)),
             rule: Rule {
-                share: hundredths(rollout.percent),
+                mode: if rollout.shadow { Mode::Shadows } else { Mode::Serves },
+                share: rollout.percent.map_or(WHOLE, hundredths),
                 by: rollout.by.0.clone(),
                 abort_if: Bounds {
                     traps: rollout.abort_if.traps,
+                    disagree: rollout.abort_if.disagree.as_ref().map(|share| share.0.0),
                     added_p99: rollout.abort_if.added_p99.as_ref().map(|time| time.0),
                 },
                 promote_after,
             },
         })
+    }
+
+    fn shadow(&mut self, rollout: &file::Rollout, node: &Node) {
+        if !rollout.shadow && rollout.percent.is_none() {
+            let problem = Diagnostic::error("the roll-out does not say what the candidate gets");
+            let help = "write `percent` for a share of the exchanges, or `shadow: true` for copies of them";
+            self.report(problem.at(&node.span, "neither `percent` nor `shadow`").help(help));
+        }
+        if let Some(place) = node.get("abort_if").and_then(|bounds| bounds.get("disagree"))
+            && !rollout.shadow
+        {
+            let problem = Diagnostic::error("only a shadow can disagree with the current version");
+            self.report(problem.at(&place.span, "nothing is compared").help("write `shadow: true`, or leave it out"));
+        }
     }
 
     fn term(&mut self, rollout: &file::Rollout, node: &Node) -> Option<Term> {

@@ -7,18 +7,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::private::Private;
-use crate::config::written::{Digest, Module, Text};
+use crate::config::written::{Digest, Module, Percent, Text};
 
 /// How the next version of a plugin is rolled out.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["candidate", "percent"]))]
+#[schemars(extend("required" = ["candidate"]))]
 pub(crate) struct Rollout {
     /// The next version: a module, or a mapping that says more.
     pub(crate) candidate: Candidate,
-    /// The share of exchanges that it gets, from 0 to 100, in steps of 0.01.
+    /// Whether the candidate is shown copies of exchanges, which the current version serves. What it makes of them is compared, and
+    /// never applied.
+    pub(crate) shadow: bool,
+    /// The share of exchanges that it gets, from 0 to 100, in steps of 0.01. Default: with `shadow` all.
     #[schemars(range(min = 0.0, max = 100.0))]
-    pub(crate) percent: f64,
+    pub(crate) percent: Option<f64>,
     /// What decides which these are. Equal values get the same version: `header:NAME`, a field as the request has it when it comes to
     /// the filter; `consumer`, which is `header:x-consumer`; `client`, the client's address; `random`, each request for itself.
     /// Requests without the field stay with the current version.
@@ -64,6 +67,9 @@ pub(crate) struct CandidateSettings {
 pub(crate) struct AbortIf {
     /// The candidate has failed in more exchanges than this: trapped, exceeded its limits, or could not be started.
     pub(crate) traps: u64,
+    /// A larger share of the shadows disagrees with the current version. Only with `shadow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disagree: Option<Text<Percent>>,
     /// The candidate's exchanges take longer in the filter by more than this, at the 99th percentile. Judged once 1000 of each version
     /// have been timed.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use portcullis_core::rollout::{Bounds, By, Rule, Term};
+use portcullis_core::rollout::{Bounds, By, Mode, Rule, Term};
 
 use super::{BASE, Folder};
 
@@ -16,18 +16,20 @@ fn folder(rollout: &str) -> Folder {
 fn a_candidate_is_a_module_or_says_more() {
     let read = |rollout: &str| folder(rollout).load(&["gateway.yaml"]).unwrap().0.plugins[0].rollout.clone().unwrap();
     let short = read("{ candidate: \"file:b.wasm\", percent: 0.5 }");
-    let by_chance = Rule { share: 50, by: By::Random, abort_if: Bounds::default(), promote_after: None };
+    let by_chance =
+        Rule { mode: Mode::Serves, share: 50, by: By::Random, abort_if: Bounds::default(), promote_after: None };
     assert_eq!((&*short.candidate.code, &*short.candidate.name, short.rule), (&b"two"[..], "geo@candidate", by_chance));
     assert!(short.config.is_none());
 
     let whole = read(
-        "{ candidate: { module: \"file:b.wasm\", config: { a: 1 } }, percent: 100, by: consumer,
-           abort_if: { traps: 3, added_p99: 2ms }, promote_after: { exchanges: 10, time: 1m } }",
+        "{ candidate: { module: \"file:b.wasm\", config: { a: 1 } }, shadow: true, percent: 2.5, by: consumer,
+           abort_if: { traps: 3, disagree: 0.5%, added_p99: 2ms }, promote_after: { exchanges: 10, time: 1m } }",
     );
     let rule = Rule {
-        share: 10_000,
+        mode: Mode::Shadows,
+        share: 250,
         by: By::Header("x-consumer".parse().unwrap()),
-        abort_if: Bounds { traps: 3, added_p99: Some(Duration::from_millis(2)) },
+        abort_if: Bounds { traps: 3, disagree: Some(50), added_p99: Some(Duration::from_millis(2)) },
         promote_after: Some(Term { exchanges: Some(10), time: Some(Duration::from_secs(60)) }),
     };
     assert_eq!((whole.rule.clone(), whole.config.as_deref()), (rule, Some(&b"{\"a\":1}"[..])));
@@ -62,4 +64,5 @@ fn rollouts_that_make_no_sense_are_explained() {
 
     "#]],
     );
+    folder("{ candidate: \"file:b.wasm\", abort_if: { disagree: 1% } }").check(&["gateway.yaml"], &expect![[""]]);
 }
