@@ -19,6 +19,7 @@ mod connections;
 mod deploy;
 mod documentation;
 mod drain;
+mod export;
 mod failures;
 mod filters;
 mod foreign;

@@ -15,7 +15,7 @@ fn portcullis(folder: &Path, args: &[&str]) -> Output {
 }
 
 /// What a command says; it succeeds or not as expected.
-fn says(folder: &Path, args: &[&str], succeeds: bool) -> String {
+pub(crate) fn says(folder: &Path, args: &[&str], succeeds: bool) -> String {
     let output = portcullis(folder, args);
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.success(), succeeds, "{args:?}: {said}");

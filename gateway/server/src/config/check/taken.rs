@@ -12,8 +12,7 @@ use portcullis_core::route::{Owner, Rule};
 use super::Check;
 use super::sections::Made;
 use crate::config::snapshot::{
-    Filter, FilterIndex, PluginIndex, Route, RouteIndex, Share, Snapshot, Tenant, TenantIndex, Upstream,
-    UpstreamIndex,
+    Filter, FilterIndex, PluginIndex, Route, RouteIndex, Share, Snapshot, Tenant, TenantIndex, Upstream, UpstreamIndex,
 };
 
 /// Tenants of an earlier snapshot.

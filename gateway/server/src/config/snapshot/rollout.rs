@@ -19,10 +19,10 @@ pub struct Rollout {
 impl Plugin {
     /// The same of the tenant at another place.
     pub(crate) fn moved_to(&self, tenant: Option<TenantIndex>) -> Self {
-        let rollout = self.rollout.as_ref().map(|rollout| Rollout {
-            candidate: Box::new(rollout.candidate.moved_to(tenant)),
-            ..rollout.clone()
-        });
+        let rollout = self
+            .rollout
+            .as_ref()
+            .map(|rollout| Rollout { candidate: Box::new(rollout.candidate.moved_to(tenant)), ..rollout.clone() });
         Self { tenant, rollout, ..self.clone() }
     }
 }
