@@ -1,13 +1,15 @@
 //! The demo's walk-through, asked of the demo and of an Envoy that runs what its configuration is exported to.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::Exported;
+use super::{Exported, without_id};
 
 /// A running demo; ended when dropped.
 struct Demo {
     child: Child,
+    /// Open for as long as it has something to say.
+    _output: BufReader<ChildStdout>,
     /// What it says to try.
     guide: Vec<String>,
 }
@@ -18,14 +20,15 @@ impl Demo {
         command.args(["demo", "--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut guide = Vec::new();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        for line in output.by_ref().lines().map_while(Result::ok) {
             let last = line.starts_with("The configuration: ");
             guide.push(line);
             if last {
                 break;
             }
         }
-        Self { child, guide }
+        Self { child, _output: output, guide }
     }
 
     /// The word of the guide that begins like this, up to the next space.
@@ -62,7 +65,7 @@ fn says(command: &str) -> Vec<String> {
     let mut head: Vec<String> = head.lines().map(str::to_ascii_lowercase).collect();
     head.retain(|line| !OWN.iter().any(|own| line.starts_with(own)));
     head.sort();
-    head.push(body.to_owned());
+    head.push(without_id(body));
     head
 }
 

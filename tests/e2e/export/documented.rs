@@ -15,7 +15,7 @@ fn what_the_page_says_works_as_it_is_written() {
     let origin = Origin::always(Answer::ok("the order"));
     let config = docs::here(&docs::configurations(&page)[0], &[("127.0.0.1:9000", &origin.to_string())]);
     let commands = docs::blocks(&page, "sh").remove(0);
-    let [export, start, ask] = commands.lines().collect::<Vec<_>>().try_into().unwrap();
+    let [export, start, ask]: [&str; 3] = commands.lines().collect::<Vec<_>>().try_into().unwrap();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("portcullis.yaml"), config).unwrap();
     let args: Vec<&str> = export.split(' ').skip(1).collect();
