@@ -23,6 +23,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -34,6 +35,7 @@ use self::places::Places;
 use self::secrets::{Secrets, Show};
 use crate::config::snapshot::{Filter, FilterIndex, Plugin, Snapshot, TenantIndex, UpstreamIndex};
 use crate::config::{self, Whole};
+use crate::modules::Fetcher;
 use crate::{cli, diagnostic};
 
 /// What a configuration can be exported to.
@@ -58,6 +60,9 @@ pub(crate) struct Options {
     /// Where the directory will be on Envoy's machine, if not where it is now
     #[arg(long, value_name = "DIR")]
     at: Option<PathBuf>,
+    /// Where modules of other machines are kept
+    #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
+    cache: Option<PathBuf>,
     /// Where Kubernetes fetches modules from that are not in a registry yet
     #[arg(long, value_name = "REGISTRY/PATH", default_value = "registry.example/plugins")]
     registry: String,
@@ -100,7 +105,8 @@ const MODULES: &str = "plugins";
 /// # Errors
 /// When files cannot be written.
 pub(crate) fn run(ExportCommand::Envoy(options): ExportCommand, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let whole = match config::load_whole(&options.files) {
+    let fetcher = Fetcher::keeping(options.cache.as_deref()).context("the cache for modules cannot be used")?;
+    let whole = match config::load_whole(&options.files, &Arc::new(fetcher)) {
         Ok(whole) => whole,
         Err(problems) => {
             cli::print(&problems, out)?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use expect_test::{Expect, expect};
 
@@ -38,7 +39,7 @@ fn check(resources: impl FnOnce(&mut Export<'_>) -> Vec<serde_json::Value>, want
     fs::write(folder.path().join("issuer"), "https://idp.test").unwrap();
     let file = folder.path().join("a.yaml");
     fs::write(&file, CONFIG.replace("env:NO_SUCH_SECRET_OF_TESTS", "file:issuer")).unwrap();
-    let whole = config::load_whole(&[file]).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let whole = config::load_whole(&[file], &Arc::default()).unwrap_or_else(|problems| panic!("{problems:?}"));
     let mut export = Export::new(&whole, PathBuf::from("/out"), "registry.test/plugins", Show::References);
     want.assert_eq(&yaml::documents(&resources(&mut export)));
     let place = |note: String| note.rsplit_once("a.yaml:").map_or(note.clone(), |(_, rest)| rest.to_owned());

@@ -9,6 +9,7 @@ const GATEWAY: &[Setting] = &[
     differs("workers", "the number of threads is --concurrency on Envoy's command line"),
     lost("tracing", "no trace is begun, continued or recorded"),
     lost("otlp", "nothing is sent to the collector"),
+    differs("modules", "modules were fetched and verified when this was written; Envoy reads the files beside it"),
     lost("services", "there is no service of the gateway's own"),
     lost("admin.token", "Envoy's admin listener asks nobody for anything, so it listens on the loopback address alone"),
     lost("admin.tls", "Envoy's admin listener speaks in the clear, so it listens on the loopback address alone"),
@@ -43,6 +44,8 @@ const TENANT: &[Setting] = &[
 const PLUGIN: &[Setting] = &[
     lost("limits.memory", "nothing bounds the memory of a filter"),
     lost("limits.cpu", "nothing bounds the processor time of a callback: one that does not return stops a worker"),
+    differs("warm", "every VM starts with Envoy"),
+    differs("idle", "no VM goes before Envoy does"),
     lost("limits.compile", "nothing bounds what compiling a module takes"),
 ];
 
