@@ -7,6 +7,7 @@ mod places;
 mod rollouts;
 
 use std::cell::OnceCell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,7 +28,8 @@ use portcullis_core::time::Time;
 use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 use portcullis_vm::{
-    Engine, EngineError, EngineOptions, LoadError, Module, Newborn, RootSpec, Shared, StartError, VmSpec, Vms,
+    Capabilities, Engine, EngineError, EngineOptions, LoadError, Module, Newborn, RootSpec, Shared, StartError, VmSpec,
+    Vms,
 };
 
 use self::places::{Placed, Places};
@@ -103,6 +105,7 @@ struct VmKey {
     cpu: Duration,
     idle: Option<Duration>,
     configuration: Bytes,
+    capabilities: Capabilities,
 }
 
 impl VmKey {
@@ -115,6 +118,7 @@ impl VmKey {
             cpu: spec.cpu,
             idle: spec.idle,
             configuration: spec.configuration.clone(),
+            capabilities: spec.module.capabilities().clone(),
         }
     }
 }
@@ -292,6 +296,8 @@ struct Draft<'e> {
     places: HashMap<VmKey, usize>,
     /// The upstreams of whoever has none of its own.
     shared_upstreams: OnceCell<Arc<Visible>>,
+    /// Modules with no more than what is granted to them.
+    restricted: HashMap<([u8; 32], Capabilities), Arc<Module>>,
 }
 
 /// Upstreams by the names that guests know them by.
@@ -305,7 +311,8 @@ impl<'e> Draft<'e> {
         let (modules, vms, new_vms, filters) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
         let candidates = BTreeMap::new();
         let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters, candidates, rollouts, accounts };
-        Self { plan, earlier, specs: Vec::new(), places: HashMap::new(), shared_upstreams: OnceCell::new() }
+        let (specs, places, restricted) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { plan, earlier, specs, places, shared_upstreams: OnceCell::new(), restricted }
     }
 
     fn finish(mut self) -> Result<Plan, PlanError> {
@@ -336,6 +343,7 @@ impl<'e> Draft<'e> {
             cpu: plugin.limits.cpu,
             idle: plugin.idle(filter.tenant),
             configuration: plugin.vm_config.clone(),
+            capabilities: plugin.capabilities.clone(),
         };
         let vm = match self.places.get(&key) {
             Some(vm) => *vm,
@@ -367,7 +375,24 @@ impl<'e> Draft<'e> {
             None => load(&self.plan.ground.engine, plugin, tenant)?,
         };
         self.plan.modules.insert(plugin.digest, module.clone());
-        Ok(module)
+        self.restricted(&module, plugin, tenant)
+    }
+
+    /// A module with what its plugin grants it; linked once for each set of grants.
+    fn restricted(
+        &mut self,
+        module: &Arc<Module>,
+        plugin: &Plugin,
+        tenant: Option<&Arc<str>>,
+    ) -> Result<Arc<Module>, PlanError> {
+        match self.restricted.entry((plugin.digest, plugin.capabilities.clone())) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            Entry::Vacant(place) => {
+                let restricted = self.plan.ground.engine.restrict(module, &plugin.capabilities);
+                let restricted = restricted.map_err(|source| unloadable(plugin, tenant, source))?;
+                Ok(place.insert(restricted).clone())
+            }
+        }
     }
 
     fn spec(&self, (plugin, version): (&Plugin, Version), tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
@@ -463,8 +488,12 @@ fn fresh(text: &str) -> Arc<str> {
 }
 
 fn load(engine: &Engine, plugin: &Plugin, tenant: Option<&Arc<str>>) -> Result<Arc<Module>, PlanError> {
-    let failed = |source| PlanError::Load { tenant: tenant.cloned(), plugin: plugin.name.clone(), source };
-    engine.load_within(&plugin.name, &plugin.code, &plugin.limits.compile).map_err(failed)
+    let loaded = engine.load_within(&plugin.name, &plugin.code, &plugin.limits.compile);
+    loaded.map_err(|source| unloadable(plugin, tenant, source))
+}
+
+fn unloadable(plugin: &Plugin, tenant: Option<&Arc<str>>, source: LoadError) -> PlanError {
+    PlanError::Load { tenant: tenant.cloned(), plugin: plugin.name.clone(), source }
 }
 
 /// Where a request goes: what is known of the place, and the filters on the way.

@@ -5,8 +5,9 @@
 
 use portcullis_core::event::{Direction, End};
 use portcullis_core::filter::{Callback, Export, Exports};
-use wasmtime::{AsContextMut, Extern, Instance, StoreContextMut, TypedFunc};
+use wasmtime::{AsContextMut, Extern, Func, Instance, StoreContextMut, TypedFunc};
 
+use crate::capabilities::Capabilities;
 use crate::guest::Guest;
 use crate::signature::{Params, Returned, Signature};
 
@@ -20,14 +21,22 @@ macro_rules! callbacks {
         }
 
         impl Callbacks {
-            /// Looks them up.
-            pub(crate) fn of(instance: &Instance, mut store: StoreContextMut<'_, Guest>) -> Self {
+            /// Looks up those that it may be called by.
+            pub(crate) fn of(
+                instance: &Instance,
+                mut store: StoreContextMut<'_, Guest>,
+                granted: &Capabilities,
+            ) -> Self {
+                let mut granted = |name| {
+                    let export = granted.allow_callback(name).then(|| instance.get_export(&mut store, name));
+                    export.flatten().and_then(Extern::into_func)
+                };
+                let (request_headers, response_headers) = (granted(REQUEST_HEADERS), granted(RESPONSE_HEADERS));
+                $(let $name = [$($export),+].into_iter().find_map(&mut granted);)*
                 Self {
-                    $($name: [$($export),+].iter().find_map(|name| {
-                        instance.get_export(&mut store, name).and_then(Extern::into_func)?.typed(&store).ok()
-                    }),)*
-                    request_headers: OnHeaders::of(instance, &mut store, REQUEST_HEADERS),
-                    response_headers: OnHeaders::of(instance, &mut store, RESPONSE_HEADERS),
+                    $($name: $name.and_then(|function| function.typed(&store).ok()),)*
+                    request_headers: request_headers.and_then(|function| OnHeaders::of(function, &store)),
+                    response_headers: response_headers.and_then(|function| OnHeaders::of(function, &store)),
                 }
             }
         }
@@ -81,11 +90,10 @@ const TWO: Signature = Signature { params: <(u32, u32) as Params>::KINDS, result
 const THREE: Signature = Signature { params: <(u32, u32, u32) as Params>::KINDS, result: <u32 as Returned>::KIND };
 
 impl OnHeaders {
-    fn of(instance: &Instance, store: &mut StoreContextMut<'_, Guest>, name: &str) -> Option<Self> {
-        let function = instance.get_export(&mut *store, name).and_then(Extern::into_func)?;
-        match function.typed(&*store) {
+    fn of(function: Func, store: &StoreContextMut<'_, Guest>) -> Option<Self> {
+        match function.typed(store) {
             Ok(three) => Some(Self::Three(three)),
-            Err(_) => function.typed(&*store).ok().map(Self::Two),
+            Err(_) => function.typed(store).ok().map(Self::Two),
         }
     }
 
@@ -196,9 +204,9 @@ const CHAIN: [(&str, Export); 14] = [
     ("proxy_on_delete", Export::Delete),
 ];
 
-/// Those of the chain's callbacks that a module exports.
-pub(crate) fn exports(module: &wasmtime::Module) -> Exports {
-    let exported = CHAIN.iter().filter(|(name, _)| module.get_export(name).is_some());
+/// Those of the chain's callbacks that a module exports and is granted.
+pub(crate) fn exports(module: &wasmtime::Module, granted: &Capabilities) -> Exports {
+    let exported = CHAIN.iter().filter(|(name, _)| granted.allow_callback(name) && module.get_export(name).is_some());
     exported.fold(Exports::default(), |exports, (_, export)| exports.with(*export))
 }
 

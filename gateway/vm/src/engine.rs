@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, InstanceAllocationStrategy, Linker, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::cache::Cache;
+use crate::capabilities::Capabilities;
 use crate::compiler::{CompileLimits, Compiler};
 use crate::guest::{Guest, TABLE_ELEMENTS};
 use crate::module::{LoadError, Module};
@@ -182,6 +183,20 @@ impl Engine {
             }
         }
         Ok(module)
+    }
+
+    /// The same module with no more than what is granted to it.
+    ///
+    /// # Errors
+    /// When it cannot be linked, which a module that was loaded can.
+    pub fn restrict(&self, module: &Arc<Module>, granted: &Capabilities) -> Result<Arc<Module>, LoadError> {
+        match granted {
+            Capabilities::All => Ok(module.clone()),
+            Capabilities::Only(_) => {
+                let restricted = module.restricted(granted, &self.linker);
+                restricted.map(Arc::new).map_err(|error| LoadError::invalid(&error))
+            }
+        }
     }
 
     /// The most VMs that run at once.

@@ -33,6 +33,8 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// Its type.
     pub(crate) signature: Signature,
+    /// What it answers a module that is not granted it; nothing where every module is.
+    pub(crate) refusal: Option<u32>,
 }
 
 /// What a row's body returns, as the guest gets it.
@@ -88,6 +90,22 @@ macro_rules! result_kind {
     };
 }
 
+/// See [`crate::capabilities`].
+macro_rules! refusal {
+    (host) => {
+        Some($crate::capabilities::REFUSED)
+    };
+    (free) => {
+        Some($crate::capabilities::REFUSED)
+    };
+    (wasi) => {
+        Some($crate::capabilities::NOT_CAPABLE)
+    };
+    ($flavour:ident) => {
+        None
+    };
+}
+
 macro_rules! run {
     (host, $call:expr, ($guest:ident, $host:ident), $body:block) => {
         $crate::hostcalls::with_host(&mut $call, |$guest: &mut Call<'_>, $host: &mut Host<'_>| $body)
@@ -123,6 +141,7 @@ macro_rules! hostcalls {
                 params: &[$(<$crate::hostcalls::kind!($($ty)?) as $crate::signature::Number>::KIND),*],
                 result: $crate::hostcalls::result_kind!($flavour),
             },
+            refusal: $crate::hostcalls::refusal!($flavour),
         }),*];
 
         $(
@@ -151,7 +170,7 @@ macro_rules! hostcalls {
     };
 }
 
-pub(crate) use {hostcalls, kind, result, result_kind, run};
+pub(crate) use {hostcalls, kind, refusal, result, result_kind, run};
 
 /// A write that a wire could not carry is left out; the guest hears `Ok`, since SDKs abort on anything else.
 fn left_out(guest: &Call<'_>, written: Written) -> Result<(), Stop> {

@@ -89,7 +89,7 @@ impl Instance {
         store.set_epoch_deadline(ticks);
         let instance = pre.instantiate(&mut store).map_err(|error| not_instantiated(&error, engine, store.data()))?;
         let memory = instance.get_memory(&mut store, "memory");
-        let mut callbacks = Callbacks::of(&instance, (&mut store).into());
+        let mut callbacks = Callbacks::of(&instance, (&mut store).into(), spec.module.capabilities());
         let guest = store.data_mut();
         guest.count_time(now);
         guest.memory = memory;

@@ -11,6 +11,7 @@ mod bounds;
 mod budget;
 mod cache;
 mod callbacks;
+mod capabilities;
 mod cells;
 mod compiler;
 mod engine;
@@ -33,6 +34,7 @@ mod vms;
 mod wasi;
 
 pub use bounds::{MODULE_BYTES, MODULE_FUNCTIONS};
+pub use capabilities::Capabilities;
 pub use cells::{Count, Occasion, VmCells, VmState};
 pub use compiler::{CompileLimits, Compiler, compile_alone};
 pub use engine::{Engine, EngineError, EngineOptions};

@@ -8,6 +8,7 @@ use portcullis_core::filter::Exports;
 use wasmtime::{ExternType, InstancePre, Linker};
 
 use crate::bounds::{MODULE_BYTES, MODULE_FUNCTIONS};
+use crate::capabilities::Capabilities;
 use crate::guest::Guest;
 use crate::hostcalls::{self, Row};
 use crate::{callbacks, signature, wasi};
@@ -93,6 +94,7 @@ pub struct Module {
     digest: [u8; 32],
     version: Version,
     exports: Exports,
+    capabilities: Capabilities,
     pre: InstancePre<Guest>,
 }
 
@@ -109,9 +111,23 @@ impl Module {
         check_exports(&module)?;
         // Or the first worker to start a VM of it would do it.
         module.initialize_copy_on_write_image().map_err(|error| LoadError::invalid(&error))?;
-        let exports = callbacks::exports(&module);
+        let capabilities = Capabilities::All;
+        let exports = callbacks::exports(&module, &capabilities);
         let pre = linker.instantiate_pre(&module).map_err(|error| LoadError::invalid(&error))?;
-        Ok(Self { name: name.into(), digest, version, exports, pre })
+        Ok(Self { name: name.into(), digest, version, exports, capabilities, pre })
+    }
+
+    /// The same, linked to what is granted of what `linker` offers.
+    pub(crate) fn restricted(&self, granted: &Capabilities, linker: &Linker<Guest>) -> wasmtime::Result<Self> {
+        let (module, capabilities) = (self.pre.module(), self.capabilities.and(granted));
+        Ok(Self {
+            name: self.name.clone(),
+            digest: self.digest,
+            version: self.version,
+            exports: callbacks::exports(module, &capabilities),
+            pre: capabilities.restrict(linker)?.instantiate_pre(module)?,
+            capabilities,
+        })
     }
 
     /// The name it was loaded under.
@@ -132,7 +148,13 @@ impl Module {
         self.version
     }
 
-    /// The callbacks it exports.
+    /// The functions of the ABI that it may use.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The callbacks it exports and may be called by.
     #[must_use]
     pub fn exports(&self) -> Exports {
         self.exports

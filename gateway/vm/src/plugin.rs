@@ -49,6 +49,7 @@ impl VmSpec {
             && *name == other.name
             && *version == other.version
             && module.digest() == other.module.digest()
+            && module.capabilities() == other.module.capabilities()
             && *memory == other.memory
             && *cpu == other.cpu
             && *idle == other.idle

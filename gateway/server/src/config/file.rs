@@ -23,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::defaults;
+use super::granted::Capability;
 use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
 use crate::config::private::Private;
 
@@ -264,6 +265,10 @@ pub(crate) struct Plugin {
     pub(crate) warm: Option<bool>,
     /// How long a VM that is not warm stays without a request. Default: 60s.
     pub(crate) idle: Option<Text<Duration>>,
+    /// The functions of the ABI that its module may use: hostcalls, WASI's functions and callbacks by their names, as in Envoy's
+    /// `capability_restriction_config`. Default: all.
+    #[schemars(length(min = 1), extend("x-explicit" = true))]
+    pub(crate) capabilities: Option<Vec<Text<Capability>>>,
     /// Whether a plugin that answers "stop iteration" to headers goes on being shown the body, as Envoy's option of this name
     /// has it. If not, the whole stream stops. Default: as the module's manifest asks, which those of the SDK have.
     #[schemars(extend("x-explicit" = true))]

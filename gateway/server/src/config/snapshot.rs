@@ -28,7 +28,7 @@ use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 pub use portcullis_core::upstream::Balance;
 use portcullis_core::upstream::Ejection;
-pub use portcullis_vm::CompileLimits;
+pub use portcullis_vm::{Capabilities, CompileLimits};
 use sha2::{Digest as _, Sha256};
 
 pub use self::rollout::Rollout;
@@ -374,6 +374,8 @@ pub struct Plugin {
     pub warm: Option<bool>,
     /// How long the others stay when nobody needs them.
     pub idle: Duration,
+    /// The functions of the ABI that its module may use.
+    pub capabilities: Capabilities,
     /// What its VMs are configured with: what the SDK cannot ask a host.
     pub vm_config: Bytes,
     /// Its next version, if one is rolled out.

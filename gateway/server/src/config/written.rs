@@ -16,6 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
+use super::granted::Capability;
 use crate::modules::reference::{Prefix, Remote, SCHEMES};
 use crate::modules::signature::PublicKey;
 
@@ -100,6 +101,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<Prefix>(),
     format::<PublicKey>(),
     format::<Digest>(),
+    format::<Capability>(),
     format::<Token>(),
     format::<http::Method>(),
     format::<http::HeaderName>(),

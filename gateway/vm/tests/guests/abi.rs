@@ -169,7 +169,7 @@ fn the_table_is_the_abis_list_in_its_order() {
 }
 
 /// A call of `name` with its good arguments, but for the one at `bad`, which is `value`.
-fn call(name: &str, args: &[Arg], bad: usize, value: Option<(i32, i32)>) -> String {
+pub(crate) fn call(name: &str, args: &[Arg], bad: usize, value: Option<(i32, i32)>) -> String {
     let args = args.iter().enumerate().map(|(index, arg)| match (arg, value) {
         (P(_), Some((address, len))) if index == bad => format!("(i32.const {address}) (i32.const {len})"),
         (O, Some((address, _))) if index == bad => format!("(i32.const {address})"),

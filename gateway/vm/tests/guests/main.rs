@@ -3,6 +3,7 @@
 
 mod abi;
 mod callbacks;
+mod capabilities;
 mod endings;
 mod failures;
 mod foreign;

@@ -11,10 +11,12 @@ use portcullis_core::filter::{HeadersPause, OnFailure};
 use portcullis_module::HOLDS_HEADERS_HERE;
 
 use super::{Check, Section};
+use crate::config::granted::Capability;
 use crate::config::names::nearest;
 use crate::config::private::Configuration;
-use crate::config::snapshot::{CompileLimits, Plugin, PluginIndex, PluginLimits, UpstreamIndex};
+use crate::config::snapshot::{Capabilities, CompileLimits, Plugin, PluginIndex, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
+use crate::config::written::Text;
 use crate::config::{defaults, file};
 use crate::diagnostic::{Diagnostic, Span};
 
@@ -111,6 +113,7 @@ impl Check<'_> {
             warm: plugin.warm,
             idle: plugin.idle.as_ref().map_or(defaults::VM_IDLE, |idle| idle.0),
             headers_pause,
+            capabilities: capabilities(plugin.capabilities.as_deref()),
             vm_config,
             rollout: None,
         };
@@ -204,6 +207,11 @@ impl Check<'_> {
             .at(&at.span, format!("no {word} has this name"))
             .help(help)
     }
+}
+
+/// The functions of these names; all where none are named.
+pub(super) fn capabilities(names: Option<&[Text<Capability>]>) -> Capabilities {
+    names.map_or(Capabilities::All, |names| Capabilities::only(names.iter().map(|name| name.0.0)))
 }
 
 fn plural(word: &str) -> String {
