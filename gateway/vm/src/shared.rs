@@ -29,16 +29,33 @@ const ENTRY_BYTES: usize = 160;
 /// The shared data of all tenants.
 #[derive(Debug, Default)]
 pub struct Shared {
+    spaces: Mutex<Spaces>,
+}
+
+#[derive(Debug, Default)]
+struct Spaces {
     /// By tenant, and whether it is that of its shadows: what a shadow writes, nobody else reads.
-    spaces: Mutex<HashMap<(Option<Arc<str>>, bool), Weak<Space>>>,
+    known: HashMap<(Option<Arc<str>>, bool), Weak<Space>>,
+    /// How many there may be before those that nobody has are looked for.
+    sweep_at: usize,
+}
+
+impl Spaces {
+    /// Forgets those that nobody has, at a cost that stays the same for each that is made, however many there are.
+    fn sweep(&mut self) {
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, space| space.strong_count() > 0);
+            self.sweep_at = (self.known.len() * 2).max(64);
+        }
+    }
 }
 
 impl Shared {
     /// A tenant's space, or that of its shadows; made on first use, and kept by those who hold it.
     pub(crate) fn space(&self, tenant: Option<&Arc<str>>, version: Version) -> Arc<Space> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        spaces.retain(|_, space| space.strong_count() > 0);
-        let slot = spaces.entry((tenant.cloned(), version == Version::Shadow)).or_default();
+        spaces.sweep();
+        let slot = spaces.known.entry((tenant.cloned(), version == Version::Shadow)).or_default();
         slot.upgrade().unwrap_or_else(|| {
             let space = Arc::new(Space::new());
             *slot = Arc::downgrade(&space);

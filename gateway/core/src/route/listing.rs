@@ -50,7 +50,10 @@ mod tests {
     use super::super::{Owner, Router};
     use super::*;
 
-    fn check(owners: &[(&'static str, &[&str], &[(&'static str, &str)])], want: &[(&str, &str, &[&str])]) {
+    /// A name, its hosts, and its rules as `rule` reads them.
+    type Owned<'t> = (&'static str, &'t [&'t str], &'t [(&'static str, &'t str)]);
+
+    fn check(owners: &[Owned<'_>], want: &[(&str, &str, &[&str])]) {
         let owners = owners.iter().map(|(name, hosts, rules)| Owner {
             name: (*name).into(),
             id: *name,
