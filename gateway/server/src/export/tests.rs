@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use expect_test::{Expect, expect};
+use expect_test::{Expect, ExpectFile, expect, expect_file};
 
 use super::{Export, Show, yaml};
 use crate::config;
@@ -32,7 +32,7 @@ routes:
   - { name: status, match: { path: /status }, upstream: orders }
 "#;
 
-fn check(resources: impl FnOnce(&mut Export<'_>) -> Vec<serde_json::Value>, want: &Expect, notes: &Expect) {
+fn check(resources: impl FnOnce(&mut Export<'_>) -> Vec<serde_json::Value>, want: &ExpectFile, notes: &Expect) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("limit.wasm"), "limit").unwrap();
     fs::write(folder.path().join("auth.wasm"), "auth").unwrap();
@@ -50,65 +50,7 @@ fn check(resources: impl FnOnce(&mut Export<'_>) -> Vec<serde_json::Value>, want
 fn every_filter_is_a_wasm_plugin_for_the_gateways_that_it_is_for() {
     check(
         |export| export.wasm_plugins(),
-        &expect![[r#"
-        apiVersion: extensions.istio.io/v1alpha1
-        kind: WasmPlugin
-        metadata:
-          name: limit
-        spec:
-          failStrategy: FAIL_OPEN
-          phase: AUTHN
-          pluginConfig:
-            rate: "5/s"
-          pluginName: limit
-          priority: 3
-          targetRefs:
-          - group: gateway.networking.k8s.io
-            kind: Gateway
-            name: portcullis
-          - group: gateway.networking.k8s.io
-            kind: Gateway
-            name: acme
-          type: HTTP
-          url: "oci://registry.test/plugins/limit:55ea09e5715d"
-        ---
-        apiVersion: extensions.istio.io/v1alpha1
-        kind: WasmPlugin
-        metadata:
-          name: acme-auth
-        spec:
-          failStrategy: FAIL_RELOAD
-          phase: AUTHN
-          pluginConfig:
-            issuer: "${file:issuer}"
-          pluginName: auth
-          priority: 2
-          targetRefs:
-          - group: gateway.networking.k8s.io
-            kind: Gateway
-            name: acme
-          - group: gateway.networking.k8s.io
-            kind: Gateway
-            name: acme-item
-          type: HTTP
-          url: "oci://registry.test/plugins/auth:bdf49c3c3882"
-        ---
-        apiVersion: extensions.istio.io/v1alpha1
-        kind: WasmPlugin
-        metadata:
-          name: acme-limit
-        spec:
-          failStrategy: FAIL_OPEN
-          phase: AUTHN
-          pluginName: limit
-          priority: 1
-          targetRefs:
-          - group: gateway.networking.k8s.io
-            kind: Gateway
-            name: acme-item
-          type: HTTP
-          url: "oci://registry.test/plugins/limit:55ea09e5715d"
-    "#]],
+        &expect_file!["./tests/istio.yaml"],
         &expect![[r#"
         1:1: lost: filters that call upstreams find them by the names of clusters there, as `outbound|PORT||HOST`
         1:1: lost: listeners, TLS, the admin listener, access log and traces are those of the mesh or of its Gateway
@@ -128,164 +70,7 @@ fn every_filter_is_a_wasm_plugin_for_the_gateways_that_it_is_for() {
 fn every_route_is_an_http_route_with_a_policy() {
     check(
         |export| export.gateway_resources(),
-        &expect![[r#"
-        apiVersion: gateway.envoyproxy.io/v1alpha1
-        kind: Backend
-        metadata:
-          name: orders
-        spec:
-          endpoints:
-          - ip:
-              address: "10.0.0.1"
-              port: 80
-          - fqdn:
-              hostname: orders.svc
-              port: 80
-        ---
-        apiVersion: gateway.networking.k8s.io/v1
-        kind: HTTPRoute
-        metadata:
-          name: status
-        spec:
-          parentRefs:
-          - name: portcullis
-          rules:
-          - backendRefs:
-            - group: gateway.envoyproxy.io
-              kind: Backend
-              name: orders
-            matches:
-            - path:
-                type: Exact
-                value: /status
-        ---
-        apiVersion: gateway.envoyproxy.io/v1alpha1
-        kind: EnvoyExtensionPolicy
-        metadata:
-          name: status
-        spec:
-          targetRefs:
-          - group: gateway.networking.k8s.io
-            kind: HTTPRoute
-            name: status
-          wasm:
-          - code:
-              image:
-                url: "registry.test/plugins/limit:55ea09e5715d"
-              type: Image
-            config:
-              rate: "5/s"
-            failOpen: true
-            name: limit
-            rootID: limit
-        ---
-        apiVersion: gateway.networking.k8s.io/v1
-        kind: HTTPRoute
-        metadata:
-          name: acme-all
-        spec:
-          hostnames:
-          - acme.test
-          parentRefs:
-          - name: portcullis
-          rules:
-          - backendRefs:
-            - group: gateway.envoyproxy.io
-              kind: Backend
-              name: orders
-            matches:
-            - path:
-                type: PathPrefix
-                value: /
-        ---
-        apiVersion: gateway.envoyproxy.io/v1alpha1
-        kind: EnvoyExtensionPolicy
-        metadata:
-          name: acme-all
-        spec:
-          targetRefs:
-          - group: gateway.networking.k8s.io
-            kind: HTTPRoute
-            name: acme-all
-          wasm:
-          - code:
-              image:
-                url: "registry.test/plugins/limit:55ea09e5715d"
-              type: Image
-            config:
-              rate: "5/s"
-            failOpen: true
-            name: limit
-            rootID: limit
-          - code:
-              image:
-                url: "registry.test/plugins/auth:bdf49c3c3882"
-              type: Image
-            config:
-              issuer: "${file:issuer}"
-            failOpen: false
-            name: acme/auth
-            rootID: auth
-        ---
-        apiVersion: gateway.networking.k8s.io/v1
-        kind: HTTPRoute
-        metadata:
-          name: acme-item
-        spec:
-          hostnames:
-          - acme.test
-          parentRefs:
-          - name: portcullis
-          rules:
-          - backendRefs:
-            - group: gateway.envoyproxy.io
-              kind: Backend
-              name: orders
-            matches:
-            - headers:
-              - name: x-beta
-                type: Exact
-                value: "1"
-              method: GET
-              path:
-                type: RegularExpression
-                value: "/items/[^/]+"
-            - headers:
-              - name: x-beta
-                type: Exact
-                value: "1"
-              method: PUT
-              path:
-                type: RegularExpression
-                value: "/items/[^/]+"
-        ---
-        apiVersion: gateway.envoyproxy.io/v1alpha1
-        kind: EnvoyExtensionPolicy
-        metadata:
-          name: acme-item
-        spec:
-          targetRefs:
-          - group: gateway.networking.k8s.io
-            kind: HTTPRoute
-            name: acme-item
-          wasm:
-          - code:
-              image:
-                url: "registry.test/plugins/auth:bdf49c3c3882"
-              type: Image
-            config:
-              issuer: "${file:issuer}"
-            failOpen: false
-            name: acme/auth
-            rootID: auth
-          - code:
-              image:
-                url: "registry.test/plugins/limit:55ea09e5715d"
-              type: Image
-            failOpen: true
-            name: acme/limit
-            rootID: limit
-    "#]],
+        &expect_file!["./tests/envoy-gateway.yaml"],
         &expect![[r#"
         1:1: lost: filters that call upstreams find them by the names of clusters there, as `httproute/NAMESPACE/NAME/rule/0`
         1:1: lost: listeners, TLS, the admin listener, access log and traces are those of the mesh or of its Gateway
