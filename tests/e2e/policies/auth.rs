@@ -60,3 +60,19 @@ fn the_example_of_the_page_lets_in_whom_it_names() {
     assert_eq!(gateway.metric("portcullis_guest_events_total", &["auth_admitted.jwt"]), 4.0);
     assert_eq!(gateway.metric("portcullis_guest_events_total", &["auth_refused.api_key.scope_missing"]), 1.0);
 }
+
+/// Its second example: API keys whose plans are the next filter's to read. A client's own word for its plan does not count.
+#[test]
+fn a_consumer_has_the_rate_of_its_plan() {
+    let origin = Origin::plain();
+    let printed = docs::configurations(&docs::page("docs/policies/auth.md")).remove(1);
+    let gateway = Gateway::start(&docs::here(&printed, &[("127.0.0.1:9001", &*origin.to_string())]), &[]);
+    let fields = [("host", "a.test"), ("x-api-key", "key-of-ann"), ("x-consumer", "root"), ("x-plan", "none")];
+    let answer = gateway.ask("GET", "/orders/7", &fields, "");
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let policy = answer.get("ratelimit-policy").unwrap_or_default();
+    assert!(policy.contains("q=1000"), "{policy}");
+    let seen = origin.last();
+    assert_eq!([seen.get("x-consumer"), seen.get("x-plan"), seen.get("x-api-key")], [Some("ann"), Some("gold"), None]);
+    assert_eq!(gateway.ask("GET", "/orders/7", &[("host", "a.test")], "").status(), 401);
+}
