@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const NAMES: [&str; 5] = ["auth", "rate-limit", "transform", "aggregate", "grpc-json"];
+const NAMES: [&str; 6] = ["auth", "rate-limit", "transform", "aggregate", "grpc-json", "jq"];
 /// The module that a tenant of `portcullis demo` brings along.
 const DEMO: &str = "banner";
 

@@ -3,6 +3,7 @@
 mod aggregate;
 mod auth;
 mod grpc_json;
+mod jq;
 mod rate_limit;
 mod redis;
 mod transform;

@@ -145,7 +145,7 @@ fn mistakes_are_answered_with_a_remedy() {
 
 fn try_built_ins_on(host: &str, envoy: &Path) {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("plugins");
-    for name in ["auth", "rate-limit", "transform", "aggregate", "grpc-json", "exercise"] {
+    for name in ["auth", "rate-limit", "transform", "aggregate", "grpc-json", "jq", "exercise"] {
         let (cases, module) = (plugins.join(name).join("cases.yaml"), module(name));
         let mut args = vec!["plugin", "test", module.to_str().unwrap(), "--cases", cases.to_str().unwrap()];
         args.extend(["--host", host, "--envoy", envoy.to_str().unwrap()]);

@@ -1,12 +1,10 @@
 //! What a head says about its body: its format, its coding, its length; and what has to change there when the body does.
 
+use plugin_common::OF_THE_BYTES;
 use portcullis_sdk::{Config, HeaderValue, Headers, HeadersMut};
 
 use crate::coding::Coding;
 use crate::obstacle::Obstacle;
-
-/// Fields that say something about the very bytes of a body (RFC 9110 §8.8.3, §14.3; RFC 9530; RFC 3230).
-const OF_THE_BYTES: [&str; 6] = ["etag", "content-digest", "repr-digest", "digest", "content-md5", "accept-ranges"];
 
 /// What a body is, by its content type.
 #[derive(Clone, Copy, Config, Debug, Default, PartialEq, Eq)]
