@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -272,7 +273,7 @@ impl<'r> Run<'r> {
             }
             self.metrics.retries.increment();
             left -= 1;
-            sleep(backoff).await;
+            sleep(jittered(backoff, self.host.now())).await;
             backoff *= 2;
         }
     }
@@ -281,5 +282,28 @@ impl<'r> Run<'r> {
     fn left(&self) -> Duration {
         let left = self.ends.duration_since(self.host.now()).unwrap_or_default();
         Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Between half of a pause and all of it, so that those who failed together do not come back together. The clock is all the chance
+/// that hosts give a guest.
+fn jittered(pause: Duration, now: SystemTime) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    now.hash(&mut hasher);
+    let share = u32::try_from(hasher.finish() % 512).unwrap_or_default();
+    pause * (512 + share) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_differ_between_a_half_and_a_whole() {
+        let at = |ns: u64| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns);
+        let pauses: Vec<Duration> = (0..100).map(|ns| jittered(Duration::from_millis(100), at(ns))).collect();
+        assert!(pauses.iter().all(|pause| (50..=100).contains(&pause.as_millis())), "{pauses:?}");
+        let (shortest, longest) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+        assert!(longest.as_millis() - shortest.as_millis() > 30, "{shortest:?} {longest:?}");
     }
 }

@@ -288,12 +288,13 @@ fn equal_calls_are_made_once_if_that_changes_nothing() {
 #[test]
 fn a_call_is_made_again_when_that_may_help() {
     let call = r#"{"name":"a","upstream":"a","path":"/","timeout":"50ms","retry":{"times":2,"backoff":"10ms"}}"#;
+    // Pauses of 10 and 20 ms, less up to half of each.
     for (first, want, took) in [
-        (Reply::status(503), (200, 3), 30),
-        (Reply::broken(), (200, 3), 30),
-        (Reply::ok("1").after(ms(60)), (200, 3), 130),
-        (Reply::status(500), (502, 1), 0),
-        (Reply::ok("<p>"), (502, 1), 0),
+        (Reply::status(503), (200, 3), 15..=31),
+        (Reply::broken(), (200, 3), 15..=31),
+        (Reply::ok("1").after(ms(60)), (200, 3), 115..=131),
+        (Reply::status(500), (502, 1), 0..=0),
+        (Reply::ok("<p>"), (502, 1), 0..=0),
     ] {
         let mut left = 2;
         let upstream = move |_: &Seen| {
@@ -304,7 +305,7 @@ fn a_call_is_made_again_when_that_may_help() {
         let mut gateway = Gateway::new().upstream("a", upstream).plugin(plugin).start();
         let outcome = gateway.send(Request::get("/"));
         assert_eq!((outcome.status(), gateway.calls().len()), want, "{}", outcome.reply.text());
-        assert_eq!(outcome.took, ms(took));
+        assert!(took.contains(&outcome.took.as_millis()), "{:?}", outcome.took);
     }
 }
 
