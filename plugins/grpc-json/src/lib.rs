@@ -5,6 +5,7 @@
 
 mod answer;
 mod call;
+mod details;
 mod frames;
 mod json;
 mod rules;
@@ -30,7 +31,8 @@ use status::Status;
 use web::Web;
 
 /// What gRPC says in trailers, or in the head of an answer that is nothing else.
-const STATUS_HEADERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+const STATUS_HEADERS: [&str; 3] = ["grpc-status", "grpc-message", DETAILS];
+const DETAILS: &str = "grpc-status-details-bin";
 
 struct GrpcJson {
     plan: Plan,
@@ -134,7 +136,7 @@ impl GrpcJson {
         }
         // An answer that is nothing but its end has its status in the head.
         if let Some(status) = status(response.headers()).filter(|status| !status.is_ok()) {
-            return status.problem();
+            return self.failed(rule, &status, response.headers());
         }
         let written = Written::new(rule, &self.plan.json, self.plan.max_bytes);
         if rule.method.is_server_streaming() {
@@ -144,14 +146,27 @@ impl GrpcJson {
             Ok(body) => body,
             Err(_) => return too_long(),
         };
-        match response.trailers().and_then(status).or_else(|| status(response.headers())) {
+        let last = response.trailers().filter(|trailers| trailers.contains("grpc-status"));
+        let last = last.unwrap_or_else(|| response.headers());
+        match status(last) {
             None => return BadAnswer::NoStatus.reply(),
-            Some(status) if !status.is_ok() => return status.problem(),
+            Some(status) if !status.is_ok() => return self.failed(rule, &status, last),
             Some(_) => {}
         }
         match written.unary(&body) {
             Ok(json) => replaced(response, "application/json", json),
             Err(why) => why.reply(),
+        }
+    }
+
+    /// A call that failed, with the details that its service gives.
+    fn failed(&self, rule: &Rule, status: &Status, last: Headers<'_>) -> Response {
+        let details = last.get(DETAILS);
+        let details =
+            details.and_then(|bytes| details::read(bytes.as_bytes(), rule.method.parent_pool(), &self.plan.json));
+        match details {
+            Some(details) => status.problem().json_member("details", details.to_string()),
+            None => status.problem(),
         }
     }
 

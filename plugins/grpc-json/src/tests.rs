@@ -56,6 +56,39 @@ fn sent(request: Request, reply: Reply) -> Outcome {
 }
 
 #[test]
+fn a_failure_comes_with_the_details_that_its_service_gives() {
+    let any = |url: &str, message: &[u8]| {
+        let mut any = Vec::new();
+        portcullis_abi::protobuf::bytes(&mut any, 1, url.as_bytes());
+        portcullis_abi::protobuf::bytes(&mut any, 2, message);
+        any
+    };
+    let mut status = Vec::new();
+    let shelf = any("type.googleapis.com/library.v1.Shelf", &message("Shelf", r#"{"name":"a","width":1.5}"#));
+    for detail in
+        [shelf, any("type.googleapis.com/no.Such", b"\x08\x01"), any("x/google.protobuf.Duration", b"\x08\x07")]
+    {
+        portcullis_abi::protobuf::bytes(&mut status, 3, &detail);
+    }
+    let encoded = STANDARD.encode(&status);
+    let want = r#","details":[{"@type":"type.googleapis.com/library.v1.Shelf","name":"a","width":1.5},{"@type":"type.googleapis.com/no.Such","value":"CAE="},{"@type":"x/google.protobuf.Duration","#;
+    for details in [encoded.as_str(), encoded.trim_end_matches('=')] {
+        for reply in [
+            grpc().trailer("grpc-status", "3").trailer(DETAILS, details),
+            grpc().header("grpc-status", "3").header(DETAILS, details),
+        ] {
+            let outcome = sent(Request::get("/v1/shelves/1"), reply);
+            assert_eq!((outcome.status(), outcome.details.as_str()), (400, "invalid_argument"));
+            assert!(outcome.reply.text().contains(want), "{}", outcome.reply.text());
+        }
+    }
+    for none in ["", "%", "CAE=", "GgP/"] {
+        let outcome = sent(Request::get("/v1/shelves/1"), grpc().trailer("grpc-status", "3").trailer(DETAILS, none));
+        assert!(outcome.status() == 400 && !outcome.reply.text().contains("details"), "{}", outcome.reply.text());
+    }
+}
+
+#[test]
 fn requests_become_calls() {
     let shelf = r#"{"shelf":{"name":"a","bookCount":"9007199254740993","width":1.5}}"#;
     for (request, path, of, want) in [

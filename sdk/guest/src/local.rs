@@ -18,6 +18,7 @@ pub(crate) enum Content {
     /// A problem document, finished when it is sent.
     Problem {
         title: Option<String>,
+        /// With their JSON.
         members: Vec<(&'static str, String)>,
     },
 }
@@ -43,7 +44,7 @@ impl Local {
             document.push(',');
             json::quote(name, &mut document);
             document.push(':');
-            json::quote(value, &mut document);
+            document.push_str(value);
         }
         if let Some(id) = request_id() {
             document.push_str(",\"request_id\":");

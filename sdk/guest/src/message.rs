@@ -12,7 +12,7 @@ use crate::ended::Ended;
 use crate::exchange::{Exchange, Head, Progress, Way};
 use crate::headers::{Headers, HeadersMut, TrailersMut};
 use crate::local::{Content, Local};
-use crate::{property, sys};
+use crate::{json, property, sys};
 
 /// A request on its way to the upstream.
 ///
@@ -407,11 +407,24 @@ impl Response {
     /// use portcullis_sdk::Response;
     /// let refusal = Response::problem(502, "call_failed").member("call", "orders");
     /// ```
-    pub fn member(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn member(self, name: &'static str, value: impl Into<String>) -> Self {
+        let mut quoted = String::new();
+        json::quote(&value.into(), &mut quoted);
+        self.json_member(name, quoted)
+    }
+
+    /// The same with a member that is JSON, which has to be one whole value.
+    ///
+    /// ```
+    /// # use portcullis_testing as _;
+    /// use portcullis_sdk::Response;
+    /// let refusal = Response::problem(400, "field_invalid").json_member("fields", r#"["name","mail"]"#);
+    /// ```
+    pub fn json_member(mut self, name: &'static str, json: impl Into<String>) -> Self {
         if let Of::Filter(local) = &mut self.of
             && let Content::Problem { members, .. } = &mut local.body
         {
-            members.push((name, value.into()));
+            members.push((name, json.into()));
         }
         self
     }
