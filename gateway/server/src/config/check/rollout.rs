@@ -29,7 +29,7 @@ impl Check<'_> {
         let next = file::Plugin { module: module.clone(), sha256: sha256.cloned(), ..file::Plugin::default() };
         if let Module::Remote(_) = module.0 {
             let problem = Diagnostic::error("a candidate cannot be fetched from another machine");
-            let help = "fetch it with `portcullis plugin pull`, and write `file:` and its path";
+            let help = "have it in a file, and write `file:` and its path";
             self.report(problem.at(&place.span, "neither `file:` nor `builtin:`").help(help));
             return None;
         }
