@@ -7,6 +7,7 @@ use serde_json::Value;
 mod admin;
 mod budgets;
 mod files;
+mod grants;
 mod rest;
 
 const TWO: &str = r#"

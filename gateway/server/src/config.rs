@@ -10,7 +10,7 @@ pub(crate) mod defaults;
 pub(crate) mod directory;
 mod file;
 mod gather;
-mod granted;
+pub(crate) mod granted;
 mod inputs;
 mod kept;
 mod names;

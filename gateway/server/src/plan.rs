@@ -6,7 +6,6 @@
 mod places;
 mod rollouts;
 
-use std::cell::OnceCell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -33,6 +32,7 @@ use portcullis_vm::{
 };
 
 use self::places::{Placed, Places};
+use crate::config::granted::Pattern;
 use crate::config::private::Configuration;
 use crate::config::snapshot::{
     Filter, FilterIndex, Plugin, Protocol, Snapshot, TcpRoute, Tenant, TenantIndex, Upstream, UpstreamIndex,
@@ -294,8 +294,8 @@ struct Draft<'e> {
     earlier: Option<&'e Plan>,
     specs: Vec<VmSpec>,
     places: HashMap<VmKey, usize>,
-    /// The upstreams of whoever has none of its own.
-    shared_upstreams: OnceCell<Arc<Visible>>,
+    /// The upstreams of whoever has none of its own, by what it is granted.
+    shared_upstreams: HashMap<Option<Arc<[Pattern]>>, Arc<Visible>>,
     /// Modules with no more than what is granted to them.
     restricted: HashMap<([u8; 32], Capabilities), Arc<Module>>,
 }
@@ -312,7 +312,7 @@ impl<'e> Draft<'e> {
         let candidates = BTreeMap::new();
         let plan = Plan { snapshot, ground, modules, vms, new_vms, upstreams, filters, candidates, rollouts, accounts };
         let (specs, places, restricted) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { plan, earlier, specs, places, shared_upstreams: OnceCell::new(), restricted }
+        Self { plan, earlier, specs, places, shared_upstreams: HashMap::new(), restricted }
     }
 
     fn finish(mut self) -> Result<Plan, PlanError> {
@@ -348,7 +348,8 @@ impl<'e> Draft<'e> {
         let vm = match self.places.get(&key) {
             Some(vm) => *vm,
             None => {
-                self.specs.push(self.spec((plugin, version), filter.tenant, module.clone()));
+                let spec = self.spec((plugin, version), filter.tenant, module.clone());
+                self.specs.push(spec);
                 self.places.insert(key, self.specs.len() - 1);
                 self.specs.len() - 1
             }
@@ -395,7 +396,13 @@ impl<'e> Draft<'e> {
         }
     }
 
-    fn spec(&self, (plugin, version): (&Plugin, Version), tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
+    fn spec(
+        &mut self,
+        (plugin, version): (&Plugin, Version),
+        tenant: Option<TenantIndex>,
+        module: Arc<Module>,
+    ) -> VmSpec {
+        let upstreams = self.visible(tenant);
         let snapshot = &self.plan.snapshot;
         VmSpec {
             tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
@@ -408,21 +415,22 @@ impl<'e> Draft<'e> {
             configuration: plugin.vm_config.clone(),
             account: self.plan.account(tenant),
             roots: Vec::new(),
-            upstreams: self.visible(tenant),
+            upstreams,
         }
     }
 
-    fn visible(&self, tenant: Option<TenantIndex>) -> Arc<Visible> {
-        let snapshot = &self.plan.snapshot;
+    fn visible(&mut self, tenant: Option<TenantIndex>) -> Arc<Visible> {
+        let (plan, snapshot) = (&self.plan, &self.plan.snapshot);
         let speaks_http = |index| snapshot.upstream(index).protocol != Protocol::Tcp;
-        let id = |(name, index): (&str, _)| {
-            Some((Box::from(name), self.plan.upstream_id(index).filter(|_| speaks_http(index))?))
-        };
-        let all = |tenant| Arc::new(snapshot.visible_upstreams(tenant).filter_map(id).collect());
-        match tenant {
-            Some(tenant) if snapshot.tenant(tenant).has_upstreams() => all(Some(tenant)),
-            _ => self.shared_upstreams.get_or_init(|| all(None)).clone(),
+        let id =
+            |(name, index): (&str, _)| Some((Box::from(name), plan.upstream_id(index).filter(|_| speaks_http(index))?));
+        let all = || Arc::new(snapshot.visible_upstreams(tenant).filter_map(id).collect());
+        let owner = tenant.map(|tenant| snapshot.tenant(tenant));
+        if owner.is_some_and(Tenant::has_upstreams) {
+            return all();
         }
+        let granted = owner.and_then(Tenant::granted).cloned();
+        self.shared_upstreams.entry(granted).or_insert_with(all).clone()
     }
 
     /// Gives every VM its place among all workers' VMs, and tells the filters.

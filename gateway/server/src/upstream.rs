@@ -8,6 +8,7 @@ mod health;
 mod lease;
 mod pool;
 mod raw;
+pub(crate) mod reach;
 mod replay;
 mod resolve;
 mod tries;

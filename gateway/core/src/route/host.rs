@@ -80,6 +80,21 @@ impl HostPattern {
     }
 }
 
+impl HostPattern {
+    /// Whether every host that the other is about is one that this is about.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let is_below = |name: &str, suffix: &str| name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+        match (&self.0, &other.0) {
+            (Kind::Any, _) => true,
+            (Kind::Below(suffix), Kind::Exact(name)) => is_below(name, suffix),
+            (Kind::Below(suffix), Kind::Below(name)) => name == suffix || is_below(name, suffix),
+            (Kind::Exact(name), Kind::Exact(other)) => name == other,
+            (Kind::Below(_) | Kind::Exact(_), _) => false,
+        }
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -247,6 +262,31 @@ impl<V> HostTable<V> {
 mod tests {
     use super::*;
     use std::cell::LazyCell;
+
+    #[test]
+    fn a_pattern_covers_what_is_not_beyond_it() {
+        let covers =
+            |one: &str, other: &str| HostPattern::parse(one).unwrap().covers(&HostPattern::parse(other).unwrap());
+        for (one, other) in [
+            ("*", "a.test"),
+            ("*", "*"),
+            ("a.test", "A.test"),
+            ("*.a.test", "b.a.test"),
+            ("*.a.test", "*.a.test"),
+            ("*.a.test", "*.c.b.a.test"),
+        ] {
+            assert!(covers(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("a.test", "*.a.test"),
+            ("*.a.test", "a.test"),
+            ("*.a.test", "ba.test"),
+            ("*.a.test", "*.test"),
+            ("a.test", "*"),
+        ] {
+            assert!(!covers(one, other), "{one} {other}");
+        }
+    }
 
     #[test]
     fn patterns_are_read_in_one_form_or_refused_with_the_reason() {

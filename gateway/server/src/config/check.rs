@@ -7,6 +7,8 @@
 
 mod definitions;
 mod filters;
+mod grants;
+mod limits;
 mod listeners;
 mod modules;
 mod observe;
@@ -27,9 +29,9 @@ use std::time::Duration;
 use portcullis_core::admission::{Rules, Underscores};
 use portcullis_core::path::Slashes;
 use portcullis_core::route::HostPattern;
-use portcullis_core::tenant;
 
 use self::definitions::Scope;
+use self::grants::Grants;
 pub(crate) use self::modules::{Code, Modules};
 use self::remote::Trust;
 use self::sections::Made;
@@ -112,17 +114,22 @@ struct Section<'t> {
     policies: &'t BTreeMap<String, Vec<file::Filter>>,
     filters: &'t [file::Filter],
     routes: &'t [file::Route],
+    /// What it may say in files of its own.
+    grants: Grants<'t>,
 }
 
 /// The gateway's own section, then one for each tenant.
 fn sections<'t>(tree: &'t Node, file: &'t File) -> Vec<Section<'t>> {
     let File { upstreams, plugins, policies, filters, routes, .. } = file;
     let trust = Trust::of_gateway(&file.modules);
-    let own = Section { tenant: None, name: "", node: tree, trust, upstreams, plugins, policies, filters, routes };
+    let grants = Grants::default();
+    let own =
+        Section { tenant: None, name: "", node: tree, trust, upstreams, plugins, policies, filters, routes, grants };
     let tenants = tenants(tree, file).map(|(index, key, node, tenant)| {
         let file::Tenant { upstreams, plugins, policies, filters, routes, .. } = tenant;
+        let (name, grants) = (key.name.as_str(), Grants::of(tree, file, tenant, node));
         let trust = Trust::of_tenant(&file.modules, &tenant.modules);
-        Section { tenant: Some(index), name: &key.name, node, trust, upstreams, plugins, policies, filters, routes }
+        Section { tenant: Some(index), name, node, trust, upstreams, plugins, policies, filters, routes, grants }
     });
     std::iter::once(own).chain(tenants).collect()
 }
@@ -262,10 +269,13 @@ impl<'t> Check<'t> {
         for (_, key, node, tenant) in tenants(tree, file) {
             let mut hosts = Hosts::new();
             let places = node.get("hosts").map_or(&[][..], Node::list);
+            let grants = Grants::of(tree, file, tenant, node);
             for (text, place) in tenant.hosts.iter().zip(places) {
                 let Some(host) = self.host(text, place) else { continue };
                 if host == HostPattern::ANY {
                     self.report(every_host(&key.name, place));
+                } else if let Some(refusal) = grants.refuse_host(&key.name, &host, place) {
+                    self.report(refusal);
                 } else if let Some((other, first)) = owners.get(&host) {
                     self.report(claimed_twice(place, &key.name, other, first));
                 } else {
@@ -289,14 +299,15 @@ impl<'t> Check<'t> {
     }
 
     fn tenants(&mut self, tree: &Node, file: &File, made: &mut Made<'_>, hosts: &[Hosts<'_>]) -> Vec<Tenant> {
-        let scopes = self.scopes.iter().skip(1).map(Scope::upstream_indices);
+        let scopes: Vec<_> = self.scopes.iter().skip(1).map(Scope::upstream_indices).collect();
         let parts = tenants(tree, file).zip(made.tenants.drain(..)).zip(hosts).zip(scopes);
-        let tenants = parts.map(|((((_, key, _, tenant), (chain, share)), hosts), own)| Tenant {
+        let tenants = parts.map(|((((_, key, node, tenant), (chain, share)), hosts), own)| Tenant {
             name: Arc::from(key.name.as_str()),
             hosts: hosts.iter().map(|(host, _)| host.clone()).collect(),
-            limits: limits(&tenant.limits),
+            limits: self.limits(tree, file, (key, node, tenant)),
             chain,
             own,
+            granted: Grants::of(tree, file, tenant, node).upstreams(),
             unavailable: false,
             share,
         });
@@ -316,15 +327,6 @@ fn rules(listener: &file::Listener) -> Rules {
         file::EncodedSlashes::Decode => Slashes::Decode,
     };
     Rules { underscores, slashes }
-}
-
-fn limits(limits: &file::TenantLimits) -> tenant::Limits {
-    tenant::Limits {
-        requests: limits.requests.as_ref().map(|rate| (rate.0.count, rate.0.per)),
-        in_flight: limits.in_flight,
-        cpu: limits.cpu.as_ref().map(|share| share.0.0),
-        memory: limits.memory.as_ref().map(|size| size.0.0),
-    }
 }
 
 fn every_host(tenant: &str, place: &Node) -> Diagnostic {

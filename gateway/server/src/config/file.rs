@@ -5,6 +5,7 @@
 //! **Invariant:** every type has a default, so that a file with problems can still be typed and all its problems found;
 //! what must be written is listed in the schema's `required` instead.
 
+mod grants;
 mod modules;
 mod observe;
 mod rollout;
@@ -27,6 +28,7 @@ use super::granted::Capability;
 use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
 use crate::config::private::Private;
 
+pub(crate) use self::grants::{Grants, PluginBounds, TenantDefaults, TightenOnly};
 pub(crate) use self::modules::{Modules, Registry, TenantModules};
 pub(crate) use self::observe::{AccessLog, AccessLogSettings, Askers, Otlp, Parents, ServerTiming, Tracing};
 pub(crate) use self::rollout::{Candidate, Rollout};
@@ -78,6 +80,8 @@ pub(crate) struct File {
     pub(crate) policies: BTreeMap<String, Vec<Filter>>,
     /// The filters of every request, outermost first.
     pub(crate) filters: Vec<Filter>,
+    /// What holds for every tenant whose own entry says nothing else.
+    pub(crate) tenant_defaults: TenantDefaults,
     /// Who owns hosts, and what applies to requests for those hosts, by name.
     pub(crate) tenants: BTreeMap<String, Tenant>,
     /// Routes for hosts that no tenant owns.
@@ -337,6 +341,8 @@ pub(crate) struct Tenant {
     pub(crate) hosts: Vec<String>,
     /// What the tenant may use in all.
     pub(crate) limits: TenantLimits,
+    /// What the tenant may say in files of its own. Key by key, `tenant_defaults.grants` where this says nothing.
+    pub(crate) grants: Grants,
     /// Which modules its own files may fetch, and whose signatures they need. What is absent is as `modules.tenants` says.
     pub(crate) modules: TenantModules,
     /// A file or a directory of `.yaml` files with more of this tenant's `upstreams`, `plugins`, `policies`, `filters` and

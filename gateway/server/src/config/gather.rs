@@ -48,7 +48,7 @@ pub(crate) struct Unread {
 
 /// Keys of a tenant that only the gateway's own files may have: a tenant does not give itself hosts, lift its limits, or say whose
 /// modules it may run.
-const NOT_THE_TENANTS: [&str; 4] = ["hosts", "limits", "modules", "include"];
+const NOT_THE_TENANTS: [&str; 5] = ["hosts", "limits", "grants", "modules", "include"];
 
 /// No configuration is larger; a path to a device would never end.
 const MAX_BYTES: u64 = 64 << 20;
@@ -238,7 +238,7 @@ impl Gather {
                 None => {
                     let source = self.read(&folder.join(TENANT_FILE), Some((&folder, &tenant)), place);
                     let Some(own) = source.and_then(|source| self.parse(&source)) else { continue };
-                    Arc::new(own)
+                    Arc::new(self.directorys_own(own))
                 }
             };
             if !is_tenant_name(&name) {
@@ -248,11 +248,6 @@ impl Gather {
                         .at(&own.span, "its folder has this name")
                         .help("lower-case letters, digits, `-`, `_` and `.`, at most 63, with a letter or digit first"),
                 );
-            }
-            if let Some((key, _)) = own.map().and_then(|map| map.entries.iter().find(|(key, _)| key.name == "include"))
-            {
-                let problem = Diagnostic::error("`include` cannot stand in a directory for tenants");
-                self.problems.push(problem.at(&key.span, "all that this tenant says stands in this file"));
             }
             let key = Key { name, span: own.span.clone() };
             added.push((key, Node::clone(&own)));
@@ -278,6 +273,21 @@ impl Gather {
             }
         }
         all
+    }
+
+    fn directorys_own(&mut self, mut node: Node) -> Node {
+        let why = |key: &str| match key {
+            "include" => Some("all that this tenant says stands in this file"),
+            "grants" => Some("a tenant does not grant itself anything"),
+            _ => None,
+        };
+        if let Some(map) = node.map_mut() {
+            for (key, _) in map.entries.extract_if(.., |(key, _)| why(&key.name).is_some()) {
+                let problem = Diagnostic::error(format!("`{}` cannot stand in a directory for tenants", key.name));
+                self.problems.push(problem.at(&key.span, why(&key.name).unwrap_or_default()));
+            }
+        }
+        node
     }
 
     fn tenants_own(&mut self, mut node: Node, tenant: &str) -> Node {

@@ -33,6 +33,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::rollout::Rollout;
 pub use super::file::{Protocol, ProxyProtocol, Service};
+use super::granted::Pattern;
 use super::standing::Held;
 pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
@@ -40,6 +41,7 @@ use crate::config::private::Configuration;
 use crate::services::rate_limit::{OnFailure as OnStoreFailure, SharedLimits, StoreSettings};
 use crate::tls::client::Client;
 use crate::tls::server::Server;
+use crate::upstream::reach::Reach;
 
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -288,6 +290,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// How often names of endpoints are looked up.
     pub resolve: Duration,
+    /// Which addresses its endpoints may have.
+    pub reach: Reach,
     /// How connections to them are encrypted. What it reads from files changes with them.
     pub(crate) tls: Option<Arc<Client>>,
 }
@@ -320,7 +324,7 @@ impl Upstream {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let Self { name, tenant: _, owner: _, endpoints, service, balance, protocol, timeouts, .. } = self;
-        let Self { retry, limits, ejection, health, resolve, tls, .. } = self;
+        let Self { retry, limits, ejection, health, resolve, reach, tls, .. } = self;
         *name == other.name
             && *endpoints == other.endpoints
             && *service == other.service
@@ -332,6 +336,7 @@ impl Upstream {
             && *ejection == other.ejection
             && *health == other.health
             && *resolve == other.resolve
+            && *reach == other.reach
             && *tls == other.tls
     }
 }
@@ -447,6 +452,8 @@ pub struct Tenant {
     pub chain: Vec<FilterIndex>,
     /// The upstreams that it alone sees.
     pub(super) own: HashMap<Arc<str>, UpstreamIndex>,
+    /// Names of the upstreams that everyone sees and its filters may call; `None` for all.
+    pub(super) granted: Option<Arc<[Pattern]>>,
     /// Whether nothing that its own files say could be used, so that its requests are refused.
     pub unavailable: bool,
     /// What of the lists is its own.
@@ -492,11 +499,14 @@ impl Snapshot {
     }
 
     /// Every upstream that filters of this tenant may call, by the name they know it by: the tenant's own, and the shared ones that it
-    /// does not hide by a name of its own.
+    /// is granted and does not hide by a name of its own.
     pub fn visible_upstreams(&self, tenant: Option<TenantIndex>) -> impl Iterator<Item = (&str, UpstreamIndex)> {
-        let own = tenant.map(|tenant| &self.tenant(tenant).own);
+        let tenant = tenant.map(|tenant| self.tenant(tenant));
+        let own = tenant.map(|tenant| &tenant.own);
+        let granted = tenant.and_then(|tenant| tenant.granted.as_deref());
         let hidden = move |name: &Arc<str>| own.is_some_and(|own| own.contains_key(name));
-        let shared = self.shared.iter().filter(move |(name, _)| !hidden(name));
+        let is_granted = move |name: &str| granted.is_none_or(|granted| granted.iter().any(|fits| fits.fits(name)));
+        let shared = self.shared.iter().filter(move |(name, _)| !hidden(name) && is_granted(name));
         shared.chain(own.into_iter().flatten()).map(|(name, index)| (&**name, *index))
     }
 
@@ -562,6 +572,12 @@ impl Tenant {
     #[must_use]
     pub fn has_upstreams(&self) -> bool {
         !self.own.is_empty()
+    }
+
+    /// Names of the upstreams that everyone sees and its filters may call; `None` for all. Those of tenants with the same grants and
+    /// without upstreams of their own see the same.
+    pub(crate) fn granted(&self) -> Option<&Arc<[Pattern]>> {
+        self.granted.as_ref()
     }
 
     /// What was written of it, all files merged, secrets by reference only.

@@ -1,6 +1,7 @@
 //! What operators read when a configuration is wrong, and what workers get when it is right.
 
 mod files;
+mod grants;
 mod listeners;
 mod modules;
 mod names;

@@ -88,6 +88,11 @@ impl Node {
         self.map()?.get(name)
     }
 
+    /// Whether it stands in a tenant's own files.
+    pub(crate) fn is_tenants(&self) -> bool {
+        self.span.source.tenant.is_some()
+    }
+
     /// The entries of a mapping; nothing for any other value.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Key, &Node)> {
         self.map().into_iter().flat_map(|map| map.entries.iter().map(|(key, node)| (key, node)))

@@ -11,12 +11,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portcullis_abi::calendar::{self, Unit};
 use portcullis_core::rollout::{By, WHOLE};
+use portcullis_core::route::HostPattern;
 use portcullis_core::upgrade::Upgrade;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
-use super::granted::Capability;
+use super::granted::{Capability, ModulePattern, Pattern};
 use crate::modules::reference::{Prefix, Remote, SCHEMES};
 use crate::modules::signature::PublicKey;
 
@@ -102,6 +103,9 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<PublicKey>(),
     format::<Digest>(),
     format::<Capability>(),
+    format::<Pattern>(),
+    format::<ModulePattern>(),
+    format::<HostPattern>(),
     format::<Token>(),
     format::<http::Method>(),
     format::<http::HeaderName>(),

@@ -61,7 +61,15 @@ pub(super) async fn run(upstream: Weak<Upstream>) {
         let Some(upstream) = upstream.upgrade() else { return };
         for (name, addresses) in upstream.names.all.iter().filter(|(name, _)| is_name(name)) {
             match look_up(name).await {
-                Ok(found) if !found.is_empty() => *addresses.borrow_mut() = found,
+                Ok(found) if !found.is_empty() => {
+                    if let Some(refused) = found.iter().find(|address| !upstream.spec.reach.allows(address.ip())) {
+                        tracing::warn!(
+                            upstream = %upstream.spec.name, tenant = %upstream.spec.owner, %name, address = %refused.ip(),
+                            "the name has an address that its tenant is not granted"
+                        );
+                    }
+                    *addresses.borrow_mut() = found;
+                }
                 Ok(_) => tracing::warn!(upstream = %upstream.spec.name, %name, "the name has no address"),
                 Err(error) => tracing::warn!(upstream = %upstream.spec.name, %name, %error, "the name was not found"),
             }
@@ -100,7 +108,9 @@ impl Upstream {
         let (mut targets, mut balancer) = (self.targets.borrow_mut(), self.balancer.borrow_mut());
         let mut wanted: Vec<(SocketAddr, Rc<Endpoint>)> = Vec::new();
         for (name, addresses) in &self.names.all {
-            wanted.extend(addresses.borrow().iter().map(|address| (*address, name.clone())));
+            let addresses = addresses.borrow();
+            let granted = addresses.iter().filter(|address| self.spec.reach.allows(address.ip()));
+            wanted.extend(granted.map(|address| (*address, name.clone())));
         }
         wanted.sort_by_key(|(address, _)| *address);
         wanted.dedup_by_key(|(address, _)| *address);
@@ -131,8 +141,9 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::config::snapshot::{AccessLog, LogTarget};
+    use crate::config::snapshot::{self, AccessLog, LogTarget};
     use crate::telemetry::Telemetry;
+    use crate::upstream::reach::Reach;
 
     const TEXT: &str = "
 version: 1
@@ -144,6 +155,17 @@ upstreams: { u: { endpoints: ['one.test:80', '192.0.2.1:80', 'two.test:80'] } }
         let (snapshot, _) = config::from_text(Path::new("test"), TEXT).unwrap();
         let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap().worker().upstreams();
         Upstream::new(snapshot.upstreams.first().unwrap().clone().into(), 1, 1, telemetry.of("u", ""))
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_that_its_tenant_is_not_granted() {
+        let (snapshot, _) = config::from_text(Path::new("test"), TEXT).unwrap();
+        let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap().worker().upstreams();
+        let spec = snapshot::Upstream { reach: Reach::Outside, ..snapshot.upstreams.first().unwrap().clone() };
+        let upstream = Upstream::new(spec.into(), 1, 1, telemetry.of("u", ""));
+        found(&upstream, 0, &[[127, 0, 0, 1], [169, 254, 169, 254], [192, 0, 2, 2]]);
+        let addresses: Vec<String> = addresses(&upstream).into_iter().map(|(_, address)| address).collect();
+        assert_eq!(addresses, ["192.0.2.1", "192.0.2.2"]);
     }
 
     /// The name at this place now has these addresses.

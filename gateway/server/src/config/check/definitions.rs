@@ -97,6 +97,7 @@ impl Check<'_> {
 
     fn plugin(&mut self, plugin: &file::Plugin, key: &Key, node: &Node, section: &Section<'_>) -> Option<Plugin> {
         let limits = self.plugin_limits(&plugin.limits, node);
+        let limits = self.tightened(limits, node, section);
         let (code, digest) = self.module(plugin, key, node, section)?;
         let (headers_pause, vm_config) = self.pauses(plugin, &code, key, node);
         let current = Plugin {
@@ -113,11 +114,17 @@ impl Check<'_> {
             warm: plugin.warm,
             idle: plugin.idle.as_ref().map_or(defaults::VM_IDLE, |idle| idle.0),
             headers_pause,
-            capabilities: capabilities(plugin.capabilities.as_deref()),
+            capabilities: self.capabilities(plugin, node, section),
             vm_config,
             rollout: None,
         };
-        Some(Plugin { rollout: self.rollout((plugin, &current), key, node, section), ..current })
+        self.module_granted(&current, key, node.get("module"), section);
+        let rollout = self.rollout((plugin, &current), key, node, section);
+        if let Some(rollout) = &rollout {
+            let place = node.get("rollout").and_then(|rollout| rollout.get("candidate"));
+            self.module_granted(&rollout.candidate, key, place, section);
+        }
+        Some(Plugin { rollout, ..current })
     }
 
     /// What a pause means to a module, and what its VMs are told of that.

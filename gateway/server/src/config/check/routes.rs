@@ -96,19 +96,24 @@ impl Check<'_> {
                         `services.rate_limit.bind`";
             self.report(problem.at(&place.span, "it has no endpoints").help(help));
         }
+        if let (Some(index), Some(place)) = (upstream, node.get("upstream")) {
+            self.upstream_granted(index, place, section);
+        }
         let own = self.filters(&route.filters, node.get("filters"), section, scope);
         let mut chain = self.unskipped(outer, route, node);
         chain.extend(filters::indices(&own));
         let retry = route.retries.as_ref().map(|retries| self.retries(retries, node));
         let to = upstream.and_then(|index| self.upstreams.get(index.0));
+        let times = to.map_or(Times::with_response(Duration::ZERO), |to| times(route, &to.timeouts));
+        let retry = retry.or_else(|| Some(to?.retry.clone())).unwrap_or_else(Policy::connect_only);
         Route {
             name: route.name.as_str().into(),
             tenant: section.tenant,
             pattern: route.r#match.path.as_str().into(),
             filters: chain,
             upstream: upstream.unwrap_or(UpstreamIndex(0)),
-            times: to.map_or(Times::with_response(Duration::ZERO), |to| times(route, &to.timeouts)),
-            retry: retry.or_else(|| Some(to?.retry.clone())).unwrap_or_else(Policy::connect_only),
+            times: self.tightened_times(times, node, section),
+            retry,
             tunnels: self.tunnels(route, node),
         }
     }

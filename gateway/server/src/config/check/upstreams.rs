@@ -42,6 +42,7 @@ impl Check<'_> {
             ejection: self.ejection(&upstream.ejection, node),
             health: upstream.health.as_ref().and_then(|health| self.health(health, node.get("health")?)),
             resolve: upstream.resolve.0.0,
+            reach: self.reach(upstream, node, section),
             tls: self.upstream_tls(upstream, key, node),
         }
     }

@@ -1,0 +1,184 @@
+//! What tenants say in files of their own, held against what they are granted.
+//!
+//! Only what stands in such files is looked at: what the gateway's own files say of a tenant needs no grant. A refusal names both
+//! places, so it lies with the tenant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_core::exchange::Times;
+use portcullis_core::route::HostPattern;
+
+use super::definitions::capabilities;
+use super::{Check, Section};
+use crate::config::file::{self, File};
+use crate::config::snapshot::{Capabilities, Plugin, PluginLimits, UpstreamIndex};
+use crate::config::tree::{Key, Node};
+use crate::config::written::{Endpoint, Size, Text, Written};
+use crate::diagnostic::Diagnostic;
+use crate::upstream::reach::Reach;
+
+/// What one tenant is granted: its own grants, then those of every tenant.
+#[derive(Default)]
+pub(super) struct Grants<'t> {
+    levels: Vec<(&'t file::Grants, &'t Node)>,
+}
+
+impl<'t> Grants<'t> {
+    /// Those of a tenant.
+    pub(super) fn of(tree: &'t Node, file: &'t File, tenant: &'t file::Tenant, node: &'t Node) -> Self {
+        let defaults = tree.get("tenant_defaults").and_then(|node| node.get("grants"));
+        let own = node.get("grants").map(|node| (&tenant.grants, node));
+        Self { levels: own.into_iter().chain(defaults.map(|node| (&file.tenant_defaults.grants, node))).collect() }
+    }
+
+    /// The grant at a path of keys, with its place.
+    fn find<T>(&self, path: &[&str], of: impl Fn(&'t file::Grants) -> Option<T>) -> Option<(T, &'t Node)> {
+        self.levels.iter().find_map(|(grants, node)| {
+            let place = path.iter().try_fold(*node, |node, key| node.get(key))?;
+            Some((of(grants)?, place))
+        })
+    }
+
+    /// Why a tenant may not claim a host, if it may not.
+    pub(super) fn refuse_host(&self, tenant: &str, host: &HostPattern, place: &Node) -> Option<Diagnostic> {
+        let (granted, grant) = self.find(&["hosts"], |grants| grants.hosts.as_deref())?;
+        let refused = place.is_tenants() && !granted.iter().any(|granted| granted.0.covers(host));
+        refused
+            .then(|| not_granted(format!("tenant `{tenant}` is not granted host `{}`", place.written()), place, grant))
+    }
+
+    /// The names of the gateway's upstreams that the tenant may use; `None` for all.
+    pub(super) fn upstreams(&self) -> Option<Arc<[crate::config::granted::Pattern]>> {
+        let (granted, _) = self.find(&["upstreams"], |grants| grants.upstreams.as_deref())?;
+        Some(granted.iter().map(|pattern| pattern.0.clone()).collect())
+    }
+}
+
+impl Check<'_> {
+    /// Refuses an upstream of the gateway's that a tenant's own file names and is not granted.
+    pub(super) fn upstream_granted(&mut self, index: UpstreamIndex, place: &Node, section: &Section<'_>) {
+        let is_shared = self.upstreams.get(index.0).is_some_and(|upstream| upstream.tenant.is_none());
+        let Some((granted, grant)) = section.grants.find(&["upstreams"], |grants| grants.upstreams.as_deref()) else {
+            return;
+        };
+        let name = place.written();
+        if is_shared && place.is_tenants() && !granted.iter().any(|granted| granted.0.fits(name)) {
+            let message = format!("tenant `{}` is not granted upstream `{name}`", section.name);
+            self.report(not_granted(message, place, grant));
+        }
+    }
+
+    /// Where the endpoints of an upstream may be. Addresses are compared here already; names, as they resolve.
+    pub(super) fn reach(&mut self, upstream: &file::Upstream, node: &Node, section: &Section<'_>) -> Reach {
+        if !node.is_tenants() {
+            return Reach::Anywhere;
+        }
+        let granted = section.grants.find(&["networks"], |grants| grants.networks.as_deref());
+        let reach = match granted {
+            Some((networks, _)) => Reach::Networks(networks.iter().map(|network| network.0).collect()),
+            None => Reach::Outside,
+        };
+        let places = node.get("endpoints").map_or(&[][..], Node::list);
+        for (Text(Endpoint { host, .. }), place) in upstream.endpoints.iter().zip(places) {
+            if host.parse().is_ok_and(|address| !reach.allows(address)) {
+                let message = format!("tenant `{}` is not granted endpoint `{}`", section.name, place.written());
+                self.report(match granted {
+                    Some((_, grant)) => not_granted(message, place, grant),
+                    None => Diagnostic::error(message)
+                        .at(&place.span, "on the gateway's own machine or link, or where clouds keep credentials")
+                        .help("whoever runs the gateway can grant networks, under `grants.networks`"),
+                });
+            }
+        }
+        reach
+    }
+
+    /// What a tenant's own plugin may use: no more than it is granted.
+    pub(super) fn tightened(&mut self, limits: PluginLimits, node: &Node, section: &Section<'_>) -> PluginLimits {
+        if !node.is_tenants() {
+            return limits;
+        }
+        let written = |name: &str| node.get("limits").and_then(|limits| limits.get(name));
+        let bound = |name: &str, of: fn(&file::PluginBounds) -> Option<u64>| {
+            section.grants.find(&["tighten_only", "limits", name], |grants| of(&grants.tighten_only.limits))
+        };
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let memory = bound("memory", |bounds| bounds.memory.as_ref().map(|Text(Size(bytes))| *bytes));
+        let cpu =
+            bound("cpu", |bounds| bounds.cpu.as_ref().map(|time| u64::try_from(time.0.as_nanos()).unwrap_or(u64::MAX)));
+        PluginLimits {
+            memory: self.at_most(limits.memory, written("memory"), memory, "limits.memory"),
+            cpu: Duration::from_nanos(self.at_most(nanos(limits.cpu), written("cpu"), cpu, "limits.cpu")),
+            ..limits
+        }
+    }
+
+    /// Refuses a module that a tenant's own file uses and is not granted.
+    pub(super) fn module_granted(&mut self, plugin: &Plugin, key: &Key, place: Option<&Node>, section: &Section<'_>) {
+        let Some((granted, grant)) = section.grants.find(&["plugins"], |grants| grants.plugins.as_deref()) else {
+            return;
+        };
+        let Some(place) = place.filter(|place| place.is_tenants()) else { return };
+        if !granted.iter().any(|granted| granted.0.fits(&plugin.module.write(), &plugin.digest)) {
+            let message = format!("tenant `{}` is not granted the module of plugin `{}`", section.name, key.name);
+            self.report(not_granted(message, place, grant));
+        }
+    }
+
+    /// The functions of the ABI that a plugin may use: those it asks for, or else those that its tenant is granted.
+    pub(super) fn capabilities(&mut self, plugin: &file::Plugin, node: &Node, section: &Section<'_>) -> Capabilities {
+        let asked = capabilities(plugin.capabilities.as_deref());
+        let granted = section.grants.find(&["capabilities"], |grants| grants.capabilities.as_deref());
+        let Some((names, grant)) = granted.filter(|_| node.is_tenants()) else { return asked };
+        let granted = capabilities(Some(names));
+        let places = node.get("capabilities").map_or(&[][..], Node::list);
+        for (name, place) in plugin.capabilities.iter().flatten().zip(places) {
+            if !granted.allow(name.0.0) {
+                let message = format!("tenant `{}` is not granted capability `{}`", section.name, name.0.0);
+                self.report(not_granted(message, place, grant));
+            }
+        }
+        asked.and(&granted)
+    }
+
+    /// How long exchanges of a tenant's own route may take: no longer than it is granted.
+    pub(super) fn tightened_times(&mut self, times: Times, node: &Node, section: &Section<'_>) -> Times {
+        if !node.is_tenants() {
+            return times;
+        }
+        let mut time = |time: Duration, path: &[&str], of: fn(&file::TightenOnly) -> Option<&Text<Duration>>| {
+            let whole: Vec<&str> = std::iter::once("tighten_only").chain(path.iter().copied()).collect();
+            let granted = section.grants.find(&whole, |grants| of(&grants.tighten_only).map(|time| time.0));
+            let written = path.iter().try_fold(node, |node, key| node.get(key));
+            self.at_most(time, written, granted, &path.join("."))
+        };
+        Times {
+            response: time(times.response, &["timeout"], |bounds| bounds.timeout.as_ref()),
+            idle: time(times.idle, &["timeouts", "stream"], |bounds| bounds.timeouts.stream.as_ref()),
+            request: time(times.request, &["timeouts", "request"], |bounds| bounds.timeouts.request.as_ref()),
+        }
+    }
+
+    /// A value that may be lowered and not raised. One that is not written is no more than it may be.
+    fn at_most<T: Ord + Copy>(
+        &mut self,
+        value: T,
+        written: Option<&Node>,
+        granted: Option<(T, &Node)>,
+        key: &str,
+    ) -> T {
+        let Some((most, grant)) = granted else { return value };
+        if let Some(place) = written.filter(|_| value > most) {
+            let problem = Diagnostic::error(format!("`{key}` can be tightened here, and not loosened"))
+                .at(&place.span, format!("more than {}", grant.written()))
+                .at(&grant.span, "this is the most");
+            self.report(problem);
+        }
+        value.min(most)
+    }
+}
+
+fn not_granted(message: String, place: &Node, grant: &Node) -> Diagnostic {
+    Diagnostic::error(message).at(&place.span, "not granted").at(&grant.span, "this is what is granted")
+}

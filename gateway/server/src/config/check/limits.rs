@@ -1,0 +1,74 @@
+//! What tenants may use in all: their own limits, or else those of every tenant.
+
+use portcullis_core::tenant;
+
+use super::Check;
+use crate::config::file::{self, File, TenantLimits};
+use crate::config::tree::{Key, Node};
+use crate::config::written::{Rate, Text};
+use crate::diagnostic::Diagnostic;
+
+/// One of the limits, as it is found and compared.
+struct Limit {
+    key: &'static str,
+    /// Whether the first asks for more than the second allows; not where one of them says nothing.
+    is_more: fn(&TenantLimits, &TenantLimits) -> bool,
+}
+
+fn more<T, N: PartialOrd>(own: Option<&T>, most: Option<&T>, number: fn(&T) -> N) -> bool {
+    own.zip(most).is_some_and(|(own, most)| number(own) > number(most))
+}
+
+/// More in the long run, or more at once.
+fn more_often(own: Option<&Text<Rate>>, most: Option<&Text<Rate>>) -> bool {
+    own.zip(most).is_some_and(|(Text(own), Text(most))| {
+        let often = |one: &Rate, other: &Rate| u128::from(one.count) * other.per.as_nanos();
+        own.count > most.count || often(own, most) > often(most, own)
+    })
+}
+
+const LIMITS: [Limit; 4] = [
+    Limit { key: "requests", is_more: |own, most| more_often(own.requests.as_ref(), most.requests.as_ref()) },
+    Limit {
+        key: "in_flight",
+        is_more: |own, most| more(own.in_flight.as_ref(), most.in_flight.as_ref(), |count| *count),
+    },
+    Limit { key: "cpu", is_more: |own, most| more(own.cpu.as_ref(), most.cpu.as_ref(), |share| share.0.0) },
+    Limit { key: "memory", is_more: |own, most| more(own.memory.as_ref(), most.memory.as_ref(), |size| size.0.0) },
+];
+
+impl Check<'_> {
+    /// A tenant's limits. What a tenant sets itself is no more than every tenant has.
+    pub(super) fn limits(
+        &mut self,
+        tree: &Node,
+        file: &File,
+        (key, node, tenant): (&Key, &Node, &file::Tenant),
+    ) -> tenant::Limits {
+        let most = &file.tenant_defaults.limits;
+        let defaults = tree.get("tenant_defaults").and_then(|node| node.get("limits"));
+        let own = node.get("limits").filter(|node| node.is_tenants());
+        for limit in LIMITS.iter().filter(|limit| (limit.is_more)(&tenant.limits, most)) {
+            let Some(place) = own.and_then(|own| own.get(limit.key)) else { continue };
+            let Some(bound) = defaults.and_then(|defaults| defaults.get(limit.key)) else { continue };
+            let problem = Diagnostic::error(format!("tenant `{}` sets itself more `{}`", key.name, limit.key))
+                .at(&place.span, "it can be tightened here, and not loosened")
+                .at(&bound.span, "this is the most");
+            self.report(problem);
+        }
+        limits(&tenant.limits, most)
+    }
+}
+
+fn limits(own: &TenantLimits, every: &TenantLimits) -> tenant::Limits {
+    fn of<'l, T>(own: &'l Option<T>, every: &'l Option<T>) -> Option<&'l T> {
+        own.as_ref().or(every.as_ref())
+    }
+    let rate = |rate: &Text<Rate>| (rate.0.count, rate.0.per);
+    tenant::Limits {
+        requests: of(&own.requests, &every.requests).map(rate),
+        in_flight: own.in_flight.or(every.in_flight),
+        cpu: of(&own.cpu, &every.cpu).map(|share| share.0.0),
+        memory: of(&own.memory, &every.memory).map(|size| size.0.0),
+    }
+}
