@@ -15,6 +15,7 @@ use crate::exchange::ExchangeId;
 use crate::filter::{FilterIndex, VmIndex};
 use crate::grpc::{self, GrpcStatus, Heard, News};
 use crate::headers::Headers;
+use crate::tenant::{Account, Calling};
 use crate::time::Time;
 use crate::trace::Trace;
 
@@ -67,6 +68,8 @@ pub struct Callout {
     pub timeout: Duration,
     /// The trace of the exchange it is made for.
     pub trace: Option<Trace>,
+    /// What counts it as under way, on its tenant's account.
+    pub calling: Option<Calling>,
 }
 
 /// What came of a callout.
@@ -152,6 +155,8 @@ pub struct Contexts {
     pub vm_configuration: Bytes,
     /// Whether its exchanges are shadows, on whose behalf nobody is called.
     pub shadow: bool,
+    /// What the tenant may use up; nothing where nobody counts.
+    pub account: Option<Arc<Account>>,
     /// The roots, in the order of creation.
     pub roots: Vec<Root>,
     entries: HashMap<ContextId, Entry, BuildHasherDefault<IdHasher>>,
@@ -185,6 +190,7 @@ impl Contexts {
             upstreams,
             vm_configuration,
             shadow: false,
+            account: None,
             roots: Vec::new(),
             entries: HashMap::default(),
             next_id: 1,
@@ -305,6 +311,20 @@ impl Contexts {
     /// How many calls to upstreams are under way, of all kinds.
     pub(crate) fn calls_under_way(&self) -> usize {
         self.callouts_in_flight + self.grpc.len()
+    }
+
+    /// Lets one more call to an upstream go, of whatever kind: one of the VM's, and one of its tenant's where those are counted.
+    ///
+    /// # Errors
+    /// `InternalFailure` when as many are under way, or have been made, as may be.
+    pub(crate) fn call(&self, most: usize, now: Time) -> Result<Option<Calling>, Status> {
+        if self.calls_under_way() >= most {
+            return Err(Status::InternalFailure);
+        }
+        match &self.account {
+            Some(account) => account.call(now).map(Some).ok_or(Status::InternalFailure),
+            None => Ok(None),
+        }
     }
 
     /// Whether nothing is under way: no exchange, no timer, no call or stream.

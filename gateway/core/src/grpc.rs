@@ -18,6 +18,7 @@ use portcullis_abi::protobuf::{Fields, Value};
 use crate::context::{ContextId, ContextRef, UpstreamId};
 use crate::event::End;
 use crate::headers::{Headers, Scheme};
+use crate::tenant::Calling;
 
 /// What the server is to do.
 #[derive(Debug)]
@@ -175,6 +176,8 @@ pub(crate) struct Underway {
 struct One {
     root: ContextId,
     kind: Kind,
+    /// What counts it as under way, on its tenant's account.
+    _calling: Option<Calling>,
 }
 
 #[derive(Debug)]
@@ -198,21 +201,21 @@ impl Underway {
     }
 
     /// A new name: 5, 9, 13… for calls, 6, 10, 14… for streams, as on Envoy.
-    fn begin(&mut self, root: ContextId, kind: Kind) -> u32 {
+    fn begin(&mut self, root: ContextId, kind: Kind, calling: Option<Calling>) -> u32 {
         let next = if matches!(kind, Kind::Call) { &mut self.next_call } else { &mut self.next_stream };
         let token = *next;
         *next = next.checked_add(4).unwrap_or(token % 4 + 4);
-        self.all.insert(token, One { root, kind });
+        self.all.insert(token, One { root, kind, _calling: calling });
         token
     }
 
-    pub(crate) fn begin_call(&mut self, root: ContextId) -> u32 {
-        self.begin(root, Kind::Call)
+    pub(crate) fn begin_call(&mut self, root: ContextId, calling: Option<Calling>) -> u32 {
+        self.begin(root, Kind::Call, calling)
     }
 
-    pub(crate) fn begin_stream(&mut self, root: ContextId) -> (u32, Arc<AtomicUsize>) {
+    pub(crate) fn begin_stream(&mut self, root: ContextId, calling: Option<Calling>) -> (u32, Arc<AtomicUsize>) {
         let waiting = Arc::<AtomicUsize>::default();
-        (self.begin(root, Kind::Stream(waiting.clone())), waiting)
+        (self.begin(root, Kind::Stream(waiting.clone()), calling), waiting)
     }
 
     /// What this root calls `token`. Of an HTTP callout's token every gRPC hostcall says that it is a bad argument.
@@ -414,9 +417,9 @@ mod tests {
     fn only_what_is_under_way_and_ones_own_can_be_used() {
         let (root, other) = (ContextId(1), ContextId(2));
         let mut underway = Underway::default();
-        let call = underway.begin_call(root);
-        let (stream, waiting) = underway.begin_stream(root);
-        assert_eq!((call, underway.begin_call(root), stream, underway.begin_stream(root).0), (5, 9, 6, 10));
+        let call = underway.begin_call(root, None);
+        let (stream, waiting) = underway.begin_stream(root, None);
+        assert_eq!((call, underway.begin_call(root, None), stream, underway.begin_stream(root, None).0), (5, 9, 6, 10));
         let mut send = |root, token, len, end| underway.send(root, token, len, end, 100);
         assert_eq!(send(root, 4, 1, End::No), Err(Status::BadArgument), "an HTTP callout's");
         assert_eq!(send(root, call, 1, End::No), Err(Status::BadArgument), "a call's");

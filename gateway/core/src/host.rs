@@ -480,9 +480,7 @@ impl Host<'_> {
         if self.is_shadow() {
             return Ok(self.contexts.token());
         }
-        if self.contexts.calls_under_way() >= limits.callouts {
-            return Err(Status::InternalFailure);
-        }
+        let calling = self.contexts.call(limits.callouts, self.exchanges.now)?;
         let mut tail = Headers::trailers(HeaderMap::new());
         tail.set_all(trailers, limits.header_fields);
         let asked = std::time::Duration::from_millis(u64::from(callout.timeout_ms));
@@ -498,6 +496,7 @@ impl Host<'_> {
             trailers: tail.into_parts().1,
             timeout: if asked.is_zero() { limits.callout_timeout } else { asked.min(limits.callout_timeout) },
             trace,
+            calling,
         });
         Ok(token)
     }
@@ -520,7 +519,8 @@ impl Host<'_> {
         if message.len() > limits.callout_response_bytes {
             return Err(Status::InternalFailure);
         }
-        let token = self.contexts.grpc.begin_call(root.id);
+        let calling = self.contexts.call(limits.callouts, self.exchanges.now)?;
+        let token = self.contexts.grpc.begin_call(root.id, calling);
         let sends = Sends::One(Bytes::copy_from_slice(message), told.unwrap_or(limits.callout_timeout));
         self.exchanges.grpc.push(Wish::Begin(Begin { root, token, upstream, headers, sends }));
         Ok(token)
@@ -536,7 +536,8 @@ impl Host<'_> {
         metadata: impl Iterator<Item = (&'p [u8], &'p [u8])>,
     ) -> Result<u32, Status> {
         let (root, upstream, headers) = self.grpc_begin(call, metadata, None)?;
-        let (token, waiting) = self.contexts.grpc.begin_stream(root.id);
+        let calling = self.contexts.call(self.exchanges.limits.callouts, self.exchanges.now)?;
+        let (token, waiting) = self.contexts.grpc.begin_stream(root.id, calling);
         let sends = Sends::Many(waiting);
         self.exchanges.grpc.push(Wish::Begin(Begin { root, token, upstream, headers, sends }));
         Ok(token)
@@ -557,9 +558,6 @@ impl Host<'_> {
         let max_fields = self.exchanges.limits.header_fields;
         let headers = grpc::head(&target, (call.service, call.method), metadata, timeout, max_fields)?;
         let root = self.root_ref().ok_or(Status::InternalFailure)?;
-        if self.contexts.calls_under_way() >= self.exchanges.limits.callouts {
-            return Err(Status::InternalFailure);
-        }
         Ok((root, upstream, headers))
     }
 

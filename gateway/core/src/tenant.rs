@@ -1,6 +1,7 @@
 //! What a tenant may use up: an account that all workers draw on.
 //!
-//! Requests, requests at once, processor time of its filters and memory of its VMs. Each has a limit or none, and limits may change
+//! Requests, requests at once, processor time of its filters, memory of its VMs, their callouts, what they log and the data that
+//! they share. Each has a limit or none, and limits may change
 //! while the account is drawn on. Rates are kept as the time until which what was taken is paid for, so that an account is a
 //! few numbers that any thread changes in one step, and nothing has to be refilled.
 //! **Invariant:** an account never refuses somebody else's request.
@@ -23,6 +24,14 @@ pub struct Limits {
     pub cpu: Option<Duration>,
     /// Bytes of memory of all its VMs, over all workers.
     pub memory: Option<u64>,
+    /// So many calls of its filters to upstreams in so much time, gRPC calls and streams included; all of them may come at once.
+    pub callouts: Option<(u64, Duration)>,
+    /// Such calls under way at once.
+    pub callouts_in_flight: Option<u32>,
+    /// Bytes of what its filters log, in a second of time.
+    pub log: Option<u64>,
+    /// Bytes of the data that its filters share; where it is absent, the host's own bound holds.
+    pub shared_data: Option<u64>,
 }
 
 /// One of them.
@@ -36,11 +45,28 @@ pub enum Limit {
     Cpu,
     /// Memory.
     Memory,
+    /// Callouts in a time.
+    Callouts,
+    /// Callouts at once.
+    CalloutsInFlight,
+    /// Bytes of log.
+    Log,
+    /// Bytes of shared data.
+    SharedData,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Requests, Self::InFlight, Self::Cpu, Self::Memory];
+    pub const ALL: [Self; 8] = [
+        Self::Requests,
+        Self::InFlight,
+        Self::Cpu,
+        Self::Memory,
+        Self::Callouts,
+        Self::CalloutsInFlight,
+        Self::Log,
+        Self::SharedData,
+    ];
 
     /// Its key in the configuration.
     #[must_use]
@@ -50,6 +76,10 @@ impl Limit {
             Self::InFlight => "in_flight",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
+            Self::Callouts => "callouts",
+            Self::CalloutsInFlight => "callouts_in_flight",
+            Self::Log => "log",
+            Self::SharedData => "shared_data",
         }
     }
 }
@@ -60,36 +90,86 @@ const CPU_WINDOW: Duration = Duration::from_secs(1);
 /// A tenant's account.
 #[derive(Debug)]
 pub struct Account {
-    /// Nanoseconds from one request to the next at the limit, and what may be taken ahead; 0 for no limit.
-    request_nanos: AtomicU64,
-    request_window: AtomicU64,
+    requests: Meter,
+    callouts: Meter,
+    log: Meter,
     in_flight_limit: AtomicU32,
     /// Nanoseconds of processor time in a second; `u64::MAX` for no limit.
     cpu_nanos: AtomicU64,
     memory_limit: AtomicU64,
-    requests_paid: AtomicU64,
+    callouts_limit: AtomicU32,
+    /// `u64::MAX` for the host's own.
+    shared_data_limit: AtomicU64,
     cpu_paid: AtomicU64,
     in_flight: AtomicU32,
     memory: AtomicU64,
+    callouts_in_flight: AtomicU32,
     refused: [AtomicU64; Limit::ALL.len()],
 }
 
 impl Default for Account {
     fn default() -> Self {
         let account = Self {
-            request_nanos: AtomicU64::new(0),
-            request_window: AtomicU64::new(0),
+            requests: Meter::default(),
+            callouts: Meter::default(),
+            log: Meter::default(),
             in_flight_limit: AtomicU32::new(u32::MAX),
             cpu_nanos: AtomicU64::new(u64::MAX),
             memory_limit: AtomicU64::new(u64::MAX),
-            requests_paid: AtomicU64::new(0),
+            callouts_limit: AtomicU32::new(u32::MAX),
+            shared_data_limit: AtomicU64::new(u64::MAX),
             cpu_paid: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             memory: AtomicU64::new(0),
+            callouts_in_flight: AtomicU32::new(0),
             refused: Default::default(),
         };
         account.limit(&Limits::default());
         account
+    }
+}
+
+/// So much in so much time. All of it may be taken at once.
+#[derive(Debug, Default)]
+struct Meter {
+    /// How much; 0 for no limit.
+    count: AtomicU64,
+    period_nanos: AtomicU64,
+    /// Until when what was taken is paid for.
+    paid: AtomicU64,
+}
+
+impl Meter {
+    fn limit(&self, rate: Option<(u64, Duration)>) {
+        let (count, period) = rate.map_or((0, 0), |(count, period)| (count.max(1), nanos(period)));
+        self.count.store(count, Ordering::Relaxed);
+        self.period_nanos.store(period, Ordering::Relaxed);
+    }
+
+    /// Takes some of it, if it is to be had. What is more than all there is counts as all.
+    fn take(&self, some: u64, now: Time) -> bool {
+        let (count, period) = (self.count.load(Ordering::Relaxed), self.period_nanos.load(Ordering::Relaxed));
+        if count == 0 {
+            return true;
+        }
+        let costs = u128::from(period) * u128::from(some.min(count)) / u128::from(count);
+        let costs = u64::try_from(costs).unwrap_or(u64::MAX);
+        let latest = now.as_nanos().saturating_add(period);
+        let pay = |paid: u64| {
+            let next = paid.max(now.as_nanos()).saturating_add(costs);
+            (next <= latest).then_some(next)
+        };
+        self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
+    }
+}
+
+/// A call to an upstream that has been let go; it is under way until this is dropped.
+#[derive(Debug)]
+pub struct Calling(Arc<Account>);
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        self.0.callouts_in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -110,12 +190,11 @@ fn nanos(time: Duration) -> u64 {
 impl Account {
     /// Sets the limits. What has been taken stays taken.
     pub fn limit(&self, limits: &Limits) {
-        let (each, window) = match limits.requests {
-            Some((count, period)) => (nanos(period) / count.max(1), nanos(period)),
-            None => (0, 0),
-        };
-        self.request_nanos.store(each, Ordering::Relaxed);
-        self.request_window.store(window, Ordering::Relaxed);
+        self.requests.limit(limits.requests);
+        self.callouts.limit(limits.callouts);
+        self.log.limit(limits.log.map(|bytes| (bytes, Duration::from_secs(1))));
+        self.callouts_limit.store(limits.callouts_in_flight.unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.shared_data_limit.store(limits.shared_data.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.in_flight_limit.store(limits.in_flight.unwrap_or(u32::MAX), Ordering::Relaxed);
         self.cpu_nanos.store(limits.cpu.map_or(u64::MAX, |time| nanos(time).max(1)), Ordering::Relaxed);
         self.memory_limit.store(limits.memory.unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -136,24 +215,55 @@ impl Account {
             return Err(Failure::TenantInFlight);
         }
         let admitted = Admitted(self.clone());
-        if !self.take_request(now) {
+        if !self.requests.take(1, now) {
             self.count(Limit::Requests);
             return Err(Failure::TenantRequests);
         }
         Ok(admitted)
     }
 
-    fn take_request(&self, now: Time) -> bool {
-        let each = self.request_nanos.load(Ordering::Relaxed);
-        if each == 0 {
-            return true;
+    /// Lets a filter call an upstream, if a call is to be had.
+    #[must_use]
+    pub fn call(self: &Arc<Self>, now: Time) -> Option<Calling> {
+        if self.callouts_in_flight.fetch_add(1, Ordering::Relaxed) >= self.callouts_limit.load(Ordering::Relaxed) {
+            self.callouts_in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.count(Limit::CalloutsInFlight);
+            return None;
         }
-        let latest = now.as_nanos().saturating_add(self.request_window.load(Ordering::Relaxed));
-        let pay = |paid: u64| {
-            let next = paid.max(now.as_nanos()).saturating_add(each);
-            (next <= latest).then_some(next)
-        };
-        self.requests_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
+        let calling = Calling(self.clone());
+        if !self.callouts.take(1, now) {
+            self.count(Limit::Callouts);
+            return None;
+        }
+        Some(calling)
+    }
+
+    /// Lets a filter log a line of so many bytes, if they are to be had.
+    #[must_use]
+    pub fn log(&self, bytes: usize, now: Time) -> bool {
+        let taken = self.log.take(bytes as u64, now);
+        if !taken {
+            self.count(Limit::Log);
+        }
+        taken
+    }
+
+    /// How many bytes its filters may share; `None` for as many as the host has room for.
+    #[must_use]
+    pub fn shared_data(&self) -> Option<u64> {
+        let limit = self.shared_data_limit.load(Ordering::Relaxed);
+        (limit != u64::MAX).then_some(limit)
+    }
+
+    /// Notes that shared data of its own had to go, or was not taken, for lack of room.
+    pub fn ran_out_of_shared_data(&self) {
+        self.count(Limit::SharedData);
+    }
+
+    /// Calls of its filters under way.
+    #[must_use]
+    pub fn callouts_in_flight(&self) -> u32 {
+        self.callouts_in_flight.load(Ordering::Relaxed)
     }
 
     /// Pays for processor time that its filters have used. It may be more than there is: then the tenant waits for longer.
@@ -285,6 +395,32 @@ mod tests {
         assert_eq!(account.admit(at(99)).err(), Some(Failure::TenantCpu));
         assert_eq!(account.out_of_cpu_until(at(50)), Some(at(100)));
         assert!(account.admit(at(100)).is_ok());
+    }
+
+    #[test]
+    fn calls_are_counted_as_they_begin_and_until_they_are_over() {
+        let limits =
+            Limits { callouts: Some((3, Duration::from_secs(1))), callouts_in_flight: Some(2), ..Limits::default() };
+        let account = account(limits);
+        let (first, second) = (account.call(at(0)), account.call(at(0)));
+        assert!(first.is_some() && second.is_some() && account.call(at(0)).is_none());
+        assert_eq!((account.callouts_in_flight(), account.refused(Limit::CalloutsInFlight)), (2, 1));
+        drop((first, second));
+        assert!(
+            account.call(at(1)).is_some() && account.call(at(1)).is_none(),
+            "the third of this second was the last"
+        );
+        assert_eq!((account.callouts_in_flight(), account.refused(Limit::Callouts)), (0, 1));
+        assert!(account.call(at(400)).is_some());
+    }
+
+    #[test]
+    fn log_is_counted_by_its_bytes_and_the_longest_line_still_passes_in_time() {
+        let account = account(Limits { log: Some(1000), ..Limits::default() });
+        assert!(account.log(600, at(0)) && !account.log(600, at(0)) && account.log(400, at(0)));
+        assert!(!account.log(1, at(0)) && account.log(1, at(1)));
+        assert!(!account.log(5000, at(500)) && account.log(5000, at(1100)), "as if it were all there is");
+        assert_eq!(account.refused(Limit::Log), 3);
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(crate) async fn run(worker: Rc<Worker>, callout: Callout) {
 }
 
 async fn call(worker: &Worker, callout: Callout, tries: &Tries) -> CalloutResponse {
-    let Callout { upstream, mut headers, body, trailers, trace, .. } = callout;
+    // Counted as under way until this returns.
+    let Callout { upstream, mut headers, body, trailers, trace, calling: _calling, .. } = callout;
     if let Some(trace) = &trace {
         worker.telemetry.begin_span(headers.fields_mut(), trace);
     }

@@ -85,6 +85,7 @@ impl Instance {
     fn instantiate(engine: &Engine, spec: &VmSpec, birth: Birth, now: Time) -> Result<Self, NotStarted> {
         let pre = spec.module.pre();
         let mut store = new_store(engine, spec, birth);
+        store.data().voice.hear_time(now);
         let ticks = store.data_mut().budget.start();
         store.set_epoch_deadline(ticks);
         let instance = pre.instantiate(&mut store).map_err(|error| not_instantiated(&error, engine, store.data()))?;
@@ -168,6 +169,7 @@ impl Instance {
         let guest = self.store.data_mut();
         guest.limits.refused = false;
         guest.voice.forget_errors();
+        guest.voice.hear_time(exchanges.now);
         let ticks = guest.budget.start();
         let world = guest.world.as_mut().expect("the world is in the store between hostcalls");
         std::mem::swap(&mut world.exchanges, exchanges);
@@ -365,6 +367,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
     let Birth { vm, life, cells, space, post } = birth;
     let mut contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
     contexts.shadow = spec.version == Version::Shadow;
+    contexts.account.clone_from(&spec.account);
     let guest = Guest {
         world: Some(Box::new(World { exchanges: Exchanges::default(), contexts })),
         memory: None,
@@ -373,7 +376,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         // A start is rare and takes long.
         budget: Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
         metrics: Defined::none(cells.metrics.clone()),
-        voice: Voice::new(cells),
+        voice: Voice::new(cells, spec.account.clone()),
         space,
         post,
         expressions: Expressions::default(),

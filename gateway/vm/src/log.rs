@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use portcullis_abi::LogLevel;
+use portcullis_core::tenant::Account;
+use portcullis_core::time::Time;
 
 use crate::cells::VmCells;
 
 /// The most bytes of one message; what is beyond is cut off.
 const LINE_BYTES: usize = 8 << 10;
+/// What a note of the gateway's counts as, on its tenant's account.
+const NOTE_BYTES: usize = 100;
 /// About how many bytes of errors are kept to explain a failure.
 const ERROR_BYTES: usize = 1 << 10;
 /// The most lines per second, and the most at once.
@@ -35,6 +39,10 @@ macro_rules! at {
 #[derive(Debug)]
 pub(crate) struct Voice {
     cells: Arc<VmCells>,
+    /// Its tenant's, whose lines have a bound together.
+    account: Option<Arc<Account>>,
+    /// When the callback began that runs.
+    now: Cell<Time>,
     left: Cell<u32>,
     filled: Cell<Instant>,
     dropped: Cell<u64>,
@@ -42,14 +50,21 @@ pub(crate) struct Voice {
 }
 
 impl Voice {
-    pub(crate) fn new(cells: Arc<VmCells>) -> Self {
+    pub(crate) fn new(cells: Arc<VmCells>, account: Option<Arc<Account>>) -> Self {
         Self {
             cells,
+            account,
+            now: Cell::default(),
             left: Cell::new(LINES_PER_SECOND),
             filled: Cell::new(Instant::now()),
             dropped: Cell::new(0),
             errors: RefCell::default(),
         }
+    }
+
+    /// Notes what time it is.
+    pub(crate) fn hear_time(&self, now: Time) {
+        self.now.set(now);
     }
 
     /// Logs a guest's message.
@@ -58,7 +73,7 @@ impl Voice {
         if level < LogLevel::Error && level < self.level() {
             return;
         }
-        if !self.may_speak() {
+        if !self.may_speak(message.len().min(LINE_BYTES)) {
             return;
         }
         let line = escaped(message);
@@ -86,7 +101,7 @@ impl Voice {
 
     /// Logs something about the guest that is not an error of the gateway.
     pub(crate) fn note(&self, hostcall: &str, what: std::fmt::Arguments<'_>) {
-        if self.may_speak() {
+        if self.may_speak(NOTE_BYTES) {
             tracing::warn!(tenant = self.tenant(), plugin = &*self.cells.plugin, hostcall, "{what}");
         }
     }
@@ -118,7 +133,16 @@ impl Voice {
         self.cells.tenant.as_deref().unwrap_or_default()
     }
 
-    fn may_speak(&self) -> bool {
+    /// Whether a line of so many bytes may be logged: by the tenant's bound, and by the VM's own.
+    fn may_speak(&self, bytes: usize) -> bool {
+        if self.account.as_ref().is_some_and(|account| !account.log(bytes, self.now.get())) {
+            self.cells.log_lines_dropped.add(1);
+            return false;
+        }
+        self.is_in_time()
+    }
+
+    fn is_in_time(&self) -> bool {
         if let Some(left) = self.left.get().checked_sub(1) {
             self.left.set(left);
             return true;
@@ -161,6 +185,8 @@ fn is_harmful(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_core::tenant::{Limit, Limits};
+
     use super::*;
 
     #[test]
@@ -179,9 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn lines_beyond_the_tenants_bytes_are_dropped_and_counted() {
+        let account = Arc::<Account>::default();
+        account.limit(&Limits { log: Some(10), ..Limits::default() });
+        let cells = Arc::new(VmCells::new(None, "p".into(), Arc::default()));
+        let voices = [(); 2].map(|()| Voice::new(cells.clone(), Some(account.clone())));
+        voices.iter().for_each(|voice| voice.hear_time(Time::from_nanos(1 << 40)));
+        for voice in &voices {
+            voice.say(LogLevel::Critical, b"six by");
+        }
+        assert_eq!(voices.each_ref().map(Voice::errors), [Some("six by".into()), None], "all VMs draw on one account");
+        assert_eq!((cells.log_lines_dropped.get(), account.refused(Limit::Log)), (1, 1));
+    }
+
+    #[test]
     fn lines_beyond_the_rate_are_dropped_and_counted() {
         let cells = Arc::new(VmCells::new(None, "p".into(), Arc::default()));
-        let voice = Voice::new(cells.clone());
+        let voice = Voice::new(cells.clone(), None);
         for _ in 0..LINES_PER_SECOND + 3 {
             voice.say(LogLevel::Critical, b"again");
         }

@@ -4,7 +4,7 @@
 //! `vm_id` to tell spaces of one tenant apart yet. A space lives as long as a VM of its tenant is configured. Bytes are copied
 //! in and handed out by count, and a lock is held only for that.
 //!
-//! Envoy lets shared data grow without end. Here a space has room for [`SPACE_BYTES`]. States of limits that say nothing any
+//! Envoy lets shared data grow without end. Here a space has room for [`SPACE_BYTES`], or for what its tenant is bounded to. States of limits that say nothing any
 //! more make room first, then what was written longest ago: SDKs abort on any status that says "full", and the keys often come
 //! from clients, whose flood must not end the plugin.
 
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use portcullis_abi::Status;
 use portcullis_abi::limit::{self, Order, Verdict};
 use portcullis_core::rollout::Version;
+use portcullis_core::tenant::Account;
 
 use crate::metrics::GuestMetrics;
 use crate::queues::Queues;
@@ -90,6 +91,8 @@ impl Limits {
 pub(crate) struct Space {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
+    /// What bounds it, where its tenant has a bound of its own.
+    account: Mutex<Option<Arc<Account>>>,
     /// The tenant's queues.
     pub(crate) queues: Arc<Queues>,
     /// By plugin; each kept by the VMs that count with it.
@@ -120,9 +123,22 @@ impl Space {
         Self {
             hasher: RandomState::new(),
             shards: Default::default(),
+            account: Mutex::default(),
             queues: Arc::default(),
             metrics: Mutex::default(),
         }
+    }
+
+    /// Holds it to its tenant's bound from now on.
+    pub(crate) fn hold_to(&self, account: Option<&Arc<Account>>) {
+        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = account.cloned();
+    }
+
+    /// How much a shard has room for, and who hears when that is not enough.
+    fn room(&self) -> Room {
+        let account = self.account.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bytes = account.as_ref().and_then(|account| account.shared_data());
+        Room { bytes: bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(SPACE_BYTES) / SHARDS, account }
     }
 
     /// The metrics of a plugin; made on first use, and kept by those who hold them.
@@ -160,7 +176,7 @@ impl Space {
         if cas != 0 && shard.entries.get(key).is_some_and(|entry| ticket(entry.version) != cas) {
             return Err(Status::CasMismatch);
         }
-        shard.put(key, value, Lasts::UntilPushedOut)
+        shard.put(key, value, Lasts::UntilPushedOut, &self.room())
     }
 
     /// Takes from limits in one step: from all of them, or, where one that counts refuses, from none. What `order` settles is
@@ -197,10 +213,11 @@ impl Space {
                 *verdict = entry.limit.untouched(verdict, before, now);
             }
         } else {
+            let room = self.room();
             for ((entry, place), verdict) in entries.iter().zip(&places).zip(&verdicts) {
                 if let (Some(shard), Some(after)) = (shards.get_mut(place), verdict.state) {
                     let lasts = Lasts::Until { over: entry.limit.over(after), now };
-                    shard.put(entry.key, &after.to_le_bytes(), lasts)?;
+                    shard.put(entry.key, &after.to_le_bytes(), lasts, &room)?;
                 }
             }
         }
@@ -219,11 +236,27 @@ enum Lasts {
     },
 }
 
+/// What a shard may hold.
+struct Room {
+    bytes: usize,
+    account: Option<Arc<Account>>,
+}
+
+impl Room {
+    /// Tells the tenant's account that something was lost.
+    fn is_short(&self) {
+        if let Some(account) = &self.account {
+            account.ran_out_of_shared_data();
+        }
+    }
+}
+
 impl Shard {
     /// Stores a value. What is over makes room, then what was written longest ago.
-    fn put(&mut self, key: &[u8], value: &[u8], lasts: Lasts) -> Result<(), Status> {
-        let (room, size) = (SPACE_BYTES / SHARDS, cost(key, value));
-        if size > room {
+    fn put(&mut self, key: &[u8], value: &[u8], lasts: Lasts, room: &Room) -> Result<(), Status> {
+        let size = cost(key, value);
+        if size > room.bytes {
+            room.is_short();
             return Err(Status::InternalFailure);
         }
         self.remove(key);
@@ -231,8 +264,11 @@ impl Shard {
             Lasts::UntilPushedOut => (None, 0),
             Lasts::Until { over, now } => (Some(over), now),
         };
-        while self.bytes + size > room {
+        while self.bytes + size > room.bytes {
             let Some(goes) = self.first_to_go(now) else { break };
+            if self.entries.get(&goes).is_some_and(|entry| entry.over.is_none_or(|over| over > now)) {
+                room.is_short();
+            }
             self.remove(&goes);
         }
         self.last += 1;
@@ -273,6 +309,8 @@ fn ticket(version: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_core::tenant::{Limit, Limits};
+
     use super::*;
 
     #[test]
@@ -316,6 +354,22 @@ mod tests {
         assert!(space.get(&999_u32.to_le_bytes()).is_ok());
         assert_eq!(space.get(&0_u32.to_le_bytes()), Err(Status::NotFound));
         assert_eq!(space.set(b"k", &vec![0; SPACE_BYTES], 0), Err(Status::InternalFailure));
+    }
+
+    #[test]
+    fn a_tenants_own_bound_holds_and_what_is_lost_is_counted() {
+        let account = Arc::<Account>::default();
+        account.limit(&Limits { shared_data: Some(64 << 10), ..Limits::default() });
+        let space = Shared::default().space(None);
+        space.hold_to(Some(&account));
+        for n in 0_u32..1000 {
+            space.set(&n.to_le_bytes(), &[0; 100], 0).unwrap();
+        }
+        let bytes: usize = space.shards.iter().map(|shard| shard.lock().unwrap().bytes).sum();
+        let kept = (0_u32..1000).filter(|n| space.get(&n.to_le_bytes()).is_ok()).count();
+        assert!(bytes <= 64 << 10 && kept > 100, "{bytes} {kept}");
+        assert_eq!(account.refused(Limit::SharedData), 1000 - kept as u64);
+        assert_eq!(space.set(b"k", &[0; 8 << 10], 0), Err(Status::InternalFailure));
     }
 
     #[test]

@@ -132,3 +132,49 @@ fn limits_change_with_the_configuration_and_what_is_used_stays_used() {
         assert_eq!(ask(), want, "{limits}");
     }
 }
+
+#[test]
+fn callouts_beyond_their_rate_are_not_made() {
+    let origin = Origin::always(Answer::ok("called"));
+    let gateway = limited(&origin, "{ callouts: 3/h }", "callout=origin@response_headers");
+    let statuses: Vec<u16> = (0..5).map(|_| ask(&gateway, "acme.test").status()).collect();
+    assert_eq!(statuses, [200, 200, 200, 502, 502], "the guest hears of a failure, and this one gives up");
+    assert_eq!(refused(&gateway, "callouts"), 2.0);
+    assert_eq!(ask(&gateway, "globex.test").status(), 200);
+}
+
+#[test]
+fn callouts_at_once_are_not_made_until_one_is_over() {
+    let gate = Gate::default();
+    let origin = {
+        let gate = gate.clone();
+        Origin::start(move |request| match request.target() {
+            "/probe-callout" => Answer::status(200).wait(&gate).data("at last"),
+            _ => Answer::ok("plain"),
+        })
+    };
+    let gateway = limited(&origin, "{ callouts_in_flight: 1 }", "callout=origin@response_headers");
+    let active = || gateway.metric("portcullis_tenant_callouts_active", &["\"acme\""]);
+    // The guest waits a second for its callout, which on a busy machine may be over before the other begins.
+    eventually("a second one is refused", || {
+        let mut first = gateway.client();
+        first.send("GET / HTTP/1.1\r\nhost: acme.test\r\n\r\n");
+        eventually("the first is under way or over", || active() == 1.0 || origin.begun() > 0);
+        let answer = ask(&gateway, "acme.test");
+        answer.status() == 502 && answer.text().contains("InternalFailure")
+    });
+    assert!(refused(&gateway, "callouts_in_flight") >= 1.0);
+    gate.open();
+    eventually("all are over", || active() == 0.0);
+    assert_eq!(ask(&gateway, "acme.test").get("x-probe-callout"), Some("200 at last"));
+}
+
+#[test]
+fn lines_beyond_a_tenants_bytes_of_log_are_dropped() {
+    let origin = Origin::plain();
+    // What it says at its end is logged whatever the level; a line of more than there is takes all of it.
+    let gateway = limited(&origin, "{ log: 20B/s }", "panic");
+    let dropped = || gateway.metric("portcullis_filter_log_lines_dropped_total", &["\"acme\""]);
+    eventually("lines are dropped", || ask(&gateway, "acme.test").status() == 503 && dropped() >= 1.0);
+    assert!(refused(&gateway, "log") >= 1.0);
+}

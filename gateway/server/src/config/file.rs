@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults;
 use super::granted::Capability;
-use super::written::{CpuShare, Digest, Module, Rate, Size, Text, Token};
+use super::written::{ByteRate, CpuShare, Digest, Module, Rate, Size, Text, Token};
 use crate::config::private::Private;
 
 pub(crate) use self::grants::{Grants, PluginBounds, TenantDefaults, TightenOnly};
@@ -373,6 +373,15 @@ pub(crate) struct TenantLimits {
     pub(crate) cpu: Option<Text<CpuShare>>,
     /// Memory of all the tenant's plugins together.
     pub(crate) memory: Option<Text<Size>>,
+    /// Calls of the tenant's plugins to upstreams in a time, gRPC calls and streams included.
+    pub(crate) callouts: Option<Text<Rate>>,
+    /// Such calls at the same time.
+    #[schemars(range(min = 1))]
+    pub(crate) callouts_in_flight: Option<u32>,
+    /// What the tenant's plugins log in each second.
+    pub(crate) log: Option<Text<ByteRate>>,
+    /// The data that the tenant's plugins share. An entry takes at most a sixteenth of it. Default: `16MiB`.
+    pub(crate) shared_data: Option<Text<Size>>,
 }
 
 /// A match, and what applies to the requests that fit it.

@@ -95,6 +95,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<Quota>(),
     format::<Zone>(),
     format::<CpuShare>(),
+    format::<ByteRate>(),
     format::<SocketAddr>(),
     format::<IpNet>(),
     format::<Endpoint>(),
@@ -284,6 +285,25 @@ impl Written for CpuShare {
     fn read(text: &str) -> Result<Self, String> {
         let share = text.strip_suffix("/s").ok_or("it does not end in `/s`".to_owned())?;
         Duration::read(share.trim()).map(Self)
+    }
+
+    fn write(&self) -> String {
+        format!("{}/s", self.0.write())
+    }
+}
+
+/// A number of bytes in each second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ByteRate(pub(crate) Size);
+
+impl Written for ByteRate {
+    const FORMAT: &'static str = "byte-rate";
+    const WHAT: &'static str = "a number of bytes in each second";
+    const EXAMPLES: &'static [&'static str] = &["64KiB/s", "1MiB/s"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        let size = text.strip_suffix("/s").ok_or("it does not end in `/s`".to_owned())?;
+        Size::read(size.trim()).map(Self)
     }
 
     fn write(&self) -> String {
@@ -677,6 +697,7 @@ mod tests {
         check::<Size>();
         check::<Rate>();
         check::<CpuShare>();
+        check::<ByteRate>();
         check::<SocketAddr>();
         check::<IpNet>();
         check::<Endpoint>();

@@ -9,7 +9,7 @@ use super::room::{Ledger, OVERFLOW, TENANTS};
 use crate::config::standing::Held;
 
 /// The lines there are of one of them, and the most bytes of one but for its name.
-const LINES: usize = 3 + Limit::ALL.len();
+const LINES: usize = 4 + Limit::ALL.len();
 const LINE_BYTES: usize = 100;
 
 /// A tenant's name and its account.
@@ -32,6 +32,8 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     let help = "Requests of a tenant that are under way.";
     gauge("portcullis_tenant_requests_active", help, &|account| account.in_flight().into());
     gauge("portcullis_tenant_memory_bytes", "Memory of a tenant's VMs.", &Account::memory);
+    let help = "Calls of a tenant's filters to upstreams that are under way.";
+    gauge("portcullis_tenant_callouts_active", help, &|account| account.callouts_in_flight().into());
     let name = "portcullis_tenant_configuration_refused";
     text.family(name, "gauge", "Whether a tenant's own files could not be used as they are: 1, or 0.");
     for (tenant, _) in &own {

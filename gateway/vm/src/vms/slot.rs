@@ -134,6 +134,7 @@ impl std::fmt::Debug for Newborn {
 impl Slot {
     pub(super) fn new(spec: Arc<VmSpec>, shared: &Shared) -> Self {
         let space = shared.space(spec.tenant.as_ref(), spec.version);
+        space.hold_to(spec.account.as_ref());
         Self {
             holders: 0,
             cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone(), space.metrics(&spec.name))),

@@ -27,7 +27,7 @@ fn more_often(own: Option<&Text<Rate>>, most: Option<&Text<Rate>>) -> bool {
     })
 }
 
-const LIMITS: [Limit; 4] = [
+const LIMITS: [Limit; 8] = [
     Limit { key: "requests", is_more: |own, most| more_often(own.requests.as_ref(), most.requests.as_ref()) },
     Limit {
         key: "in_flight",
@@ -35,6 +35,16 @@ const LIMITS: [Limit; 4] = [
     },
     Limit { key: "cpu", is_more: |own, most| more(own.cpu.as_ref(), most.cpu.as_ref(), |share| share.0.0) },
     Limit { key: "memory", is_more: |own, most| more(own.memory.as_ref(), most.memory.as_ref(), |size| size.0.0) },
+    Limit { key: "callouts", is_more: |own, most| more_often(own.callouts.as_ref(), most.callouts.as_ref()) },
+    Limit {
+        key: "callouts_in_flight",
+        is_more: |own, most| more(own.callouts_in_flight.as_ref(), most.callouts_in_flight.as_ref(), |count| *count),
+    },
+    Limit { key: "log", is_more: |own, most| more(own.log.as_ref(), most.log.as_ref(), |rate| rate.0.0.0) },
+    Limit {
+        key: "shared_data",
+        is_more: |own, most| more(own.shared_data.as_ref(), most.shared_data.as_ref(), |size| size.0.0),
+    },
 ];
 
 impl Check<'_> {
@@ -70,5 +80,9 @@ fn limits(own: &TenantLimits, every: &TenantLimits) -> tenant::Limits {
         in_flight: own.in_flight.or(every.in_flight),
         cpu: of(&own.cpu, &every.cpu).map(|share| share.0.0),
         memory: of(&own.memory, &every.memory).map(|size| size.0.0),
+        callouts: of(&own.callouts, &every.callouts).map(rate),
+        callouts_in_flight: own.callouts_in_flight.or(every.callouts_in_flight),
+        log: of(&own.log, &every.log).map(|rate| rate.0.0.0),
+        shared_data: of(&own.shared_data, &every.shared_data).map(|size| size.0.0),
     }
 }
