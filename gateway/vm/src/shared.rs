@@ -360,7 +360,7 @@ mod tests {
     fn a_tenants_own_bound_holds_and_what_is_lost_is_counted() {
         let account = Arc::<Account>::default();
         account.limit(&Limits { shared_data: Some(64 << 10), ..Limits::default() });
-        let space = Shared::default().space(None);
+        let space = Shared::default().space(None, Version::Current);
         space.hold_to(Some(&account));
         for n in 0_u32..1000 {
             space.set(&n.to_le_bytes(), &[0; 100], 0).unwrap();
