@@ -180,5 +180,18 @@ tenants:
             std::fs::write(folder.path(&format!("{name}.wasm.sig")), pair.sign(module)).unwrap();
         }
     }
-    folder.check(&["gateway.yaml"], &expect![[""]]);
+    folder.check(&["gateway.yaml"], &expect![[r#"
+        error: the module `file:bare.wasm` of plugin `bare` is not trusted
+          ┌ gateway.yaml:5:66
+        5 │ plugins: { signed: { module: 'file:ours.wasm' }, bare: { module: 'file:bare.wasm' } }
+          │                                                                  ^^^^^^^^^^^^^^^^ it has no signature, and needs one by the key in `signed_by`
+          = help: its signature lies beside it, with `.sig` after its name: `portcullis plugin sign` makes it
+
+        error: the module `file:p.wasm` of plugin `p` is not trusted
+          ┌ globex/a.yaml:1:25
+        1 │ plugins: { p: { module: 'file:p.wasm' } }
+          │                         ^^^^^^^^^^^^^ its signature is not by the key in `signed_by`, or is of another module
+          = help: its signature lies beside it, with `.sig` after its name: `portcullis plugin sign` makes it
+
+    "#]]);
 }
