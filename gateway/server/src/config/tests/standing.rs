@@ -30,7 +30,7 @@ tenants:
 fn tenant(name: &str, config: &str) -> String {
     format!(
         "hosts: [{name}.test]\n\
-         upstreams: {{ own: {{ endpoints: [\"127.0.0.1:9002\"] }} }}\n\
+         upstreams: {{ own: {{ endpoints: [\"192.0.2.2:9002\"] }} }}\n\
          plugins: {{ own: {{ module: \"file:own.wasm\" }} }}\n\
          filters: [{{ plugin: own, config: {config} }}, {{ plugin: common, config: {name} }}]\n\
          routes:\n\
