@@ -268,16 +268,19 @@ impl<'a> Call<'a> {
         fill: impl FnOnce(&mut Block<'_>),
     ) -> Result<(), Stop> {
         // Before the allocator runs: a block whose address cannot be told would be lost to the guest.
-        self.put(out, [0; 4])?;
-        self.put(out_len, [0; 4])?;
+        let memory = self.memory_mut();
+        memory::put(memory, out, [0; 4])?;
+        memory::put(memory, out_len, [0; 4])?;
         if size == 0 {
             return Ok(());
         }
         let size = u32::try_from(size).map_err(|_| Status::InternalFailure)?;
         let address = self.allocate(size)?;
-        fill(&mut Block(self.write(address, size)?));
-        self.put(out, address.to_le_bytes())?;
-        Ok(self.put(out_len, size.to_le_bytes())?)
+        // The memory may be another one now: the allocator may have grown it.
+        let memory = self.memory_mut();
+        fill(&mut Block(memory::write(memory, address, size)?));
+        memory::put(memory, out, address.to_le_bytes())?;
+        Ok(memory::put(memory, out_len, size.to_le_bytes())?)
     }
 
     /// Asks the guest for memory. Its block may be anywhere, or nowhere: whoever writes to it checks.
