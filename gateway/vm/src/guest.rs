@@ -249,12 +249,16 @@ impl<'a> Call<'a> {
     }
 
     /// Gives the guest a list of pairs; an empty one as address and length 0, as Envoy does.
-    pub(crate) fn give_pairs<'p, I>(&mut self, out: u32, out_len: u32, list: impl Fn() -> I) -> Result<(), Stop>
-    where
-        I: Iterator<Item = (&'p [u8], &'p [u8])>,
-    {
-        let size = if list().next().is_some() { pairs::size(list()) } else { 0 };
-        self.give_with(out, out_len, size, |block| pairs::write(list, |piece| block.push(piece)))
+    pub(crate) fn give_pairs<'p>(
+        &mut self,
+        out: u32,
+        out_len: u32,
+        list: impl Iterator<Item = (&'p [u8], &'p [u8])>,
+    ) -> Result<(), Stop> {
+        // Walking a map takes longer than a list, and its wire form is walked several times.
+        let list: Vec<(&[u8], &[u8])> = list.collect();
+        let size = if list.is_empty() { 0 } else { pairs::size(list.iter().copied()) };
+        self.give_with(out, out_len, size, |block| pairs::write(|| list.iter().copied(), |piece| block.push(piece)))
     }
 
     /// Gives the guest `size` bytes that `fill` writes.
