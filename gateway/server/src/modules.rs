@@ -1,8 +1,8 @@
 //! Modules that lie elsewhere: in registries and on web servers. They are fetched while a configuration is read, before any request
 //! can see them, and kept by their digest.
 //!
-//! [`reference`] says what may be written, [`fetch`] and [`oci`] ask others, [`cache`] keeps what came, [`signature`] says who has
-//! made it, [`lock`] holds references to what they stood for. Which tenant may fetch what, and whose signature it needs, is decided in
+//! `reference` says what may be written, `fetch` and `oci` ask others, `cache` keeps what came, `signature` says who has
+//! made it, `lock` holds references to what they stood for. Which tenant may fetch what, and whose signature it needs, is decided in
 //! `config::check`. **Invariants:** nothing is fetched on a worker; what a digest, a lock file or an earlier answer names is not asked
 //! for again; a module is used only if it has the digest that it was asked for by.
 

@@ -60,7 +60,7 @@ impl Check<'_> {
     }
 
     fn shadow(&mut self, rollout: &file::Rollout, node: &Node) {
-        if !rollout.shadow && rollout.percent.is_none() {
+        if !rollout.shadow && rollout.percent.is_none() && node.is_whole() {
             let problem = Diagnostic::error("the roll-out does not say what the candidate gets");
             let help = "write `percent` for a share of the exchanges, or `shadow: true` for copies of them";
             self.report(problem.at(&node.span, "neither `percent` nor `shadow`").help(help));

@@ -64,5 +64,21 @@ fn rollouts_that_make_no_sense_are_explained() {
 
     "#]],
     );
-    folder("{ candidate: \"file:b.wasm\", abort_if: { disagree: 1% } }").check(&["gateway.yaml"], &expect![[""]]);
+    folder("{ candidate: \"file:b.wasm\", abort_if: { disagree: 1% } }").check(
+        &["gateway.yaml"],
+        &expect![[r#"
+        error: the roll-out does not say what the candidate gets
+          ┌ gateway.yaml:5:12
+        5 │   rollout: { candidate: "file:b.wasm", abort_if: { disagree: 1% } }
+          │            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ neither `percent` nor `shadow`
+          = help: write `percent` for a share of the exchanges, or `shadow: true` for copies of them
+
+        error: only a shadow can disagree with the current version
+          ┌ gateway.yaml:5:62
+        5 │   rollout: { candidate: "file:b.wasm", abort_if: { disagree: 1% } }
+          │                                                              ^^ nothing is compared
+          = help: write `shadow: true`, or leave it out
+
+    "#]],
+    );
 }
