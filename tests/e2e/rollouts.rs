@@ -147,12 +147,16 @@ plugins:
       shadow: true
       candidate: { module: "file:{file:probe}", config: "{script}" }
       abort_if: {bounds}
-filters: [{ plugin: probe, config: "headers upper@request_body upper@response_body count=seen" }]
+filters: [{ plugin: probe, config: "{current}" }]
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#;
 
+const CURRENT: &str = "headers upper@request_body upper@response_body";
+
 fn shadowed(origin: &Origin, script: &str, bounds: &str) -> Gateway {
-    Gateway::start(SHADOWED, &[("origin", origin), ("script", &script), ("bounds", &bounds)])
+    // What is counted in shared data is counted for shadows apart: they see every number too.
+    let current = format!("{CURRENT} count=seen");
+    Gateway::start(SHADOWED, &[("origin", origin), ("current", &current), ("script", &script), ("bounds", &bounds)])
 }
 
 fn shadows(gateway: &Gateway, outcome: &str) -> f64 {
@@ -169,8 +173,9 @@ fn ask_shadowed(client: &mut Client, bytes: usize) {
 #[test]
 fn a_shadow_that_does_the_same_agrees_under_load() {
     let origin = Origin::always(Answer::ok("from the origin"));
-    let same = "headers upper@request_body upper@response_body count=seen";
-    let gateway = shadowed(&origin, same, "{ disagree: 0% }");
+    let places: [(&str, &dyn std::fmt::Display); 4] =
+        [("origin", &origin), ("current", &CURRENT), ("script", &CURRENT), ("bounds", &"{ disagree: 0% }")];
+    let gateway = Gateway::start(SHADOWED, &places);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -179,7 +184,6 @@ fn a_shadow_that_does_the_same_agrees_under_load() {
             });
         }
     });
-    // What is counted in shared data is counted for shadows apart: each version sees every number once, though not for the same exchange.
     eventually("all are compared", || shadows(&gateway, "agreed") + shadows(&gateway, "disagreed") >= 400.0);
     assert_eq!(
         (state(&gateway), shadows(&gateway, "disagreed"), shadows(&gateway, "incomplete")),

@@ -54,16 +54,37 @@ fn unknown(command: &[&str]) -> Option<String> {
 
 /// Asks the gateway itself about a subcommand and its flags.
 fn refused_by_portcullis(args: &[&str]) -> Option<String> {
-    let subcommand = args.first().filter(|first| !first.starts_with('-'));
-    let mut help = cargo();
-    help.current_dir(root()).args(["run", "--quiet", "--package", "portcullis", "--"]).args(subcommand).arg("--help");
-    let help = match help.output() {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Ok(output) => return Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => return Some(error.to_string()),
+    let mut words: Vec<&str> = args.iter().take(1).copied().filter(|first| !first.starts_with('-')).collect();
+    let mut shown = match help(&words) {
+        Ok(shown) => shown,
+        Err(why) => return Some(why),
     };
+    if let Some(word) = args.get(1).filter(|word| has_command(&shown, word)) {
+        words.push(word);
+        shown = match help(&words) {
+            Ok(shown) => shown,
+            Err(why) => return Some(why),
+        };
+    }
     let flags = args.iter().filter(|arg| arg.starts_with("--")).map(|arg| arg.split('=').next().unwrap_or(arg));
-    flags.filter(|flag| !help.contains(flag)).map(|flag| format!("there is no flag `{flag}`")).next()
+    flags.filter(|flag| !shown.contains(flag)).map(|flag| format!("there is no flag `{flag}`")).next()
+}
+
+/// What the gateway says of a subcommand.
+fn help(words: &[&str]) -> Result<String, String> {
+    let mut help = cargo();
+    help.current_dir(root()).args(["run", "--quiet", "--package", "portcullis", "--"]).args(words).arg("--help");
+    match help.output() {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a subcommand has this one of its own.
+fn has_command(help: &str, word: &str) -> bool {
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    listed.filter_map(|line| line.split_whitespace().next()).any(|command| command == word)
 }
 
 /// The commands in the document's shell blocks, as words; prompts, comments, assignments and continuations resolved.
