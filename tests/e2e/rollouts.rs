@@ -225,7 +225,7 @@ fn a_shadow_that_agrees_for_long_enough_takes_over() {
     let origin = Origin::always(Answer::ok("from the origin"));
     let text = SHADOWED.replace("abort_if: {bounds}", "promote_after: { exchanges: 20 }");
     let script = "upper@request_body upper@response_body";
-    let gateway = Gateway::start(&text, &[("origin", &origin), ("script", &script)]);
+    let gateway = Gateway::start(&text, &[("origin", &origin), ("current", &CURRENT), ("script", &script)]);
     let mut client = gateway.client();
     eventually("it is promoted", || {
         client.get("/");
