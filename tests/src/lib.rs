@@ -39,10 +39,18 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Panics
 /// When it does not come to hold in time.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    within(PATIENCE, what, holds);
+}
+
+/// The same, for what may take that long.
+///
+/// # Panics
+/// When it does not.
+pub fn within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < PATIENCE, "it never came to be that {what}");
+        assert!(began.elapsed() < patience, "it never came to be that {what}");
         thread::park_timeout(Duration::from_millis(2));
     }
 }
