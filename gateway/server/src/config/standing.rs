@@ -169,15 +169,14 @@ impl Standing {
             }
             Looking::At(changed) => self.own.keys().filter(|tenant| ***tenant != *changed).cloned().collect(),
         };
-        let unread = Unread { out: names.clone(), ..Unread::default() };
+        let unread = Unread { out: names, ..Unread::default() };
         let mut gathered = gather::from_paths(paths, inputs, unread);
         if gathered.text != self.text {
             return None;
         }
-        // Who is no more in the directory or in the gateway's files is not taken over either.
-        let names: BTreeSet<Arc<str>> = names.into_iter().filter(|name| gathered.left_out.contains(name)).collect();
         let mut own = std::mem::take(&mut gathered.own);
-        let taken = Taken { earlier: earlier.clone(), names };
+        // Who is no more in the directory or in the gateway's files was not left out, and is not taken over either.
+        let taken = Taken { earlier: earlier.clone(), names: std::mem::take(&mut gathered.left_out) };
         let (snapshot, warnings) = super::finish(gathered, Modules::from(&self.fetcher), Some(&taken)).ok()?;
         let Used { made, snapshot } = use_it(snapshot).ok()?;
         own.extend(taken.names.iter().filter_map(|name| Some((name.clone(), self.own.get(name)?.clone()))));
