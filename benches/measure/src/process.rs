@@ -4,10 +4,14 @@
 //! error nor an interrupt leaves a gateway behind.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::wait_for;
 
 /// The gateway under test has this core for itself, when it has one worker.
 pub const GATEWAY_CORE: usize = 0;
@@ -43,6 +47,21 @@ impl Process {
         command.stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self { child, log: log.to_path_buf() })
+    }
+
+    /// Starts the origin that gateways forward to, beside the load; with its address, which is the first thing it prints.
+    ///
+    /// # Errors
+    /// When it cannot be started, or ends before it says where it listens.
+    pub fn start_origin(program: &Path, log: &Path) -> Result<(Self, SocketAddr)> {
+        let mut command = pinned(&[LOAD_CORE], program);
+        command.arg("127.0.0.1:0");
+        let mut process = Self::start(command, log)?;
+        let address = wait_for("the origin prints its address", Duration::from_millis(1), || {
+            process.still_running()?;
+            Ok(process.printed().trim().parse().ok())
+        })?;
+        Ok((process, address))
     }
 
     /// Whether it still runs.

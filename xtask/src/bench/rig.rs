@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use portcullis_measure::process::{LOAD_CORE, Process, pinned};
+use portcullis_measure::process::{LOAD_CORE, Process};
 use portcullis_measure::{free_address, wait_for};
 
 use super::peer::{Certificate, Filters, Peer, Place, release_binary};
@@ -41,13 +41,7 @@ impl Rig {
         let output = target_dir().join("bench");
         fs::create_dir_all(&output)?;
         let program = release_binary("portcullis-peers", "origin")?;
-        let mut command = pinned(&[LOAD_CORE], &program);
-        command.arg("127.0.0.1:0");
-        let mut process = Process::start(command, &output.join("origin.log"))?;
-        let origin = wait_for("the origin prints its address", POLL, || {
-            process.still_running()?;
-            Ok(process.printed().trim().parse().ok())
-        })?;
+        let (process, origin) = Process::start_origin(&program, &output.join("origin.log"))?;
         Ok(Self { wrk, output, origin, _origin: process })
     }
 

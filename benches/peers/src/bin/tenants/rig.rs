@@ -42,13 +42,7 @@ impl Rig {
     pub(crate) fn prepare(paths: Paths) -> Result<Self> {
         let Paths { gateway, origin, modules, output } = paths;
         fs::create_dir_all(&output)?;
-        let mut command = pinned(&[LOAD_CORE], &origin);
-        command.arg("127.0.0.1:0");
-        let mut process = Process::start(command, &output.join("origin.log"))?;
-        let origin = wait_for("the origin prints its address", POLL, || {
-            process.still_running()?;
-            Ok(process.printed().trim().parse().ok())
-        })?;
+        let (process, origin) = Process::start_origin(&origin, &output.join("origin.log"))?;
         Ok(Self { gateway, banner: modules.join("banner.wasm"), output, origin, _origin: process })
     }
 
