@@ -6,6 +6,7 @@ use serde_json::Value;
 
 mod admin;
 mod budgets;
+mod bulkhead;
 mod files;
 mod grants;
 mod rest;

@@ -4,6 +4,9 @@
 //! they share. Each has a limit or none, and limits may change
 //! while the account is drawn on. Rates are kept as the time until which what was taken is paid for, so that an account is a
 //! few numbers that any thread changes in one step, and nothing has to be refilled.
+//!
+//! What no limit bounds is how long one callback keeps its worker from serving others. A tenant whose callbacks often take long is
+//! *set apart* ([`Account::is_apart`]): its requests go where only such tenants wait for each other.
 //! **Invariant:** an account never refuses somebody else's request.
 
 use std::sync::Arc;
@@ -87,6 +90,16 @@ impl Limit {
 /// How much unused processor time is kept: what the limit gives in this time.
 const CPU_WINDOW: Duration = Duration::from_secs(1);
 
+/// A callback that takes so much processor time is felt by whoever else its worker serves.
+pub const LONG: Duration = Duration::from_micros(100);
+/// What such callbacks of a tenant may take in a second before it is set apart: so little that less than one request in a hundred of
+/// others meets one, whatever its length.
+const LONG_PER_SECOND: Duration = Duration::from_millis(2);
+/// What they may take at once: a few VMs that start, one callback that ends at its deadline.
+const LONG_AT_ONCE: Duration = Duration::from_millis(20);
+/// The longest that a tenant stays apart after its last long callback.
+const APART_AT_MOST: Duration = Duration::from_mins(10);
+
 /// A tenant's account.
 #[derive(Debug)]
 pub struct Account {
@@ -101,9 +114,12 @@ pub struct Account {
     /// `u64::MAX` for the host's own.
     shared_data_limit: AtomicU64,
     cpu_paid: AtomicU64,
+    /// Until when what its long callbacks took is paid for.
+    long_paid: AtomicU64,
     in_flight: AtomicU32,
     memory: AtomicU64,
     callouts_in_flight: AtomicU32,
+    served_apart: AtomicU64,
     refused: [AtomicU64; Limit::ALL.len()],
 }
 
@@ -119,9 +135,11 @@ impl Default for Account {
             callouts_limit: AtomicU32::new(u32::MAX),
             shared_data_limit: AtomicU64::new(u64::MAX),
             cpu_paid: AtomicU64::new(0),
+            long_paid: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             memory: AtomicU64::new(0),
             callouts_in_flight: AtomicU32::new(0),
+            served_apart: AtomicU64::new(0),
             refused: Default::default(),
         };
         account.limit(&Limits::default());
@@ -181,6 +199,16 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// For how much time a unit of something lasts of which there is so much in a second.
+const fn scale(per_second: Duration) -> u64 {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a second has a thousand million nanoseconds, and none is divided by 0"
+    )]
+    let units = (Duration::from_secs(1).as_nanos() / per_second.as_nanos()) as u64;
+    units
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -276,6 +304,45 @@ impl Account {
         let costs = u64::try_from(used.as_nanos().saturating_mul(second) / u128::from(share)).unwrap_or(u64::MAX);
         let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs));
         let _always = self.cpu_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+    }
+
+    /// Notes that one of its requests is served where it keeps nobody else waiting.
+    pub fn serves_apart(&self) {
+        self.served_apart.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many of its requests were.
+    #[must_use]
+    pub fn served_apart(&self) -> u64 {
+        self.served_apart.load(Ordering::Relaxed)
+    }
+
+    /// Notes that there was no room left for one there.
+    pub fn turned_away(&self) {
+        self.count(Limit::Cpu);
+    }
+
+    /// Notes processor time of callbacks that took [`LONG`] or longer.
+    pub fn took_long(&self, used: Duration, now: Time) {
+        let costs = nanos(used).saturating_mul(scale(LONG_PER_SECOND));
+        let latest = now.as_nanos().saturating_add(nanos(LONG_AT_ONCE).saturating_mul(scale(LONG_PER_SECOND)));
+        let latest = latest.saturating_add(nanos(APART_AT_MOST));
+        let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
+        let _always = self.long_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+    }
+
+    /// Until when it is set apart; nothing when it is not.
+    #[must_use]
+    pub fn apart_until(&self, now: Time) -> Option<Time> {
+        let spared = nanos(LONG_AT_ONCE).saturating_mul(scale(LONG_PER_SECOND));
+        let until = self.long_paid.load(Ordering::Relaxed).saturating_sub(spared);
+        (until > now.as_nanos()).then(|| Time::from_nanos(until))
+    }
+
+    /// Whether its callbacks take long so often that others would feel it.
+    #[must_use]
+    pub fn is_apart(&self, now: Time) -> bool {
+        self.apart_until(now).is_some()
     }
 
     /// Until when its filters have used more than they may; nothing when they have not.
@@ -395,6 +462,21 @@ mod tests {
         assert_eq!(account.admit(at(99)).err(), Some(Failure::TenantCpu));
         assert_eq!(account.out_of_cpu_until(at(50)), Some(at(100)));
         assert!(account.admit(at(100)).is_ok());
+    }
+
+    #[test]
+    fn long_callbacks_set_it_apart_until_they_have_been_rare_for_long_enough() {
+        let account = account(Limits::default());
+        account.took_long(Duration::from_millis(20), at(0));
+        assert!(!account.is_apart(at(0)), "a few starts are nothing unusual");
+        account.took_long(Duration::from_millis(1), at(0));
+        assert_eq!(account.apart_until(at(0)), Some(at(500)));
+        assert!(account.is_apart(at(499)) && !account.is_apart(at(500)));
+        // 2 ms in every second, which is what may be.
+        (1..100).for_each(|second| account.took_long(Duration::from_millis(2), at(second * 1000)));
+        assert!(!account.is_apart(at(100_000)));
+        account.took_long(Duration::from_secs(100), at(100_000));
+        assert_eq!(account.apart_until(at(100_000)), Some(at(100_000 + 600_000)), "no longer than ten minutes");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod builtin;
+mod bulkhead;
 mod callout;
 pub mod cli;
 mod clock;

@@ -15,7 +15,9 @@ use hyper::body::Incoming;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Wants};
 use portcullis_core::reply::Failure;
+use tokio::sync::mpsc;
 
+use crate::bulkhead::Piece;
 use crate::grpc::Outbox;
 use crate::upstream::{Lease, Replay, failure_of};
 use crate::worker::{Ticket, Worker};
@@ -218,6 +220,8 @@ pub(crate) enum ResponseSource {
     Passing(Incoming),
     /// Its filters see it.
     Fed(Source),
+    /// It has been through its exchange on another worker.
+    Carried(mpsc::Receiver<Piece>),
 }
 
 impl ResponseBody {
@@ -234,12 +238,17 @@ impl ResponseBody {
         Self { ticket: None, source: ResponseSource::Exchange, lease: None, ended: true }
     }
 
+    /// The body of a response whose exchange is another worker's.
+    pub(crate) fn carried(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self { ticket: None, source: ResponseSource::Carried(pieces), lease: None, ended: false }
+    }
+
     /// The response is complete.
     fn finish(&mut self) {
         self.ended = true;
         let read_to_end = match &self.source {
             // A lease without a body: there was nothing to read behind the head.
-            ResponseSource::Exchange => true,
+            ResponseSource::Exchange | ResponseSource::Carried(_) => true,
             ResponseSource::Passing(body) => body.is_end_stream(),
             ResponseSource::Fed(source) => source.0.as_ref().is_none_or(Incoming::is_end_stream),
         };
@@ -289,6 +298,14 @@ impl ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
         }
+    }
+
+    fn poll_carried(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let ResponseSource::Carried(pieces) = &mut self.source else { return Poll::Ready(None) };
+        // One that ends without saying so has been broken off.
+        let piece = ready!(pieces.poll_recv(cx)).unwrap_or(Err(Broken(Failure::UpstreamReset)));
+        self.ended = !matches!(piece, Ok(Some(_)));
+        Poll::Ready(piece.transpose())
     }
 
     fn poll_fed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -342,6 +359,7 @@ impl Body for ResponseBody {
         }
         match body.source {
             ResponseSource::Passing(_) => body.poll_passing(cx),
+            ResponseSource::Carried(_) => body.poll_carried(cx),
             ResponseSource::Exchange | ResponseSource::Fed(_) => body.poll_fed(cx),
         }
     }

@@ -44,7 +44,12 @@ impl Prepared {
     /// # Errors
     /// When a guest cannot be started or refuses its configuration.
     pub(crate) fn new(plan: &Arc<Plan>, now: Time) -> Result<Self, StartError> {
-        Ok(Self { vms: plan.start_vms(now)?, table: plan.table(), plan: plan.clone() })
+        Ok(Self { vms: plan.start_vms(now)?, ..Self::cold(plan) })
+    }
+
+    /// Makes the routing table. VMs start when they are needed.
+    pub(crate) fn cold(plan: &Arc<Plan>) -> Self {
+        Self { vms: Vec::new(), table: plan.table(), plan: plan.clone() }
     }
 }
 

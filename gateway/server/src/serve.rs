@@ -2,7 +2,7 @@
 //!
 //! It takes the request in, waits until the chain has a head for the upstream or for the client, sends it, and hands the bodies
 //! to the connections that pull them (see [`crate::message`]). It decides nothing: each step waits for one of a few things, and
-//! feeds it to the exchange.
+//! feeds it to the exchange. Requests of tenants that are set apart are looked at here, and served by the [`bulkhead`].
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -12,27 +12,57 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{self, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use portcullis_core::admission::{self, Admission};
 use portcullis_core::context::UpstreamId;
+use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Facts, Place, Wants};
 use portcullis_core::forward;
-use portcullis_core::headers::{Headers, StartLine, strip_hop_by_hop};
+use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
+use portcullis_core::tls::Tls;
+use portcullis_core::trace::Trace;
 use portcullis_core::upgrade::Offer;
 
+use crate::bulkhead::{self, Tether};
 use crate::listener::{Connection, Lane};
 use crate::message::{Broken, RequestBody, ResponseBody, ResponseSource, Source, blamed};
 use crate::request_id;
+use crate::telemetry::Chosen;
 use crate::tunnel::{self, Leaving};
 use crate::upstream::{Answer, Lease, SendError, Tries, failure_of};
-use crate::worker::{Described, Opening, Ticket, Worker};
+use crate::worker::{Described, LetIn, Opening, Ticket, Tie, Worker};
 
-/// A request that has been looked at and given a place.
+/// A request that has been looked at: what it is, and where it came from.
+pub(crate) struct Arrived {
+    head: http::request::Parts,
+    body: Incoming,
+    path: PathAndQuery,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    /// Why it goes nowhere.
+    refused: Option<Failure>,
+    /// What it offers to leave HTTP for.
+    offer: Option<Offer>,
+    scheme: Scheme,
+    source: SocketAddr,
+    destination: SocketAddr,
+    connection_id: u64,
+    request_id: HeaderValue,
+    tls: Option<Arc<Tls>>,
+    patience: Patience,
+    trace: Option<Trace>,
+    /// The fields that are to be logged.
+    fields: Chosen,
+    tells_times: bool,
+}
+
+/// A request that has a place.
 struct Admitted {
     ticket: Ticket,
     headers: Headers,
@@ -44,6 +74,13 @@ struct Admitted {
     leaving: Option<Box<Leaving>>,
 }
 
+/// The answer to a request, as its exchange has it.
+pub(crate) struct Reply {
+    pub(crate) response: Response<ResponseBody>,
+    /// Whoever sent a bad request, or not all of it, may mean something else by what follows it.
+    pub(crate) is_bad: bool,
+}
+
 /// Serves one exchange. An error closes the connection, or resets the HTTP/2 stream: there is no clean answer to give.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
@@ -52,8 +89,38 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Broken> {
     let version = request.version();
-    let Admitted { mut ticket, headers, body, mut target, mut place, mut leaving } =
-        admit(&worker, &connection, lane, request);
+    let arrived = look_at(&worker, &connection, request);
+    let Reply { mut response, is_bad } = match admit(&worker, Tie::Lane(lane.clone()), arrived) {
+        Ok(admitted) => exchange(worker, admitted, Some(&connection)).await?,
+        // Boxed: it is rare, and every exchange would carry its state.
+        Err(diverted) => Box::pin(bulkhead::hand_over(connection.clone(), lane, diverted)).await?,
+    };
+    if version < Version::HTTP_2 {
+        let has_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !has_switched && (is_bad || connection.ends_with(version)) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        connection.answers.answered(has_switched);
+    }
+    Ok(response)
+}
+
+/// Serves one exchange whose client is another worker's.
+pub(crate) async fn serve_here(worker: Rc<Worker>, tether: Tether, arrived: Arrived) -> Result<Reply, Broken> {
+    match admit(&worker, Tie::Tether(Rc::new(tether)), arrived) {
+        Ok(admitted) => exchange(worker, admitted, None).await,
+        // There is no bulkhead in the bulkhead.
+        Err(_) => Err(Broken(Failure::UpstreamReset)),
+    }
+}
+
+/// One exchange, from when it has a place to when its answer has a head.
+async fn exchange(
+    worker: Rc<Worker>,
+    admitted: Admitted,
+    connection: Option<&Rc<Connection>>,
+) -> Result<Reply, Broken> {
+    let Admitted { mut ticket, headers, body, mut target, mut place, mut leaving } = admitted;
     let id = ticket.parts().1;
     let end = End::from_bool(body.is_end_stream());
     let mut source = (!end.is_end()).then(|| Source::new(body));
@@ -80,23 +147,15 @@ pub(crate) async fn serve(
     }
     match ready {
         Ready::Client(mut headers, end) => {
-            // Whoever sent a bad request, or not all of it, may mean something else by what follows it.
             let is_bad = refused.is_some() || worker.failed_with(id, Failure::ClientSlow);
-            let ends = connection.ends_with(version) || version < Version::HTTP_2 && is_bad;
-            if ends && headers.status() != Some(StatusCode::SWITCHING_PROTOCOLS) {
-                headers.fields_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
             if let Some(times) = ticket.times() {
                 headers.fields_mut().append("server-timing", times);
             }
             let response = match leaving {
                 None => response(ticket, headers, end, answered),
-                Some(leaving) => leaving_response(*leaving, connection.clone(), ticket, headers, end, answered),
+                Some(leaving) => leaving_response(*leaving, connection.cloned(), ticket, headers, end, answered),
             };
-            if version < Version::HTTP_2 {
-                connection.answers.answered(response.status() == StatusCode::SWITCHING_PROTOCOLS);
-            }
-            Ok(response)
+            Ok(Reply { response, is_bad })
         }
         Ready::Upstream(..) => Err(fail(&mut ticket, Failure::UpstreamReset)),
         Ready::Broken(failure) => Err(fail(&mut ticket, failure)),
@@ -140,7 +199,7 @@ fn response(mut ticket: Ticket, headers: Headers, end: End, answered: Answered) 
 /// The response to a client that asked to leave HTTP: the opening of its tunnel, or one like any other.
 fn leaving_response(
     leaving: Leaving,
-    connection: Rc<Connection>,
+    connection: Option<Rc<Connection>>,
     mut ticket: Ticket,
     mut headers: Headers,
     end: End,
@@ -163,8 +222,8 @@ fn leaving_response(
     response
 }
 
-/// Looks at a request: what it is, where it came from, where it goes. Opens its exchange.
-fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: Request<Incoming>) -> Admitted {
+/// Looks at a request: what it is, and where it came from.
+fn look_at(worker: &Worker, connection: &Connection, request: Request<Incoming>) -> Arrived {
     let (mut head, body) = request.into_parts();
     let end = End::from_bool(body.is_end_stream());
     let offer = offer(&mut head, end);
@@ -180,50 +239,82 @@ fn admit(worker: &Rc<Worker>, connection: &Connection, lane: Rc<Lane>, request: 
     if let Some(offer) = &offer {
         offer.show(&mut head.headers);
     }
-    let revision = worker.revision();
-    let traced = revision.table.tracing();
     let trust = connection.peer.trust;
-    let trace = traced.map(|policy| worker.telemetry.join_trace(&mut head.headers, policy, trust));
-    let (spot, mut target) = match refused {
-        Some(failure) => (revision.table.nowhere(), Err(failure)),
-        None => revision.table.route(&head.method, host.as_ref(), &path, &head.headers),
-    };
-    let leaving = offer.and_then(|offer| {
-        if let Err(failure) = offer.settle(&spot.tunnels.allowed, &mut head.headers) {
-            target = target.and(Err(failure));
-        }
-        let client = head.extensions.remove()?;
-        Some(Box::new(Leaving::new(offer.asked(), spot.tunnels.idle, client)))
-    });
-    let facts = Facts {
+    let join = |policy: &_| worker.telemetry.join_trace(&mut head.headers, policy, trust);
+    let trace = worker.revision().table.tracing().map(join);
+    Arrived {
+        path,
+        host,
+        user_agent,
+        refused,
+        offer,
+        scheme,
         // The port is the peer's own only while the peer is the client.
         source: SocketAddr::new(client, if client == connection.address.ip() { connection.address.port() } else { 0 }),
         destination: connection.local,
-        protocol: protocol(head.version),
         connection_id: connection.id,
         request_id,
         tls: connection.tls.clone(),
-        place: spot.place.clone(),
         patience: connection.patience(),
         trace,
+        fields: worker.telemetry.chosen_of_request(&head.headers),
+        tells_times,
+        head,
+        body,
+    }
+}
+
+/// A request that is for the bulkhead, and its place in the queue there.
+pub(crate) type Diverted = Box<(Arrived, bulkhead::Place)>;
+
+/// Finds out where a request goes, and opens its exchange; or returns it, where it is for the bulkhead.
+fn admit(worker: &Rc<Worker>, tie: Tie, mut arrived: Arrived) -> Result<Admitted, Diverted> {
+    let revision = worker.revision();
+    let head = &mut arrived.head;
+    let (spot, mut target) = match arrived.refused {
+        Some(failure) => (revision.table.nowhere(), Err(failure)),
+        None => revision.table.route(&head.method, arrived.host.as_ref(), &arrived.path, &head.headers),
     };
-    let place = spot.place.clone();
-    let fields = worker.telemetry.chosen_of_request(&head.headers);
-    let described =
-        Described { method: head.method.clone(), path: path.clone(), host, user_agent, fields, tells_times };
     let account = spot.account.clone();
-    let (admitted, chain) = match account.as_ref().map(|account| account.admit(worker.clock.now())).transpose() {
-        Ok(admitted) => (admitted, spot.chain.clone()),
+    let (admitted, chain) = match worker.let_in(account.as_ref()) {
+        Ok(LetIn::Here(admitted)) => (admitted, spot.chain.clone()),
+        Ok(LetIn::Elsewhere(place)) => return Err(Box::new((arrived, place))),
         Err(failure) => {
             // Its filters are not asked: what they do is what there is too much of.
             target = Err(failure);
             (None, revision.table.nowhere().chain.clone())
         }
     };
-    let request = Some(described);
-    let ticket = worker.open(Opening { revision, chain, facts, request, lane, account, admitted });
-    let headers = Headers::request(head.method, scheme, path, head.headers);
-    Admitted { ticket, headers, body, target, place, leaving }
+    let leaving = arrived.offer.and_then(|offer| {
+        if let Err(failure) = offer.settle(&spot.tunnels.allowed, &mut head.headers) {
+            target = target.and(Err(failure));
+        }
+        let client = head.extensions.remove()?;
+        Some(Box::new(Leaving::new(offer.asked(), spot.tunnels.idle, client)))
+    });
+    let place = spot.place.clone();
+    let facts = Facts {
+        source: arrived.source,
+        destination: arrived.destination,
+        protocol: protocol(head.version),
+        connection_id: arrived.connection_id,
+        request_id: arrived.request_id,
+        tls: arrived.tls,
+        place: place.clone(),
+        patience: arrived.patience,
+        trace: arrived.trace,
+    };
+    let request = Some(Described {
+        method: arrived.head.method.clone(),
+        path: arrived.path.clone(),
+        host: arrived.host,
+        user_agent: arrived.user_agent,
+        fields: arrived.fields,
+        tells_times: arrived.tells_times,
+    });
+    let ticket = worker.open(Opening { revision, chain, facts, request, tie, account, admitted });
+    let headers = Headers::request(arrived.head.method, arrived.scheme, arrived.path, arrived.head.headers);
+    Ok(Admitted { ticket, headers, body: arrived.body, target, place, leaving })
 }
 
 /// What the client offers to leave HTTP for. An extended CONNECT (RFC 8441) is then what it means: a GET.

@@ -20,9 +20,10 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 pub use self::control::{Applied, Shown};
-use self::control::{Control, Workers};
-use self::crew::{Order, Post};
+use self::control::{Control, Crews, Workers};
+use self::crew::{Order, Post, Side};
 use crate::admin::{self, AdminState, Readiness};
+use crate::bulkhead;
 use crate::config::snapshot::{Drain, Snapshot};
 use crate::config::standing::Unusable;
 use crate::inherited::Inherited;
@@ -211,10 +212,10 @@ impl Handle {
         self.shown.borrow().drain
     }
 
-    /// Has every worker answer, and returns where the answers come.
+    /// Has every worker with clients answer, and returns where the answers come.
     pub(crate) fn call_roll(&self) -> (usize, mpsc::Receiver<()>) {
         let (answer, answers) = mpsc::channel();
-        (control::send(&self.workers, || Order::Answer(answer.clone())), answers)
+        (control::send_to_workers(&self.workers, || Order::Answer(answer.clone())), answers)
     }
 
     /// Phases are never gone back to.
@@ -318,16 +319,23 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
 }
 
 impl Gateway {
-    /// Starts the workers, and waits until every one of them could serve.
+    /// Starts the workers and the bulkhead, and waits until every one of them could serve.
     fn start_workers(&mut self, count: usize) -> Result<(), RunError> {
         let (remains, to_take_apart) = mpsc::channel();
         let take_apart = thread::Builder::new().name("take-apart".to_owned());
         self.others.push(take_apart.spawn(move || revision::take_apart(to_take_apart))?);
         let (started, starting) = mpsc::channel();
-        let mut orders = Vec::new();
-        for number in 0..count {
+        let (entrance, exit) = bulkhead::open();
+        let clients = (0..count).map(|number| (format!("worker-{number}"), Side::Clients(entrance.clone())));
+        let sides: Vec<_> = clients.chain([("bulkhead".to_owned(), Side::Bulkhead(exit))]).collect();
+        drop(entrance);
+        let mut crews = Crews::default();
+        for (number, (name, side)) in sides.into_iter().enumerate() {
             let (order, ordered) = unbounded_channel();
-            orders.push(order);
+            match side {
+                Side::Clients(_) => crews.workers.push(order),
+                Side::Bulkhead(_) => crews.bulkhead = Some(order),
+            }
             let control = self.handle.control();
             let post = Post {
                 number,
@@ -340,14 +348,15 @@ impl Gateway {
                 started: started.clone(),
                 orders: ordered,
                 phase: self.handle.phase.subscribe(),
+                side,
             };
             drop(control);
-            self.workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(move || post.man())?);
+            self.workers.push(thread::Builder::new().name(name).spawn(move || post.man())?);
         }
         drop(started);
         // Set once only: these are the workers there will ever be.
-        let _ = self.handle.workers.set(orders);
-        for _ in 0..count {
+        let _ = self.handle.workers.set(crews);
+        for _ in 0..=count {
             starting.recv().map_err(|_| RunError::Lost)??;
         }
         Ok(())

@@ -73,11 +73,11 @@ impl Leaving {
     }
 
     /// Copies from when both sides have switched to when both have closed, and ends the exchange.
-    pub(crate) fn open(self, mut ticket: Ticket, lease: Option<Lease>, connection: Rc<Connection>) {
+    pub(crate) fn open(self, mut ticket: Ticket, lease: Option<Lease>, connection: Option<Rc<Connection>>) {
         let (worker, id) = ticket.parts();
         worker.open_tunnel(id, self.idle);
         spawn_local(async move {
-            // The connection counts as open, and its endpoint as busy, for as long as its tunnel is.
+            // The connection, where it is this worker's, counts as open, and its endpoint as busy, for as long as its tunnel is.
             let _held = (lease, connection);
             match until_broken_off(&worker, id, self.run(&worker, id)).await {
                 Ok(()) => ticket.finish(),

@@ -160,8 +160,8 @@ struct Upstream {
 }
 
 impl Upstream {
-    fn new(spec: Arc<snapshot::Upstream>, workers: usize, seed: u64, counts: Arc<UpstreamCounts>) -> Rc<Self> {
-        let share = |limit: u32| limit.div_ceil(u32::try_from(workers).unwrap_or(u32::MAX));
+    fn new(spec: Arc<snapshot::Upstream>, parts: usize, seed: u64, counts: Arc<UpstreamCounts>) -> Rc<Self> {
+        let share = |limit: u32| limit.div_ceil(u32::try_from(parts).unwrap_or(u32::MAX));
         let UpstreamLimits { requests, connections, pending } = spec.limits;
         let upstream = Self {
             limits: UpstreamLimits {
@@ -275,8 +275,8 @@ struct Held {
 pub(crate) struct Upstreams {
     all: RefCell<Vec<Option<Held>>>,
     seed: u64,
-    /// How many workers share what there is of an upstream.
-    workers: usize,
+    /// One in so many parts of what may be used of an upstream is this worker's.
+    parts: usize,
     telemetry: UpstreamTelemetry,
     /// The runtime runs: what goes on beside the requests can be started.
     running: Cell<bool>,
@@ -284,8 +284,8 @@ pub(crate) struct Upstreams {
 
 impl Upstreams {
     /// `seed` keeps workers from choosing in step.
-    pub(crate) fn new(seed: u64, workers: usize, telemetry: UpstreamTelemetry) -> Self {
-        Self { all: RefCell::default(), seed, workers, telemetry, running: Cell::default() }
+    pub(crate) fn new(seed: u64, parts: usize, telemetry: UpstreamTelemetry) -> Self {
+        Self { all: RefCell::default(), seed, parts, telemetry, running: Cell::default() }
     }
 
     /// Notes one more user of the place `id`. If it had none, there will be an upstream of this kind.
@@ -297,7 +297,7 @@ impl Upstreams {
         if let Some(place) = all.get_mut(index) {
             let held = place.get_or_insert_with(|| {
                 let counts = self.telemetry.of(&spec.name, &spec.owner);
-                let upstream = Upstream::new(spec.clone(), self.workers, self.seed, counts);
+                let upstream = Upstream::new(spec.clone(), self.parts, self.seed, counts);
                 if self.running.get() {
                     upstream.run();
                 }

@@ -21,16 +21,17 @@ use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Wants};
 use portcullis_core::grpc::News;
 use portcullis_core::reply::{Details, Failure};
 use portcullis_core::tenant::Account;
+use portcullis_core::time::Time;
 use portcullis_core::trace::Trace;
 use portcullis_vm::{Retired, Vms};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 
-pub(crate) use self::ticket::{Described, Opening, Ticket};
+pub(crate) use self::ticket::{Described, LetIn, Opening, Ticket, Tie};
+use crate::bulkhead::Entrance;
 use crate::callout;
 use crate::clock::Clock;
 use crate::grpc;
-use crate::listener::Lane;
 use crate::plan::Plan;
 use crate::revision::{Prepared, Remains, Revision};
 use crate::services::rate_limit;
@@ -46,6 +47,11 @@ struct State {
     vms: Vms,
 }
 
+/// The bulkhead has one part in so many of what a worker may use of an upstream.
+const BULKHEAD_PARTS: usize = 5;
+/// One part in so many of a worker's time is for exchanges that were there before their tenants were set apart.
+const SHARE_OF_TURNS: u32 = 20;
+
 /// Overdue for so many looks, an exchange is cut off: whoever should take what it was told does not.
 const HOPELESS: u8 = 10;
 
@@ -55,7 +61,7 @@ struct Waiting {
     request: Option<Waker>,
     response: Option<Waker>,
     /// Where the exchange can be cut off, should neither side move any more.
-    lane: Option<Rc<Lane>>,
+    tie: Option<Tie>,
     /// For how many looks it has been overdue.
     overdue: u8,
     /// Who pays for what its filters use.
@@ -91,6 +97,10 @@ pub(crate) struct Worker {
     leaving: RefCell<Vec<Remains>>,
     /// Nothing new is begun on behalf of guests: the runtime is about to end.
     ending: Cell<bool>,
+    /// Where the requests of tenants that are set apart are served; nowhere else, where this is it.
+    bulkhead: Option<Entrance>,
+    /// Until when filters of tenants that are set apart are shown nothing more of bodies that were on their way before.
+    next_turn: Cell<Time>,
     pub(crate) upstreams: Upstreams,
     /// Guests' gRPC calls and streams.
     pub(crate) grpc: grpc::Streams,
@@ -107,12 +117,17 @@ impl Worker {
         number: u64,
         (telemetry, limits): (WorkerTelemetry, Arc<rate_limit::Service>),
         remains: mpsc::Sender<Remains>,
+        bulkhead: Option<Entrance>,
     ) -> Rc<Self> {
         let clock = Clock::start();
         let mut exchanges = Exchanges::default();
         exchanges.now = clock.now();
-        let mut vms = plan.no_vms().with_clock(move || clock.now());
-        let upstreams = Upstreams::new(number + 1, plan.snapshot().worker_count(), telemetry.upstreams());
+        let vms = plan.no_vms().with_clock(move || clock.now());
+        let mut vms = if bulkhead.is_some() { vms.sparing_others() } else { vms };
+        let workers = plan.snapshot().worker_count();
+        // What the bulkhead may use of an upstream comes on top: it is little.
+        let parts = if bulkhead.is_some() { workers } else { workers * BULKHEAD_PARTS };
+        let upstreams = Upstreams::new(number + 1, parts, telemetry.upstreams());
         let revision = Revision::take_places(prepared, &mut exchanges, &mut vms, &upstreams);
         telemetry.add_filter_cells(revision.new_cells(&vms));
         Rc::new(Self {
@@ -126,6 +141,8 @@ impl Worker {
             remains,
             leaving: RefCell::default(),
             ending: Cell::new(false),
+            bulkhead,
+            next_turn: Cell::default(),
             upstreams,
             grpc: grpc::Streams::default(),
             limits,
@@ -244,10 +261,13 @@ impl Worker {
         left.into_iter().for_each(|left| _ = remains.send(left));
     }
 
-    /// Starts what runs beside the exchanges: guests' timers and housekeeping. Also sees to what guests asked for at their start.
+    /// Starts what runs beside the exchanges: guests' timers and housekeeping. Also sees to what guests asked for at their start. The
+    /// bulkhead does not ask upstreams for their health before there is something to do.
     pub(crate) fn run(self: &Rc<Self>) {
         self.see_to_rest(&mut self.state.borrow_mut());
-        self.upstreams.run();
+        if self.bulkhead.is_some() {
+            self.upstreams.run();
+        }
         spawn_local(self.clone().run_timers());
         spawn_local(self.clone().read_letters());
         spawn_local(self.clone().run_shadows());
@@ -340,10 +360,10 @@ impl Worker {
         let Some(waiting) = waiting.get_mut(id.index()) else { return false };
         waiting.overdue = waiting.overdue.saturating_add(1);
         if waiting.overdue == HOPELESS
-            && let Some(lane) = &waiting.lane
+            && let Some(tie) = &waiting.tie
         {
             self.telemetry.timed_out(Overdue::Stream);
-            lane.cut();
+            tie.cut();
         }
         waiting.overdue > 1
     }
@@ -360,6 +380,7 @@ impl Worker {
         let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
         chain::feed(exchanges, vms, id, event);
+        self.had_turn(id, exchanges.now);
         let concerns_other = exchanges.get(id).is_none_or(|exchange| {
             exchange.has_effects(other) || exchange.wants(other, &exchanges.limits) == Wants::Closed
         });
@@ -464,12 +485,28 @@ impl Worker {
         if wants == Wants::More && exchange.watches_body(direction) {
             let waiting = self.waiting.borrow();
             let account = waiting.get(id.index()).and_then(|waiting| waiting.account.as_ref());
-            if account.is_some_and(|account| account.is_out_of_cpu(exchanges.now)) {
+            if account.is_some_and(|account| account.is_out_of_cpu(exchanges.now) || self.must_wait(account)) {
                 self.held_up.borrow_mut().push(id);
                 return Wants::Wait;
             }
         }
         wants
+    }
+
+    /// Whether an exchange that was here before its tenant was set apart has to wait for its turn.
+    fn must_wait(&self, account: &Account) -> bool {
+        let now = self.clock.now();
+        self.bulkhead.is_some() && now < self.next_turn.get() && account.is_apart(now)
+    }
+
+    /// Notes that such an exchange has had its turn, if it is one.
+    fn had_turn(&self, id: ExchangeId, began: Time) {
+        let waiting = self.waiting.borrow();
+        let account = waiting.get(id.index()).and_then(|waiting| waiting.account.as_ref());
+        if self.bulkhead.is_some() && account.is_some_and(|account| account.is_apart(began)) {
+            let now = self.clock.now();
+            self.next_turn.set(now + now.saturating_since(began) * SHARE_OF_TURNS);
+        }
     }
 
     /// Whether the body of this direction must be fed through the exchange.

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_core::tenant::LONG;
 use wasmtime::UpdateDeadline;
 
 use crate::engine::thread_time;
@@ -77,26 +78,35 @@ impl Budget {
         UpdateDeadline::Continue(self.half_ticks)
     }
 
-    /// Ends a callback; how much processor time is to be counted.
-    pub(crate) fn end(&mut self) -> Duration {
+    /// Ends a callback; what is to be counted of it.
+    pub(crate) fn end(&mut self) -> Took {
         match self.stage {
-            Stage::Fresh => Duration::ZERO,
+            Stage::Fresh => Took::default(),
             Stage::Sampled { .. } | Stage::Measured { .. } => self.count(),
         }
     }
 
     #[cold]
-    fn count(&mut self) -> Duration {
+    fn count(&mut self) -> Took {
         let now = thread_time();
         let (begun, since, exact) = match self.stage {
-            Stage::Fresh => return Duration::ZERO,
+            Stage::Fresh => return Took::default(),
             Stage::Sampled { begun } => (Some(begun), now, Duration::ZERO),
             Stage::Measured { since, begun } => (begun, since, now.saturating_sub(since)),
         };
-        let Some(begun) = begun else { return exact };
+        let Some(begun) = begun else { return Took { counted: exact, is_long: exact >= LONG } };
         let took = since.saturating_sub(begun).saturating_sub(self.ticker.asking);
-        exact + self.samples.take(took)
+        Took { counted: exact + self.samples.take(took), is_long: exact + took >= LONG }
     }
+}
+
+/// What is known of a callback that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Took {
+    /// Processor time to be counted, for it and for those it stands for; nothing where it is not measured.
+    pub(crate) counted: Duration,
+    /// It kept others waiting.
+    pub(crate) is_long: bool,
 }
 
 /// How rarely callbacks are measured at most: a pair of looks at the clock costs about half a microsecond.
@@ -209,13 +219,14 @@ mod tests {
         let mut budget = Budget::new(Duration::from_secs(2), Arc::default());
         budget.samples.left = 2;
         budget.start();
-        assert_eq!(budget.end(), Duration::ZERO, "no sample");
+        assert_eq!(budget.end().counted, Duration::ZERO, "no sample");
         budget.samples.left = 2;
         budget.start();
         budget.expired();
         let begun = thread_time();
         while thread_time() - begun < Duration::from_millis(3) {}
-        let counted = budget.end();
+        let Took { counted, is_long } = budget.end();
+        assert!(is_long, "{counted:?}");
         assert!((Duration::from_millis(3)..Duration::from_millis(30)).contains(&counted), "{counted:?}");
     }
 }

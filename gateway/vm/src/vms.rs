@@ -20,6 +20,7 @@ use portcullis_core::context::{CalloutResponse, ContextRef, Farewell, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
 use portcullis_core::grpc::{News, Wish};
+use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
 use portcullis_core::timing::{Outcome, Phase};
 
@@ -45,6 +46,8 @@ pub struct Vms {
     /// When it is to be seen which VM has been idle for so long that it goes.
     rests: BTreeSet<(Time, VmIndex)>,
     clock: Option<Clock>,
+    /// Tenants that are set apart are served elsewhere.
+    spares_others: bool,
 }
 
 /// Tells the time.
@@ -94,7 +97,13 @@ impl Vms {
         let slot = |spec: &VmSpec| Some(Slot::new(Arc::new(spec.clone()), &shared).at(&inbox));
         let slots = specs.iter().map(slot).collect();
         let (leaving, timers, rests) = (Leaving::default(), BTreeSet::new(), BTreeSet::new());
-        Self { engine, shared, slots, inbox, leaving, timers, rests, clock: None }
+        Self { engine, shared, slots, inbox, leaving, timers, rests, clock: None, spares_others: false }
+    }
+
+    /// For a worker whose tenants are served elsewhere while they are set apart: their timers wait for as long.
+    #[must_use]
+    pub fn sparing_others(self) -> Self {
+        Self { spares_others: true, ..self }
     }
 
     /// With a clock, for whoever wants to know how long calls take.
@@ -316,13 +325,19 @@ impl Vms {
         self.timers.first().map(|(time, _)| *time)
     }
 
-    /// Runs every timer that is due, or, where its tenant has used up its processor time, puts it off. One that is late fires once, and starts anew when its callback has returned.
+    /// Runs every timer that is due, or puts it off where its tenant has used up its processor time or is set apart. One that is late
+    /// fires once, and starts anew when its callback has returned.
     pub fn tick(&mut self, exchanges: &mut Exchanges) {
         let now = exchanges.now;
         // A guest that sets a timer to nothing while it ticks gets its turn the next time.
         let due: Vec<VmIndex> = self.timers.iter().take_while(|(time, _)| *time <= now).map(|(_, vm)| *vm).collect();
         for vm in due {
-            match self.slot(vm).and_then(|slot| slot.spec.account.as_ref()?.out_of_cpu_until(now)) {
+            let spares_others = self.spares_others;
+            let waits = |account: &Account| {
+                let apart = || account.apart_until(now).filter(|_| spares_others);
+                account.out_of_cpu_until(now).or_else(apart)
+            };
+            match self.slot(vm).and_then(|slot| waits(slot.spec.account.as_deref()?)) {
                 Some(until) => self.set_timer(vm, Some(until)),
                 None => _ = self.enter(exchanges, Entry::beside(vm), Instance::tick),
             }

@@ -47,8 +47,8 @@ fn rhythm(patience: &Patience) -> Duration {
 pub(crate) struct Lane {
     stamps: Arc<Stamps>,
     is_stream: bool,
-    /// An exchange lives in it.
-    serving: Cell<bool>,
+    /// How many exchanges live in it: one, or another besides that is about to end elsewhere.
+    serving: Cell<u32>,
     /// When a stream's task last ran.
     ran: Cell<Time>,
     cut: Cell<bool>,
@@ -70,7 +70,7 @@ impl Lane {
 
     /// An exchange has begun.
     pub(crate) fn began(&self) {
-        self.serving.set(true);
+        self.serving.update(|serving| serving.saturating_add(1));
         if !self.is_stream {
             self.stamps.serving();
         }
@@ -78,8 +78,8 @@ impl Lane {
 
     /// It has ended; what it left to be written may not have been.
     pub(crate) fn ended(&self) {
-        self.serving.set(false);
-        if !self.is_stream {
+        self.serving.update(|serving| serving.saturating_sub(1));
+        if !self.is_stream && self.serving.get() == 0 {
             self.stamps.idle();
         }
     }
@@ -101,7 +101,7 @@ impl Lane {
 
     /// Whether the client has not taken the last of a response in all that time.
     fn is_stuck(&self, patience: &Patience, now: Time) -> bool {
-        !self.serving.get() && !self.cut.get() && now.saturating_since(self.ran.get()) > patience.stream_idle
+        self.serving.get() == 0 && !self.cut.get() && now.saturating_since(self.ran.get()) > patience.stream_idle
     }
 }
 
@@ -190,7 +190,7 @@ impl<F: Future + 'static> Executor<F> for Streams {
         let lane = client.next.take().unwrap_or_else(|| {
             // No request, but one half of a tunnel, whose exchange looks after itself.
             let lane = Lane::new(client.stamps.clone(), true);
-            lane.serving.set(true);
+            lane.serving.set(1);
             lane
         });
         client.opened(&lane);

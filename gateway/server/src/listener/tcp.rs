@@ -24,7 +24,7 @@ use super::{Connection, Ended};
 use crate::copy::{PIECE, Side, Way};
 use crate::tunnel::until_broken_off;
 use crate::upstream::Raw;
-use crate::worker::{Opening, Ticket, Worker};
+use crate::worker::{Opening, Ticket, Tie, Worker};
 
 /// Serves a connection from when it may speak to when both sides have closed.
 pub(super) async fn serve<S: Transport>(
@@ -53,8 +53,8 @@ pub(super) async fn serve<S: Transport>(
         // A connection has no other answer.
         return Ok(());
     };
-    let (chain, lane) = (spot.chain.clone(), member.client.lane.clone());
-    let opening = Opening { revision: revision.clone(), chain, facts, request: None, lane, account, admitted };
+    let (chain, tie) = (spot.chain.clone(), Tie::Lane(member.client.lane.clone()));
+    let opening = Opening { revision: revision.clone(), chain, facts, request: None, tie, account, admitted };
     let mut ticket = worker.open(opening);
     let mut client = Side::new(client, Failure::ClientGone);
     let passed = pass(&ticket, &mut client, target).await;

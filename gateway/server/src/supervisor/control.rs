@@ -30,8 +30,23 @@ use crate::tls::{self, watch::Watch};
 /// How long a worker may take to take a revision in. All that takes time has been done before.
 const TAKE_IN: Duration = Duration::from_secs(10);
 
-/// Where each worker takes its orders, once all have started.
-pub(super) type Workers = Arc<OnceLock<Vec<UnboundedSender<Order>>>>;
+/// Where the workers take their orders, once all have started.
+pub(super) type Workers = Arc<OnceLock<Crews>>;
+
+/// Where each takes its orders.
+#[derive(Debug, Default)]
+pub(super) struct Crews {
+    /// Those with clients.
+    pub(super) workers: Vec<UnboundedSender<Order>>,
+    /// Nobody waits for it to obey: it gets what processor time others leave. It does before it takes the next request in.
+    pub(super) bulkhead: Option<UnboundedSender<Order>>,
+}
+
+impl Crews {
+    fn all(&self) -> impl Iterator<Item = &UnboundedSender<Order>> {
+        self.workers.iter().chain(&self.bulkhead)
+    }
+}
 
 /// What a change of revision needs.
 pub(super) struct Control {
@@ -147,7 +162,7 @@ impl Control {
         let snapshot = Arc::new(snapshot);
         let tls_files = Watch::start(&snapshot)?;
         let plan = Arc::new(self.plan.next(snapshot.clone())?);
-        let workers = self.workers.get().map_or(0, Vec::len);
+        let workers = self.workers.get().map_or(0, |crews| crews.workers.len());
         let new = bind_new(&self.sockets, &snapshot, workers, &Inherited::default())?;
         let rate_limit_socket = self.rate_limit.bind(&snapshot)?;
         let mut prepared = Vec::new();
@@ -155,7 +170,7 @@ impl Control {
             let own = new.iter().map(|bound| bound.for_worker(number)).collect::<Result<Vec<_>, _>>()?;
             prepared.push((Prepared::new(&plan, Clock::start().now())?, own.into_iter().flatten().collect()));
         }
-        if let Err(error) = self.take_in(prepared) {
+        if let Err(error) = self.take_in(prepared, Prepared::cold(&plan)) {
             self.order(|| Order::Forget);
             return Err(error);
         }
@@ -197,15 +212,20 @@ impl Control {
     }
 
     /// Has every worker take in what was made ready for it.
-    fn take_in(&self, prepared: Vec<(Prepared, OwnSockets)>) -> Result<(), RunError> {
+    fn take_in(&self, prepared: Vec<(Prepared, OwnSockets)>, bulkhead: Prepared) -> Result<(), RunError> {
+        let Some(crews) = self.workers.get() else { return Ok(()) };
         let (answer, answers) = mpsc::channel();
-        let workers = self.workers.get().map_or(&[][..], Vec::as_slice);
-        for (worker, (prepared, sockets)) in workers.iter().zip(prepared) {
+        for (worker, (prepared, sockets)) in crews.workers.iter().zip(prepared) {
             let order = Order::TakeIn(Box::new(prepared), sockets, answer.clone());
             worker.send(order).map_err(|_| RunError::Lost)?;
         }
         drop(answer);
-        for _ in workers {
+        if let Some(worker) = &crews.bulkhead {
+            let (answer, _unread) = mpsc::channel();
+            // One that has ended gets no more requests.
+            let _gone = worker.send(Order::TakeIn(Box::new(bulkhead), Vec::new(), answer));
+        }
+        for _ in &crews.workers {
             answers.recv_timeout(TAKE_IN).map_err(|error| match error {
                 mpsc::RecvTimeoutError::Timeout => RunError::Stuck(TAKE_IN),
                 mpsc::RecvTimeoutError::Disconnected => RunError::Lost,
@@ -215,15 +235,18 @@ impl Control {
     }
 
     fn order(&self, order: impl Fn() -> Order) {
-        send(&self.workers, order);
+        for crew in self.workers.get().into_iter().flat_map(Crews::all) {
+            // One that has ended serves nothing, and needs no orders.
+            let _gone = crew.send(order());
+        }
     }
 }
 
-/// Orders every worker to do something; returns how many there are.
-pub(super) fn send(workers: &Workers, order: impl Fn() -> Order) -> usize {
-    let workers = workers.get().map_or(&[][..], Vec::as_slice);
+/// Orders every worker with clients to do something; returns how many there are.
+pub(super) fn send_to_workers(workers: &Workers, order: impl Fn() -> Order) -> usize {
+    let workers = workers.get().map_or(&[][..], |crews| crews.workers.as_slice());
     for worker in workers {
-        // A worker that has ended serves nothing, and needs no orders.
+        // One that has ended does not answer, which is what is asked.
         let _gone = worker.send(order());
     }
     workers.len()

@@ -1,4 +1,4 @@
-//! A worker's thread: its listeners, and the orders it takes from the supervisor.
+//! A worker's thread: its listeners, or its side of the bulkhead, and the orders it takes from the supervisor.
 
 use std::io;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc::UnboundedReceiver, watch};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::{Phase, RunError, runtime};
+use crate::bulkhead::{self, Bulkhead, Entrance, Exit};
 use crate::clock::Clock;
 use crate::config::snapshot::Listener;
 use crate::listener::{self, Gate, Listening, Places, Room};
@@ -50,15 +51,33 @@ pub(super) struct Post {
     pub(super) started: mpsc::Sender<Result<(), RunError>>,
     pub(super) orders: UnboundedReceiver<Order>,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) side: Side,
+}
+
+/// On which side of the bulkhead a worker is.
+pub(super) enum Side {
+    /// It has clients, and hands requests over here.
+    Clients(Entrance),
+    /// It is the bulkhead, and takes them here.
+    Bulkhead(Exit),
 }
 
 impl Post {
     /// Runs a worker from its start to its end, on this thread.
     pub(super) fn man(self) {
-        let Self { number, plan, sockets, telemetry, room, limits, remains, started, mut orders, mut phase } = self;
+        let Self { number, plan, sockets, telemetry, room, limits, remains, started, mut orders, mut phase, side } =
+            self;
+        let (entrance, exit) = match side {
+            Side::Clients(entrance) => (Some(entrance), None),
+            Side::Bulkhead(exit) => (None, Some(exit)),
+        };
         let ready = || -> Result<_, RunError> {
-            let prepared = Prepared::new(&plan, Clock::start().now())?;
-            Ok((runtime()?, Worker::new((&plan, prepared), number as u64, (telemetry.worker(), limits), remains)))
+            let prepared = match exit {
+                None => Prepared::new(&plan, Clock::start().now())?,
+                Some(_) => Prepared::cold(&plan),
+            };
+            let counted = (telemetry.worker(), limits);
+            Ok((runtime()?, Worker::new((&plan, prepared), number as u64, counted, remains, entrance)))
         };
         let (runtime, worker) = match ready() {
             Ok(ready) => ready,
@@ -69,7 +88,11 @@ impl Post {
             }
         };
         drop(plan);
-        let mut crew = Crew::new(worker.clone(), room);
+        let bulkhead = exit.map(|exit| Bulkhead::new(worker.clone(), exit));
+        if bulkhead.is_some() {
+            bulkhead::step_back();
+        }
+        let mut crew = Crew::new(worker.clone(), room, bulkhead);
         let _ = started.send(Ok(()));
         drop(started);
         runtime.block_on(async {
@@ -104,11 +127,13 @@ struct Crew {
     closed: Vec<Rc<Listening>>,
     /// A revision that has been taken in and is not served yet, and its new sockets.
     taken_in: Option<(Rc<Revision>, Registered)>,
+    /// It has no listeners, but this.
+    bulkhead: Option<Bulkhead>,
 }
 
 impl Crew {
-    fn new(worker: Rc<Worker>, room: Arc<Room>) -> Self {
-        Self { worker, room, listening: Vec::new(), closed: Vec::new(), taken_in: None }
+    fn new(worker: Rc<Worker>, room: Arc<Room>, bulkhead: Option<Bulkhead>) -> Self {
+        Self { worker, room, listening: Vec::new(), closed: Vec::new(), taken_in: None, bulkhead }
     }
 
     /// Serves what the worker was built with, and takes orders, until the gateway closes or is gone.
@@ -125,10 +150,13 @@ impl Crew {
         }
         loop {
             tokio::select! {
+                // First of all: a request that was handed over under a revision finds it in use.
+                biased;
                 order = orders.recv() => match order {
                     Some(order) => self.obey(order),
                     None => return,
                 },
+                () = step(&mut self.bulkhead) => {}
                 _ = phase.wait_for(|phase| *phase > Phase::Draining) => return,
             }
         }
@@ -198,7 +226,21 @@ impl Crew {
         for listening in self.closed.drain(..) {
             listening.ended().await;
         }
+        if let Some(bulkhead) = &mut self.bulkhead {
+            bulkhead.close().await;
+        }
     }
+}
+
+/// What a bulkhead has to do, if there is one.
+async fn step(bulkhead: &mut Option<Bulkhead>) {
+    if let Some(bulkhead) = bulkhead
+        && bulkhead.step().await
+    {
+        return;
+    }
+    // Nothing comes any more.
+    std::future::pending().await
 }
 
 /// Sockets that this thread's runtime watches.

@@ -6,10 +6,11 @@ use portcullis_core::tenant::{Account, Limit};
 
 use super::exposition::Exposition;
 use super::room::{Ledger, OVERFLOW, TENANTS};
+use crate::clock::Clock;
 use crate::config::standing::Held;
 
 /// The lines there are of one of them, and the most bytes of one but for its name.
-const LINES: usize = 4 + Limit::ALL.len();
+const LINES: usize = 6 + Limit::ALL.len();
 const LINE_BYTES: usize = 100;
 
 /// A tenant's name and its account.
@@ -34,6 +35,9 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     gauge("portcullis_tenant_memory_bytes", "Memory of a tenant's VMs.", &Account::memory);
     let help = "Calls of a tenant's filters to upstreams that are under way.";
     gauge("portcullis_tenant_callouts_active", help, &|account| account.callouts_in_flight().into());
+    let now = Clock::start().now();
+    let help = "Whether a tenant is set apart, since its filters take long: 1, or 0.";
+    gauge("portcullis_tenant_set_apart", help, &|account| account.is_apart(now).into());
     let name = "portcullis_tenant_configuration_refused";
     text.family(name, "gauge", "Whether a tenant's own files could not be used as they are: 1, or 0.");
     for (tenant, _) in &own {
@@ -42,6 +46,14 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     if !rest.is_empty() {
         let others = rest.iter().filter(|(tenant, _)| held.contains_key(tenant)).count();
         text.sample(name, &[("portcullis_tenant", OVERFLOW)], others);
+    }
+    let name = "portcullis_tenant_apart_requests_total";
+    text.family(name, "counter", "Requests of a tenant that were served while it was set apart.");
+    for (tenant, account) in &own {
+        text.sample(name, &[("portcullis_tenant", tenant)], account.served_apart());
+    }
+    if !rest.is_empty() {
+        text.sample(name, &[("portcullis_tenant", OVERFLOW)], sum(&Account::served_apart));
     }
     let name = "portcullis_tenant_refused_total";
     text.family(name, "counter", "What a tenant was refused because of its limits.");

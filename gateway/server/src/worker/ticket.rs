@@ -13,12 +13,53 @@ use portcullis_core::filter::Chain;
 use portcullis_core::headers::Headers;
 use portcullis_core::reply::{Details, Failure};
 use portcullis_core::tenant::{Account, Admitted};
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::{State, Waiting, Worker};
+use crate::bulkhead::{self, Tether};
 use crate::clock::Clock;
 use crate::listener::Lane;
 use crate::revision::Revision;
 use crate::telemetry::{Chosen, Record, server_timing};
+
+/// What ties an exchange to its client's connection, and it can be cut off with.
+#[derive(Clone)]
+pub(crate) enum Tie {
+    /// The connection is this worker's.
+    Lane(Rc<Lane>),
+    /// It is another's, which learns of the end when this is dropped.
+    Tether(Rc<Tether>),
+}
+
+impl Tie {
+    fn began(&self) {
+        if let Self::Lane(lane) = self {
+            lane.began();
+        }
+    }
+
+    fn ended(&self) {
+        if let Self::Lane(lane) = self {
+            lane.ended();
+        }
+    }
+
+    /// Ends the connection, or resets the stream, whatever it is at.
+    pub(super) fn cut(&self) {
+        match self {
+            Self::Lane(lane) => lane.cut(),
+            Self::Tether(tether) => tether.cut(),
+        }
+    }
+}
+
+/// Where a request is served.
+pub(crate) enum LetIn {
+    /// Here; with it, one more of its tenant's, if it is one's.
+    Here(Option<Admitted>),
+    /// In the bulkhead.
+    Elsewhere(bulkhead::Place),
+}
 
 /// What an exchange begins with.
 pub(crate) struct Opening {
@@ -27,7 +68,7 @@ pub(crate) struct Opening {
     pub(crate) facts: Facts,
     /// Nothing for a TCP connection.
     pub(crate) request: Option<Described>,
-    pub(crate) lane: Rc<Lane>,
+    pub(crate) tie: Tie,
     /// Who pays for what its filters use.
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) admitted: Option<Admitted>,
@@ -118,9 +159,33 @@ impl Drop for Ticket {
 }
 
 impl Worker {
+    /// Lets a request in, or says which of its tenant's limits it meets.
+    pub(crate) fn let_in(&self, account: Option<&Arc<Account>>) -> Result<LetIn, Failure> {
+        let Some(account) = account else { return Ok(LetIn::Here(None)) };
+        let now = self.clock.now();
+        if let Some(bulkhead) = &self.bulkhead
+            && account.is_apart(now)
+            && !account.is_out_of_cpu(now)
+        {
+            match bulkhead.clone().try_reserve_owned() {
+                Ok(place) => {
+                    account.serves_apart();
+                    return Ok(LetIn::Elsewhere(place));
+                }
+                Err(TrySendError::Full(_)) => {
+                    account.turned_away();
+                    return Err(Failure::TenantCpu);
+                }
+                // It has ended before this worker: better here than not at all.
+                Err(TrySendError::Closed(_)) => {}
+            }
+        }
+        account.admit(now).map(|admitted| LetIn::Here(Some(admitted)))
+    }
+
     /// Opens an exchange; without a request it is a TCP connection's. It lives until its ticket is finished or dropped.
     pub(crate) fn open(self: &Rc<Self>, opening: Opening) -> Ticket {
-        let Opening { revision, chain, facts, request, lane, account, admitted } = opening;
+        let Opening { revision, chain, facts, request, tie, account, admitted } = opening;
         let mut state = self.present();
         let sampled = facts.trace.is_some_and(|trace| trace.is_sampled());
         let id = state.exchanges.open(chain, facts);
@@ -134,9 +199,9 @@ impl Worker {
         if waiting.len() <= id.index() {
             waiting.resize_with(id.index() + 1, Waiting::default);
         }
-        lane.began();
+        tie.began();
         if let Some(waiting) = waiting.get_mut(id.index()) {
-            waiting.lane = Some(lane);
+            waiting.tie = Some(tie);
             waiting.account = account;
         }
         if request.is_some() {
@@ -199,9 +264,9 @@ impl Worker {
         // Whoever still sends the request hears that it is over.
         self.wake(ticket.id, Direction::Request);
         if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index())
-            && let Some(lane) = std::mem::take(waiting).lane
+            && let Some(tie) = std::mem::take(waiting).tie
         {
-            lane.ended();
+            tie.ended();
         }
         self.see_to_rest(&mut state);
     }

@@ -1,0 +1,173 @@
+//! Tenants whose filters take long: they are served apart, and neither they nor their clients can tell.
+
+use std::net::Shutdown;
+use std::thread;
+
+use portcullis_tests::client::Client;
+use portcullis_tests::eventually;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::origin::{Answer, Origin};
+use portcullis_tests::pieces::Gate;
+use portcullis_tests::tunnel::{Echo, handshake};
+
+const APART: &str = r#"
+workers: 2
+drain: { deadline: 20s }
+upstreams: { origin: { endpoints: ["{origin}"] } }
+plugins: { probe: { module: "file:{file:probe}", limits: { memory: 64MiB, cpu: 100ms } } }
+tenants:
+  acme:
+    hosts: [acme.test]
+    filters: [{ plugin: probe, config: "spin=4 headers {script}" }]
+    routes: [{ name: all, match: { path: "/*" }, upstream: origin, upgrades: [websocket] }]
+  globex:
+    hosts: [globex.test]
+    filters: [{ plugin: probe, config: "headers" }]
+    routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
+"#;
+
+/// A gateway with a tenant that is set apart already.
+fn apart(origin: &dyn std::fmt::Display, script: &str) -> Gateway {
+    let gateway = Gateway::start(APART, &[("origin", origin), ("script", &script)]);
+    set_apart(&gateway);
+    gateway
+}
+
+fn set_apart(gateway: &Gateway) {
+    eventually("its filters have taken long", || {
+        let answer = gateway.ask("GET", "/", &[("host", "acme.test")], "");
+        assert_eq!(answer.get("connection"), None, "{}", answer.text());
+        of_acme(gateway, "portcullis_tenant_set_apart") == 1.0
+    });
+}
+
+fn of_acme(gateway: &Gateway, metric: &str) -> f64 {
+    gateway.metric(metric, &["\"acme\""])
+}
+
+fn served_apart(gateway: &Gateway) -> f64 {
+    of_acme(gateway, "portcullis_tenant_apart_requests_total")
+}
+
+#[test]
+fn requests_are_answered_as_before_and_others_stay_where_they_are() {
+    let origin = Origin::plain();
+    let gateway = apart(&origin, "");
+    let before = served_apart(&gateway);
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        let answer = client.ask("GET", "/", &[("host", "acme.test")], "");
+        assert_eq!((answer.status(), answer.get("x-probe-response").is_some()), (200, true));
+        let answer = client.ask("GET", "/", &[("host", "globex.test")], "");
+        assert_eq!((answer.status(), answer.get("x-probe-response").is_some()), (200, true));
+    }
+    assert_eq!(served_apart(&gateway), before + 3.0, "over a connection that others' requests come over too");
+    let name = "portcullis_tenant_apart_requests_total";
+    assert_eq!(gateway.metric(name, &["\"globex\""]), 0.0);
+    let counted = |host: &str| gateway.metric("http_server_request_duration_seconds_count", &[host, "\"200\""]);
+    assert!(counted("\"acme\"") >= served_apart(&gateway) && counted("\"globex\"") == 3.0);
+}
+
+#[test]
+fn bodies_and_trailers_pass_both_ways() {
+    for script in ["", "upper@request_body upper@response_body"] {
+        let body = "x".repeat(300_000);
+        let answer = Answer::status(200).header("trailer", "x-sum").data(body.clone()).trailers(&[("x-sum", "1")]);
+        let origin = Origin::always(answer);
+        let gateway = apart(&origin, script);
+        let before = served_apart(&gateway);
+        let answer = gateway.ask("POST", "/", &[("host", "acme.test")], &body);
+        let as_sent = if script.is_empty() { body.clone() } else { body.to_uppercase() };
+        assert_eq!((answer.status(), answer.text().len()), (200, body.len()));
+        assert!(answer.text() == as_sent && origin.last().body == as_sent.as_bytes(), "{script}");
+        let answer = gateway.h2().ask("GET", "/", &[("host", "acme.test"), ("te", "trailers")], []).unwrap();
+        assert!(answer.text() == as_sent, "{script}");
+        assert_eq!(answer.trailers.unwrap()["x-sum"], "1", "{script}");
+        assert_eq!(served_apart(&gateway), before + 2.0);
+    }
+}
+
+#[test]
+fn tunnels_open_and_close() {
+    let origin = Echo::start();
+    let gateway = Gateway::start(APART, &[("origin", &origin), ("script", &"")]);
+    // What the origin says of other requests does not matter.
+    set_apart(&gateway);
+    let before = served_apart(&gateway);
+    let mut client = gateway.client();
+    client.send(handshake("/", "").replace("host: test", "host: acme.test"));
+    assert_eq!(client.0.head().unwrap().status(), 101);
+    client.send("over the bulkhead");
+    assert_eq!(client.0.exactly(17).unwrap(), b"over the bulkhead");
+    assert_eq!(served_apart(&gateway), before + 1.0);
+    let active = || of_acme(&gateway, "portcullis_tenant_requests_active");
+    assert_eq!(active(), 1.0);
+    client.0.stream().shutdown(Shutdown::Both).unwrap();
+    eventually("the tunnel has ended", || active() == 0.0);
+}
+
+#[test]
+fn a_client_that_goes_away_ends_its_exchange() {
+    for before_the_head in [true, false] {
+        let gate = Gate::default();
+        let answer = Answer::status(200);
+        let slow = if before_the_head { answer.after(&gate) } else { answer.data("begun").wait(&gate) };
+        let origin = Origin::start(move |seen| if seen.target() == "/slow" { slow.clone() } else { Answer::ok("") });
+        let gateway = apart(&origin, "");
+        let mut client = gateway.client();
+        client.send("GET /slow HTTP/1.1\r\nhost: acme.test\r\n\r\n");
+        if before_the_head {
+            eventually("the upstream has it", || origin.last().target() == "/slow");
+        } else {
+            client.0.head().unwrap();
+        }
+        let active = || of_acme(&gateway, "portcullis_tenant_requests_active");
+        assert_eq!(active(), 1.0);
+        drop(client);
+        eventually("nothing is under way", || active() == 0.0);
+        origin.wait_for_cancellation();
+    }
+}
+
+#[test]
+fn a_response_that_breaks_off_is_seen_to() {
+    let gate = Gate::default();
+    let broken = Answer::status(200).data("some").wait(&gate).broken();
+    let origin = Origin::start(move |seen| if seen.target() == "/broken" { broken.clone() } else { Answer::ok("") });
+    let gateway = apart(&origin, "");
+    let mut client = gateway.client();
+    client.send("GET /broken HTTP/1.1\r\nhost: acme.test\r\n\r\n");
+    let head = client.0.head().unwrap();
+    assert_eq!(head.status(), 200);
+    gate.open();
+    assert!(!client.0.body(head).complete);
+}
+
+#[test]
+fn a_change_of_the_configuration_holds_from_the_next_request_on() {
+    let origin = Origin::plain();
+    let gateway = apart(&origin, "");
+    for (script, status) in [("reply", 418), ("", 200), ("reply", 418)] {
+        let before = served_apart(&gateway);
+        gateway.apply(APART, &[("origin", &origin), ("script", &script)]).unwrap();
+        assert_eq!(gateway.ask("GET", "/", &[("host", "acme.test")], "").status(), status);
+        assert_eq!(served_apart(&gateway), before + 1.0);
+    }
+}
+
+#[test]
+fn what_is_under_way_at_the_end_is_finished() {
+    let gate = Gate::default();
+    let slow = Answer::status(200).data("begun").wait(&gate).data(" and done");
+    let origin = Origin::start(move |seen| if seen.target() == "/slow" { slow.clone() } else { Answer::ok("") });
+    let gateway = apart(&origin, "");
+    let mut client: Client = gateway.client();
+    client.send("GET /slow HTTP/1.1\r\nhost: acme.test\r\n\r\n");
+    let head = client.0.head().unwrap();
+    let stopping = thread::spawn(move || gateway.into_inner().stop());
+    gate.open();
+    let message = client.0.body(head);
+    assert!(message.complete, "{}", message.text());
+    drop(client);
+    stopping.join().unwrap();
+}
