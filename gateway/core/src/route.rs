@@ -22,6 +22,7 @@
 //! what a route means.
 
 mod build;
+mod change;
 mod conditions;
 mod host;
 mod listing;
@@ -38,6 +39,7 @@ pub use path::{PathPattern, PathPatternError};
 
 pub(crate) use host::HostName;
 use std::cell::LazyCell;
+use std::sync::Arc;
 
 use host::HostTable;
 use http::{HeaderMap, Method};
@@ -97,12 +99,11 @@ pub enum Match<O, T> {
     UnknownHost,
 }
 
-/// Every rule of every owner, ready for lookups. Immutable, and part of a snapshot.
+/// Every rule of every owner, ready for lookups. Immutable, and part of a snapshot; one that [`Router::changed`] makes of another
+/// shares with it the owners that are in both.
 #[derive(Clone, Debug)]
 pub struct Router<O, T> {
-    /// Positions in `owned`.
-    owners: HostTable<usize>,
-    owned: Vec<Owned<O, T>>,
+    owners: HostTable<Arc<Owned<O, T>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -123,8 +124,7 @@ impl<O: Copy, T: Copy> Router<O, T> {
     /// Finds the most specific rule that matches.
     pub fn find(&self, request: &Request<'_>) -> Match<O, T> {
         let host = LazyCell::new(|| HostName::read(request.host));
-        let owner = self.owners.levels(&host).next().and_then(|index| self.owned.get(*index));
-        let Some(owner) = owner else { return Match::UnknownHost };
+        let Some(owner) = self.owners.levels(&host).next() else { return Match::UnknownHost };
         let mut first_met = |leaf: &[usize]| owner.first_met(leaf, request);
         let target = owner.levels.levels(&host).find_map(|tree| tree.find(request.path, &mut first_met));
         target.map_or(Match::NoRoute(owner.id), Match::Route)

@@ -7,6 +7,7 @@ use super::host::HostTable;
 use super::tree::Node;
 use super::{Choice, Conditions, HostPattern, Owned, Owner, Router, Rule};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Why a set of owners and rules is not a router.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +58,12 @@ impl<O, T> Router<O, T> {
     pub fn build(owners: Vec<Owner<O, T>>) -> Result<Self, Vec<RouteError>> {
         let mut problems = Vec::new();
         let claims = Claims::of(&owners, &mut problems);
-        let owned = (0..).zip(owners).map(|(index, owner)| own(index, owner, &claims, &mut problems)).collect();
-        if problems.is_empty() { Ok(Self { owners: claims.table, owned }) } else { Err(problems) }
+        let mut owned = Vec::with_capacity(owners.len());
+        for (index, owner) in owners.into_iter().enumerate() {
+            owned.push(Arc::new(own(owner, |host| claims.check(index, host), &mut problems)));
+        }
+        let owners = claims.table.filter_map(|index| owned.get(index).cloned());
+        if problems.is_empty() { Ok(Self { owners }) } else { Err(problems) }
     }
 }
 
@@ -95,14 +100,19 @@ impl Claims {
     }
 }
 
-fn own<O, T>(index: usize, owner: Owner<O, T>, claims: &Claims, problems: &mut Vec<RouteError>) -> Owned<O, T> {
+/// Puts one owner's rules in order. `check` says whether it may name a host, or else whose that is.
+pub(super) fn own<O, T>(
+    owner: Owner<O, T>,
+    check: impl Fn(&HostPattern) -> Result<(), Option<String>>,
+    problems: &mut Vec<RouteError>,
+) -> Owned<O, T> {
     let mut levels = HostTable::default();
     let mut rules: Vec<Choice<T>> = Vec::with_capacity(owner.rules.len());
     let mut names = Vec::with_capacity(owner.rules.len());
     for (position, rule) in owner.rules.into_iter().enumerate() {
         let mut tied = BTreeSet::new();
         for host in levels_of(&rule.hosts) {
-            if let Err(holder) = claims.check(index, host) {
+            if let Err(holder) = check(host) {
                 let (owner, rule, host) = (owner.name.clone(), rule.name.clone(), host.clone());
                 problems.push(RouteError::HostNotOwned { owner, rule, host, holder });
                 continue;

@@ -9,6 +9,7 @@ use core::net::Ipv6Addr;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// Longest name in text form without its trailing dot (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;
@@ -187,8 +188,9 @@ fn is_whole(host: &str) -> bool {
 /// Values by host pattern.
 #[derive(Clone, Debug)]
 pub(super) struct HostTable<V> {
-    exact: HashMap<Box<[u8]>, V>,
-    below: HashMap<Box<[u8]>, V>,
+    /// Keys are shared with the tables that are copies of this one.
+    exact: HashMap<Arc<[u8]>, V>,
+    below: HashMap<Arc<[u8]>, V>,
     /// Length of the longest key in `below`, so that a name made of dots costs no more than others.
     longest_below: usize,
     any: Option<V>,
@@ -211,6 +213,31 @@ impl<V> HostTable<V> {
             }
             Kind::Any => self.any.get_or_insert_with(make),
         }
+    }
+
+    /// Takes a pattern out, with its value.
+    pub(super) fn remove(&mut self, pattern: &HostPattern) -> Option<V> {
+        match &pattern.0 {
+            Kind::Exact(name) => self.exact.remove(name.as_bytes()),
+            Kind::Below(suffix) => {
+                let removed = self.below.remove(suffix.as_bytes());
+                if suffix.len() == self.longest_below {
+                    self.longest_below = self.below.keys().map(|suffix| suffix.len()).max().unwrap_or_default();
+                }
+                removed
+            }
+            Kind::Any => self.any.take(),
+        }
+    }
+
+    /// The same patterns with other values, but for those that are given none.
+    pub(super) fn filter_map<W>(self, mut value: impl FnMut(V) -> Option<W>) -> HostTable<W> {
+        let Self { exact, below, longest_below, any } = self;
+        let mut all = |values: HashMap<Arc<[u8]>, V>| {
+            values.into_iter().filter_map(|(name, old)| Some((name, value(old)?))).collect()
+        };
+        let (exact, below) = (all(exact), all(below));
+        HostTable { exact, below, longest_below, any: any.and_then(value) }
     }
 
     /// The values of all patterns that match a host, most specific first. The name is not read where no pattern has one.

@@ -2,7 +2,8 @@
 //!
 //! For those who write routes down for a proxy that takes the first that matches. [`Router::find`] needs no such list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::tree::Node;
 use super::{Conditions, HostPattern, Router};
@@ -24,12 +25,12 @@ impl<O: Copy, T: Copy> Router<O, T> {
     /// The first rule of a host's list whose path and conditions a request meets is the one that [`Router::find`] answers.
     #[must_use]
     pub fn listed(&self) -> Vec<Listed<'_, O, T>> {
-        let mut hosts: Vec<BTreeSet<HostPattern>> = vec![BTreeSet::new(); self.owned.len()];
-        for (host, holder) in self.owners.patterns() {
-            hosts.get_mut(*holder).into_iter().for_each(|hosts| _ = hosts.insert(host.clone()));
+        let mut owned: BTreeMap<_, (_, BTreeSet<HostPattern>)> = BTreeMap::new();
+        for (host, owner) in self.owners.patterns() {
+            owned.entry(Arc::as_ptr(owner)).or_insert((owner, BTreeSet::new())).1.insert(host);
         }
         let mut all: Vec<Listed<'_, O, T>> = Vec::new();
-        for (owner, mut hosts) in self.owned.iter().zip(hosts) {
+        for (owner, mut hosts) in owned.into_values() {
             let named = owner.levels.patterns().map(|(host, _)| host);
             hosts.extend(named.filter(|host| *host != HostPattern::ANY));
             for host in hosts {

@@ -207,3 +207,68 @@ fn the_router_agrees_with_trying_every_rule() {
     }
     assert!(routed > 10_000, "only {routed} requests met a rule at all");
 }
+
+/// Somebody whose hosts and rules change.
+fn random_owner(random: &mut Random, id: usize) -> Owner<usize, usize> {
+    const CLAIMS: [&str; 8] = ["*", "a.test", "*.a.test", "b.a.test", "*.b.a.test", "c.a.test", "*.test", "other.test"];
+    let parse = |text: &str| HostPattern::parse(text).unwrap();
+    let hosts: HashSet<_> = (0..random.below(4)).map(|_| random.pick(&CLAIMS)).collect();
+    let hosts: Vec<_> = hosts.into_iter().collect();
+    let rules = (0..random.below(4)).map(|number| {
+        let plain = Plain::random(random);
+        let named = if random.chance(3) { vec![random.pick(&CLAIMS)] } else { Vec::new() };
+        let named = if random.chance(2) { named } else { hosts.clone() };
+        Rule {
+            name: number.to_string(),
+            hosts: named.into_iter().map(parse).collect(),
+            path: PathPattern::parse(&plain.path).unwrap(),
+            conditions: plain.conditions(),
+            target: 100 * id + number,
+        }
+    });
+    let rules = rules.collect();
+    Owner { name: id.to_string(), id, hosts: hosts.iter().map(|text| parse(text)).collect(), rules }
+}
+
+/// What is found on every host for some paths and methods, and the whole list.
+fn all_found(router: &Router<usize, usize>) -> String {
+    let headers = HeaderMap::new();
+    let mut found: Vec<String> = router.listed().iter().map(|listed| format!("{listed:?}")).collect();
+    for host in HOSTS {
+        for path in ["/", "/a", "/a/", "/b/a", "/c/b/a", "/a/b/c/a"] {
+            for method in [&Method::GET, &Method::PUT] {
+                let request = Request { host, path, query: None, method, headers: &headers };
+                found.push(format!("{:?}", router.find(&request)));
+            }
+        }
+    }
+    found.join("\n")
+}
+
+#[test]
+fn a_router_that_was_changed_is_the_one_that_is_built_of_what_is_there() {
+    let (mut changed, mut refused) = (0, 0);
+    for seed in 1..=100_u64 {
+        let random = &mut Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (mut router, mut there) = (Router::build(Vec::new()).unwrap(), Vec::<Owner<usize, usize>>::new());
+        for step in 0..20 {
+            let mut next = there.clone();
+            let mut gone = Vec::new();
+            for _ in 0..random.below(3).min(next.len()) {
+                gone.push(next.swap_remove(random.below(next.len())));
+            }
+            let new: Vec<_> = (0..random.below(3)).map(|number| random_owner(random, 10 * step + number)).collect();
+            next.extend(new.iter().cloned());
+            let after = router.changed(gone.iter().flat_map(|owner| &owner.hosts), new);
+            match (after, Router::build(next.clone())) {
+                (Some(after), Ok(built)) => {
+                    assert_eq!(all_found(&after), all_found(&built), "seed {seed}, step {step}: {next:#?}");
+                    (router, there, changed) = (after, next, changed + 1);
+                }
+                (None, Err(_)) => refused += 1,
+                (after, built) => panic!("seed {seed}, step {step}: {after:?} but {built:?}"),
+            }
+        }
+    }
+    assert!(changed > 300 && refused > 300, "{changed} changes and {refused} refusals");
+}
