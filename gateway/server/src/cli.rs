@@ -227,7 +227,7 @@ pub fn check(paths: &[PathBuf], fetcher: &Arc<Fetcher>, out: &mut impl Write) ->
     match config::load(paths, &Inputs::default(), fetcher) {
         Ok((snapshot, warnings)) => {
             print(&warnings, out)?;
-            let (routes, filters) = (snapshot.routes.len(), snapshot.filters.len());
+            let (routes, filters) = (snapshot.routes().count(), snapshot.filters().count());
             writeln!(out, "ok: {routes} routes, {filters} filters, {} tenants", snapshot.tenants.len())?;
             Ok(ExitCode::SUCCESS)
         }

@@ -17,7 +17,7 @@ mod secrets;
 mod tests;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -142,7 +142,7 @@ struct Export<'c> {
     /// Where modules will be fetched from, for Kubernetes.
     registry: &'c str,
     /// What upstreams are called.
-    clusters: Vec<String>,
+    clusters: HashMap<UpstreamIndex, String>,
     /// File names and code of the modules, by their digests.
     modules: BTreeMap<[u8; 32], (String, Bytes)>,
 }
@@ -160,7 +160,7 @@ impl<'c> Export<'c> {
             order: Order::default(),
             at,
             registry,
-            clusters: Vec::new(),
+            clusters: HashMap::new(),
             modules: BTreeMap::new(),
         }
     }
@@ -191,7 +191,7 @@ impl<'c> Export<'c> {
     }
 
     fn cluster_name(&self, upstream: UpstreamIndex) -> &str {
-        self.clusters.get(upstream.0).map_or("", String::as_str)
+        self.clusters.get(&upstream).map_or("", String::as_str)
     }
 
     /// The file that a plugin's module will be in, relative to the directory.

@@ -33,7 +33,7 @@ use crate::callout;
 use crate::clock::Clock;
 use crate::grpc;
 use crate::plan::Plan;
-use crate::revision::{Prepared, Remains, Revision};
+use crate::revision::{Earlier, Prepared, Remains, Revision};
 use crate::services::rate_limit;
 use crate::telemetry::{Attempt, WorkerTelemetry, log_decision};
 use crate::upstream::{Tries, Upstreams};
@@ -91,7 +91,7 @@ pub(crate) struct Worker {
     /// What new exchanges begin with.
     revision: RefCell<Rc<Revision>>,
     /// Those before it that may still have exchanges.
-    earlier: RefCell<Vec<Rc<Revision>>>,
+    earlier: RefCell<Earlier>,
     remains: mpsc::Sender<Remains>,
     /// What is left of revisions whose guests are at their end and have not all finished.
     leaving: RefCell<Vec<Remains>>,
@@ -163,13 +163,13 @@ impl Worker {
 
     /// Lets new exchanges begin with this revision. Those under way keep theirs.
     pub(crate) fn switch(&self, revision: Rc<Revision>) {
-        let before = self.revision.replace(revision);
-        self.discard(before);
+        let before = self.revision.replace(revision.clone());
+        self.earlier.borrow_mut().followed(before, &revision);
     }
 
-    /// Lets go of a revision as soon as no exchange has it.
+    /// Lets go of a revision that was taken in.
     pub(crate) fn discard(&self, revision: Rc<Revision>) {
-        self.earlier.borrow_mut().push(revision);
+        self.earlier.borrow_mut().forgotten(revision);
     }
 
     /// The revision that new exchanges begin with.
@@ -182,13 +182,10 @@ impl Worker {
         let mut earlier = self.earlier.borrow_mut();
         // Shadows of exchanges that have ended still need their revision's VMs.
         while !earlier.is_empty() && chain::play_shadow(&mut state.exchanges, &mut state.vms) {}
-        for over in earlier.extract_if(.., |revision| Rc::strong_count(revision) == 1) {
-            if let Some(revision) = Rc::into_inner(over) {
-                let remains = revision.give_up(&mut state.exchanges, &mut state.vms, &self.upstreams);
-                self.leaving.borrow_mut().push(remains);
-                if state.vms.has_untold() {
-                    spawn_local(self.clone().say_farewell());
-                }
+        if let Some(remains) = earlier.give_up(&mut state.exchanges, &mut state.vms, &self.upstreams) {
+            self.leaving.borrow_mut().push(remains);
+            if state.vms.has_untold() {
+                spawn_local(self.clone().say_farewell());
             }
         }
         drop(earlier);
@@ -251,9 +248,9 @@ impl Worker {
             return;
         };
         let State { mut exchanges, mut vms } = state.into_inner();
-        let all = earlier.into_inner().into_iter().chain([revision.into_inner()]);
-        let given_up = all.filter_map(Rc::into_inner);
-        let given_up = given_up.map(|revision| revision.give_up(&mut exchanges, &mut vms, &upstreams));
+        let mut earlier = earlier.into_inner();
+        earlier.ended(revision.into_inner());
+        let given_up = earlier.give_up(&mut exchanges, &mut vms, &upstreams);
         let mut left: Vec<Remains> = leaving.into_inner().into_iter().chain(given_up).collect();
         if let Some(last) = left.last_mut() {
             last.add(vms.end_all());

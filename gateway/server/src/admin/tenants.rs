@@ -99,7 +99,7 @@ fn show(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
         let tag = tag(&text);
         return with_tag(response(StatusCode::OK, YAML, text), Some(&tag));
     }
-    match shown.snapshot.tenants.iter().find(|tenant| *tenant.name == *name) {
+    match shown.snapshot.tenants.named(name) {
         Some(tenant) => response(StatusCode::OK, JSON, format!("{:#}\n", tenant.dump())),
         None => problem(StatusCode::NOT_FOUND, "no_tenant", "There is no such tenant"),
     }

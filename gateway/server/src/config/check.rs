@@ -34,12 +34,11 @@ use self::definitions::Scope;
 use self::grants::Grants;
 pub(crate) use self::modules::{Code, Modules};
 use self::remote::Trust;
-use self::sections::Made;
 pub(crate) use self::taken::Taken;
 use super::file::{self, File};
 use super::snapshot::{
-    Admin, Drain, Filter, FilterIndex, Listener, Plugin, RateLimitService, Route, Snapshot, Tenant, TenantIndex,
-    Upstream,
+    Admin, Drain, Filter, FilterIndex, Listener, RateLimitService, Share, Snapshot, Tenant, TenantIndex, Tenants,
+    Upstream, UpstreamIndex,
 };
 use super::tree::{Key, Node};
 use super::written::Token;
@@ -56,23 +55,27 @@ pub(crate) fn check(
 ) -> Option<Snapshot> {
     let mut check = Check::new(modules, problems);
     let (listeners, admin, rate_limit) = check.addresses(tree, file);
-    let sections: Vec<Section<'_>> = sections(tree, file);
+    let sections: Vec<Section<'_>> = sections(tree, file, taken);
     check.fetch(tree, file, &sections);
     let hosts = check.hosts(tree, file);
-    let defined = check.define_all(&sections);
-    let mut made = check.make_all(&sections, &hosts, defined);
+    check.define_all(&sections);
+    let owners = check.make_all(&sections, &hosts);
     let tcp_routes = check.tcp_routes(tree, file, &sections);
-    let mut tenants = check.tenants(tree, file, &mut made, &hosts);
-    if let Some(taken) = taken {
-        taken.add(&mut check, &mut made, &mut tenants)?;
-    }
-    let router = check.router(made.owners, &made.nodes, &sections, &hosts);
+    let made = check.tenants((tree, file), &sections, &hosts);
+    let router = match taken {
+        Some(taken) => taken.router(owners, &made),
+        None => check.router(owners, &sections, &hosts),
+    };
     let (access_log, otlp) = (check.access_log(tree, file), check.otlp(tree, file));
-    let shared = check.scopes.first().map(Scope::upstream_indices).unwrap_or_default();
-    let Check { upstreams, plugins, filters, routes, problems, .. } = check;
+    let Check { gateway, problems, .. } = check;
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return None;
     }
+    let (gateway, mut tenants) = match taken {
+        Some(taken) => (taken.gateway(gateway)?, taken.tenants()),
+        None => (gateway.into(), Tenants::default()),
+    };
+    made.into_iter().for_each(|(place, tenant)| tenants.put(place, tenant));
     let File { workers, max_connections, .. } = *file;
     Some(Snapshot {
         workers,
@@ -88,17 +91,11 @@ pub(crate) fn check(
             delay: file.drain.delay.as_ref().map_or(Duration::ZERO, |delay| delay.0),
             deadline: file.drain.deadline.0,
         },
-        upstreams,
-        plugins,
-        filters,
-        routes,
         tcp_routes,
+        gateway,
         tenants,
         held: Arc::default(),
-        chain: filters::indices(&made.outer),
         router: router?,
-        shared,
-        share: made.gateway?,
     })
 }
 
@@ -119,40 +116,36 @@ struct Section<'t> {
 }
 
 /// The gateway's own section, then one for each tenant.
-fn sections<'t>(tree: &'t Node, file: &'t File) -> Vec<Section<'t>> {
+fn sections<'t>(tree: &'t Node, file: &'t File, taken: Option<&Taken>) -> Vec<Section<'t>> {
     let File { upstreams, plugins, policies, filters, routes, .. } = file;
     let trust = Trust::of_gateway(&file.modules);
     let grants = Grants::default();
     let own =
         Section { tenant: None, name: "", node: tree, trust, upstreams, plugins, policies, filters, routes, grants };
-    let tenants = tenants(tree, file).map(|(index, key, node, tenant)| {
+    let names = tenants(tree, file).map(|(key, ..)| key.name.as_str());
+    let places = taken.map_or(&Tenants::default(), |taken| &taken.earlier.tenants).places_for(names);
+    let tenants = tenants(tree, file).zip(places).map(|((key, node, tenant), place)| {
         let file::Tenant { upstreams, plugins, policies, filters, routes, .. } = tenant;
         let (name, grants) = (key.name.as_str(), Grants::of(tree, file, tenant, node));
         let trust = Trust::of_tenant(&file.modules, &tenant.modules);
-        Section { tenant: Some(index), name, node, trust, upstreams, plugins, policies, filters, routes, grants }
+        Section { tenant: Some(place), name, node, trust, upstreams, plugins, policies, filters, routes, grants }
     });
     std::iter::once(own).chain(tenants).collect()
 }
 
-/// The tenants in the order of the file, which is also the order of [`TenantIndex`].
-fn tenants<'t>(
-    tree: &'t Node,
-    file: &'t File,
-) -> impl Iterator<Item = (TenantIndex, &'t Key, &'t Node, &'t file::Tenant)> {
+/// The tenants in the order of the file.
+fn tenants<'t>(tree: &'t Node, file: &'t File) -> impl Iterator<Item = (&'t Key, &'t Node, &'t file::Tenant)> {
     let entries = tree.get("tenants").into_iter().flat_map(Node::entries);
-    let known = entries.filter_map(|(key, node)| Some((key, node, file.tenants.get(&key.name)?)));
-    known.enumerate().map(|(index, (key, node, tenant))| (TenantIndex(index), key, node, tenant))
+    entries.filter_map(|(key, node)| Some((key, node, file.tenants.get(&key.name)?)))
 }
 
 struct Check<'t> {
     problems: &'t mut Vec<Diagnostic>,
     /// The gateway's, then one for each tenant.
     scopes: Vec<Scope>,
-    upstreams: Vec<Upstream>,
-    plugins: Vec<Plugin>,
-    filters: Vec<Filter>,
+    gateway: Share,
+    tenants: BTreeMap<TenantIndex, Share>,
     interned: HashMap<Filter, FilterIndex>,
-    routes: Vec<Route>,
     modules: Modules,
     roots: tls::MachineRoots,
 }
@@ -165,11 +158,9 @@ impl<'t> Check<'t> {
         Self {
             problems,
             scopes: Vec::new(),
-            upstreams: Vec::new(),
-            plugins: Vec::new(),
-            filters: Vec::new(),
+            gateway: Share::default(),
+            tenants: BTreeMap::new(),
             interned: HashMap::new(),
-            routes: Vec::new(),
             modules,
             roots: tls::MachineRoots::default(),
         }
@@ -177,6 +168,18 @@ impl<'t> Check<'t> {
 
     fn report(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
+    }
+
+    fn share_mut(&mut self, owner: Option<TenantIndex>) -> &mut Share {
+        match owner {
+            Some(tenant) => self.tenants.entry(tenant).or_default(),
+            None => &mut self.gateway,
+        }
+    }
+
+    fn upstream_at(&self, index: UpstreamIndex) -> Option<&Upstream> {
+        let share = index.owner.map_or(Some(&self.gateway), |tenant| self.tenants.get(&tenant));
+        share?.upstreams.get(index.at)
     }
 
     fn addresses(&mut self, tree: &Node, file: &File) -> (Vec<Arc<Listener>>, Option<Admin>, Option<RateLimitService>) {
@@ -266,7 +269,7 @@ impl<'t> Check<'t> {
     fn hosts<'n>(&mut self, tree: &'n Node, file: &'n File) -> Vec<Hosts<'n>> {
         let mut owners: HashMap<HostPattern, (&str, &Span)> = HashMap::new();
         let mut all = Vec::new();
-        for (_, key, node, tenant) in tenants(tree, file) {
+        for (key, node, tenant) in tenants(tree, file) {
             let mut hosts = Hosts::new();
             let places = node.get("hosts").map_or(&[][..], Node::list);
             let grants = Grants::of(tree, file, tenant, node);
@@ -298,20 +301,29 @@ impl<'t> Check<'t> {
         }
     }
 
-    fn tenants(&mut self, tree: &Node, file: &File, made: &mut Made<'_>, hosts: &[Hosts<'_>]) -> Vec<Tenant> {
-        let scopes: Vec<_> = self.scopes.iter().skip(1).map(Scope::upstream_indices).collect();
-        let parts = tenants(tree, file).zip(made.tenants.drain(..)).zip(hosts).zip(scopes);
-        let tenants = parts.map(|((((_, key, node, tenant), (chain, share)), hosts), own)| Tenant {
-            name: Arc::from(key.name.as_str()),
-            hosts: hosts.iter().map(|(host, _)| host.clone()).collect(),
-            limits: self.limits(tree, file, (key, node, tenant)),
-            chain,
-            own,
-            granted: Grants::of(tree, file, tenant, node).upstreams(),
-            unavailable: false,
-            share,
-        });
-        tenants.collect()
+    /// Every tenant with its place, once all that it has is made.
+    fn tenants(
+        &mut self,
+        (tree, file): (&Node, &File),
+        sections: &[Section<'_>],
+        hosts: &[Hosts<'_>],
+    ) -> Vec<(TenantIndex, Tenant)> {
+        let mut all = Vec::with_capacity(hosts.len());
+        let places = sections.iter().filter_map(|section| section.tenant);
+        for (((key, node, tenant), place), hosts) in tenants(tree, file).zip(places).zip(hosts) {
+            let share = self.tenants.remove(&place).unwrap_or_default();
+            let tenant = Tenant {
+                name: Arc::from(key.name.as_str()),
+                hosts: hosts.iter().map(|(host, _)| host.clone()).collect(),
+                limits: self.limits(tree, file, (key, node, tenant)),
+                granted: Grants::of(tree, file, tenant, node).upstreams(),
+                unavailable: false,
+                digest: Tenant::digest_of(&key.name, &share),
+                share,
+            };
+            all.push((place, tenant));
+        }
+        all
     }
 }
 

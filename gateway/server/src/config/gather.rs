@@ -24,7 +24,7 @@ pub(crate) struct Gathered {
     pub(crate) tree: Node,
     /// What tenants' own files say, by their names; it is in the tree too.
     pub(crate) own: Own,
-    /// Those of the tenants to be left out that there are.
+    /// Those of the tenants to be left out that there are, where it was looked who is there.
     pub(crate) left_out: BTreeSet<Arc<str>>,
     /// The same wherever the gateway's own files say the same, secrets included.
     pub(crate) text: [u8; 32],
@@ -42,8 +42,28 @@ pub(crate) struct Unread {
     /// Tenants whose own files are not looked into: what they once said stands in its place, or, for one that has never said anything
     /// good, nothing.
     pub(crate) held: HashMap<Arc<str>, Option<Arc<Node>>>,
-    /// Tenants that are left out altogether.
-    pub(crate) out: BTreeSet<Arc<str>>,
+    /// Tenants with files of their own that are left out altogether.
+    pub(crate) out: Out,
+}
+
+/// Who is left out.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Out {
+    #[default]
+    Nobody,
+    These(BTreeSet<Arc<str>>),
+    /// Everybody else. Nor is it looked who is there: of a directory is noted what was noted before.
+    AllBut(BTreeSet<Arc<str>>, Inputs),
+}
+
+impl Out {
+    fn has(&self, tenant: &str) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::These(names) => names.contains(tenant),
+            Self::AllBut(names, _) => !names.contains(tenant),
+        }
+    }
 }
 
 /// Keys of a tenant that only the gateway's own files may have: a tenant does not give itself hosts, lift its limits, or say whose
@@ -184,7 +204,8 @@ impl Gather {
     fn include(&mut self, tree: &mut Node) {
         let mut tenants = tree.map_mut().and_then(|map| map.get_mut("tenants")).and_then(Node::map_mut);
         if let Some(tenants) = &mut tenants {
-            let out = tenants.entries.extract_if(.., |(key, _)| self.unread.out.contains(key.name.as_str()));
+            let is_out = |key: &Key, tenant: &Node| tenant.get("include").is_some() && self.unread.out.has(&key.name);
+            let out = tenants.entries.extract_if(.., |(key, tenant)| is_out(key, tenant));
             self.left_out.extend(out.map(|(key, _)| Arc::from(key.name)));
         }
         for (key, tenant) in tenants.into_iter().flat_map(|tenants| &mut tenants.entries) {
@@ -217,16 +238,12 @@ impl Gather {
             return;
         };
         let (span, root) = (span.clone(), self.inputs.locate(&span.source.folder, &text.text));
-        self.inputs.note(&root);
-        let names = match self.inputs.folders_with(&root, TENANT_FILE) {
+        let names = match self.names_in(&root) {
             Ok(names) => names,
             Err(error) => {
                 return self.unreadable(&root, &secrets::reason(&error), |problem| problem.at(&span, "named here"));
             }
         };
-        let (out, names): (Vec<String>, Vec<String>) =
-            names.into_iter().partition(|name| self.unread.out.contains(name.as_str()));
-        self.left_out.extend(out.into_iter().map(Arc::from));
         let mut added = Vec::new();
         for name in names {
             let (folder, place) = (root.join(&name), |problem: Diagnostic| problem.of_tenant(&name));
@@ -254,6 +271,20 @@ impl Gather {
             self.own.insert(tenant, own);
         }
         add_tenants(tree, added, &mut self.problems);
+    }
+
+    /// The tenants in a directory that are read.
+    fn names_in(&mut self, root: &Path) -> std::io::Result<Vec<String>> {
+        if let Out::AllBut(names, before) = &self.unread.out {
+            self.inputs.note_as_in(root, before);
+            let has_file = |name: &&Arc<str>| self.inputs.is_file(&root.join(&***name).join(TENANT_FILE));
+            return Ok(names.iter().filter(has_file).map(ToString::to_string).collect());
+        }
+        self.inputs.note(root);
+        let names = self.inputs.folders_with(root, TENANT_FILE)?;
+        let (out, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| self.unread.out.has(name));
+        self.left_out.extend(out.into_iter().map(Arc::from));
+        Ok(names)
     }
 
     /// What all of a tenant's own files say.

@@ -49,7 +49,7 @@ enum State {
         changed: (i64, i64),
     },
     /// Only which files of configuration are in it: others come and go.
-    Folder(Vec<OsString>),
+    Folder(BTreeSet<OsString>),
 }
 
 impl Inputs {
@@ -93,12 +93,13 @@ impl Inputs {
         let there = entries.iter().map(fs::DirEntry::path);
         let changed = self.changes.keys().filter_map(|path| path.parent()).filter(|path| path.parent() == Some(folder));
         let all: BTreeSet<PathBuf> = there.chain(changed.map(Path::to_path_buf)).collect();
-        let has_file = |path: &PathBuf| match self.changes.get(&path.join(file)) {
-            Some(content) => content.is_some(),
-            None => path.join(file).is_file(),
-        };
-        let names = all.into_iter().filter(has_file);
+        let names = all.into_iter().filter(|path| self.is_file(&path.join(file)));
         Ok(names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
+    }
+
+    /// Whether there is a file.
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        self.changes.get(path).map_or_else(|| path.is_file(), Option::is_some)
     }
 
     /// The file that `written` means in a file in this folder.
@@ -128,6 +129,23 @@ impl Inputs {
         paths.entry(path.to_path_buf()).or_insert_with(|| state(path));
     }
 
+    /// Notes a path of the gateway's as it was noted in others: nobody looks at it, so what has become of it since is a change.
+    pub(super) fn note_as_in(&self, path: &Path, others: &Self) {
+        let noted = others.states().get(&None).and_then(|paths| paths.get(path).cloned());
+        let Some(noted) = noted else { return self.note(path) };
+        Arc::make_mut(self.states().entry(None).or_default()).entry(path.to_path_buf()).or_insert(noted);
+    }
+
+    /// Notes that a directory of tenants has come to have this one or to have it no more, by our own doing: that is no change.
+    pub(crate) fn note_folder(&self, folder: &Path, is_there: bool) {
+        if let (Some(directory), Some(name)) = (folder.parent(), folder.file_name())
+            && let Some(paths) = self.states().get_mut(&None)
+            && let Some(State::Folder(names)) = Arc::make_mut(paths).get_mut(directory)
+        {
+            let _ = if is_there { names.insert(name.to_owned()) } else { names.remove(name) };
+        }
+    }
+
     /// Notes what has become of a tenant's path by our own doing: that is no change.
     pub(crate) fn note_again(&self, path: &Path, tenant: &str) {
         if let Some(paths) = self.states().get_mut(&Some(tenant.into()))
@@ -144,12 +162,13 @@ impl Inputs {
         all.into_iter().filter_map(|(owner, paths)| owner.filter(|_| same(&paths))).collect()
     }
 
-    /// The same, with what was noted of these tenants in others.
-    pub(super) fn with(&self, others: &Self, tenants: &BTreeSet<Arc<str>>) -> Self {
-        let mut states = self.states().clone();
-        let taken = others.states();
-        let taken = taken.iter().filter(|(owner, _)| owner.as_ref().is_some_and(|tenant| tenants.contains(tenant)));
-        states.extend(taken.map(|(owner, paths)| (owner.clone(), paths.clone())));
+    /// The same, with what was noted in others of tenants that are not in these, but for those that are gone.
+    pub(super) fn with(&self, others: &Self, gone: &[Arc<str>]) -> Self {
+        let mut states = others.states().clone();
+        for tenant in gone {
+            states.remove(&Some(tenant.clone()));
+        }
+        states.extend(self.states().iter().map(|(owner, paths)| (owner.clone(), paths.clone())));
         Self { states: Arc::new(states.into()), root: self.root.clone(), changes: Arc::default() }
     }
 
@@ -202,9 +221,7 @@ fn state(path: &Path) -> State {
         Ok(found) if found.is_dir() => {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
             let files = entries.filter(|entry| is_configuration(&entry.path()) || is_tenant(&entry.path()));
-            let mut names: Vec<OsString> = files.map(|entry| entry.file_name()).collect();
-            names.sort();
-            State::Folder(names)
+            State::Folder(files.map(|entry| entry.file_name()).collect())
         }
         Ok(found) => State::File {
             device: found.dev(),

@@ -1,13 +1,13 @@
 //! The configuration as workers read it: names are indices, defaults are filled in, nothing is left to fail.
 //!
-//! Made by `check` only. Immutable, shared by `Arc`; an exchange keeps the one it began with.
-//! **Invariant:** an index is used with the snapshot it came from; lists only grow while a snapshot is made.
+//! Made by `check` only. Immutable, shared by `Arc`; an exchange keeps the one it began with. What the gateway and each tenant have is
+//! a share of their own ([`Share`]), which the next snapshot has too where it did not change.
+//! **Invariant:** an index is used with the snapshot it came from, or with one that has the same share of whose it is.
 
 mod rollout;
+mod share;
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,7 @@ pub use portcullis_core::filter::{HeadersPause, OnFailure, Speaks};
 pub use portcullis_core::forward::Forwarding;
 use portcullis_core::health;
 use portcullis_core::retry::Policy;
-use portcullis_core::route::{HostPattern, Router, Rule};
-use portcullis_core::tenant;
+use portcullis_core::route::Router;
 use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 pub use portcullis_core::upstream::Balance;
@@ -32,8 +31,9 @@ pub use portcullis_vm::{Capabilities, CompileLimits};
 use sha2::{Digest as _, Sha256};
 
 pub use self::rollout::Rollout;
+use self::share::keep_clients;
+pub use self::share::{FilterIndex, PluginIndex, RouteIndex, Share, Tenant, TenantIndex, Tenants, UpstreamIndex};
 pub use super::file::{Protocol, ProxyProtocol, Service};
-use super::granted::Pattern;
 use super::standing::Held;
 pub use super::written::{Endpoint, LogTarget, Module, Rate, Token};
 use crate::config::ForwardedCertificate;
@@ -42,27 +42,6 @@ use crate::services::rate_limit::{OnFailure as OnStoreFailure, SharedLimits, Sto
 use crate::tls::client::Client;
 use crate::tls::server::Server;
 use crate::upstream::reach::Reach;
-
-macro_rules! indices {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub usize);
-    )*};
-}
-
-indices! {
-    /// A position in [`Snapshot::upstreams`].
-    UpstreamIndex;
-    /// A position in [`Snapshot::plugins`].
-    PluginIndex;
-    /// A position in [`Snapshot::filters`].
-    FilterIndex;
-    /// A position in [`Snapshot::routes`].
-    RouteIndex;
-    /// A position in [`Snapshot::tenants`].
-    TenantIndex;
-}
 
 /// The whole checked configuration.
 #[derive(Debug)]
@@ -87,43 +66,16 @@ pub struct Snapshot {
     pub refresh: Option<Duration>,
     /// How the gateway ends when it is told to.
     pub drain: Drain,
-    /// Every upstream, shared ones and those of tenants.
-    pub upstreams: Vec<Upstream>,
-    /// Every plugin, shared ones and those of tenants.
-    pub plugins: Vec<Plugin>,
-    /// Every filter. Equal ones on behalf of the same tenant are one.
-    pub filters: Vec<Filter>,
-    /// Every route.
-    pub routes: Vec<Route>,
     /// One for every `tcp` listener.
     pub tcp_routes: Vec<TcpRoute>,
-    /// Every tenant, by name.
-    pub tenants: Vec<Tenant>,
+    /// What the gateway itself has, and everyone sees. Its chain is that of requests that no tenant owns and no route takes.
+    pub gateway: Arc<Share>,
+    /// Every tenant.
+    pub tenants: Tenants,
     /// The tenants whose own files are not in use, and why.
     pub held: Arc<Held>,
-    /// The chain of requests that no tenant owns and no route takes: the gateway's own filters.
-    pub chain: Vec<FilterIndex>,
     /// Finds routes, or the tenant whose host it is; `None` stands for the gateway.
     pub router: Router<Option<TenantIndex>, RouteIndex>,
-    /// The upstreams that everyone sees.
-    pub(super) shared: HashMap<Arc<str>, UpstreamIndex>,
-    /// What of the lists is the gateway's own.
-    pub(super) share: Share,
-}
-
-/// What the gateway or one tenant has of a snapshot's lists, and how it was written.
-#[derive(Clone, Debug)]
-pub(super) struct Share {
-    pub(super) upstreams: Range<usize>,
-    pub(super) plugins: Range<usize>,
-    pub(super) filters: Range<usize>,
-    pub(super) routes: Range<usize>,
-    /// What the router is told of the routes.
-    pub(super) rules: Vec<Rule<RouteIndex>>,
-    /// As it was written; of the gateway without its tenants.
-    pub(super) written: Arc<serde_json::Value>,
-    /// Of what was written and of the modules' code.
-    pub(super) digest: [u8; 32],
 }
 
 /// What is written about each request, and where.
@@ -439,27 +391,6 @@ pub struct Route {
     pub tunnels: Tunnels,
 }
 
-/// An owner of hosts.
-#[derive(Clone, Debug)]
-pub struct Tenant {
-    /// What logs and metrics call it.
-    pub name: Arc<str>,
-    /// Its hosts.
-    pub hosts: Vec<HostPattern>,
-    /// What it may use in all.
-    pub limits: tenant::Limits,
-    /// The chain of requests for its hosts that no route takes: the gateway's filters, then its own.
-    pub chain: Vec<FilterIndex>,
-    /// The upstreams that it alone sees.
-    pub(super) own: HashMap<Arc<str>, UpstreamIndex>,
-    /// Names of the upstreams that everyone sees and its filters may call; `None` for all.
-    pub(super) granted: Option<Arc<[Pattern]>>,
-    /// Whether nothing that its own files say could be used, so that its requests are refused.
-    pub unavailable: bool,
-    /// What of the lists is its own.
-    pub(super) share: Share,
-}
-
 impl Snapshot {
     /// How many threads serve requests.
     #[must_use]
@@ -468,57 +399,19 @@ impl Snapshot {
         self.workers.map_or_else(processors, usize::from)
     }
 
-    /// The upstream of this index.
-    #[must_use]
-    pub fn upstream(&self, index: UpstreamIndex) -> &Upstream {
-        self.upstreams.get(index.0).expect("an index is used with its own snapshot")
-    }
-
-    /// The plugin of this index.
-    #[must_use]
-    pub fn plugin(&self, index: PluginIndex) -> &Plugin {
-        self.plugins.get(index.0).expect("an index is used with its own snapshot")
-    }
-
-    /// The filter of this index.
-    #[must_use]
-    pub fn filter(&self, index: FilterIndex) -> &Filter {
-        self.filters.get(index.0).expect("an index is used with its own snapshot")
-    }
-
-    /// The route of this index.
-    #[must_use]
-    pub fn route(&self, index: RouteIndex) -> &Route {
-        self.routes.get(index.0).expect("an index is used with its own snapshot")
-    }
-
-    /// The tenant of this index.
-    #[must_use]
-    pub fn tenant(&self, index: TenantIndex) -> &Tenant {
-        self.tenants.get(index.0).expect("an index is used with its own snapshot")
-    }
-
-    /// Every upstream that filters of this tenant may call, by the name they know it by: the tenant's own, and the shared ones that it
-    /// is granted and does not hide by a name of its own.
-    pub fn visible_upstreams(&self, tenant: Option<TenantIndex>) -> impl Iterator<Item = (&str, UpstreamIndex)> {
-        let tenant = tenant.map(|tenant| self.tenant(tenant));
-        let own = tenant.map(|tenant| &tenant.own);
-        let granted = tenant.and_then(|tenant| tenant.granted.as_deref());
-        let hidden = move |name: &Arc<str>| own.is_some_and(|own| own.contains_key(name));
-        let is_granted = move |name: &str| granted.is_none_or(|granted| granted.iter().any(|fits| fits.fits(name)));
-        let shared = self.shared.iter().filter(move |(name, _)| !hidden(name) && is_granted(name));
-        shared.chain(own.into_iter().flatten()).map(|(name, index)| (&**name, *index))
-    }
-
     /// A name for what is configured that is the same wherever the same is: of the configuration as written and of the modules'
     /// code, not of secrets.
     #[must_use]
     pub fn digest(&self) -> String {
-        let mut digest = Sha256::new();
-        digest.update(self.share.digest);
-        let tenants: BTreeMap<&str, &Share> =
-            self.tenants.iter().map(|tenant| (&*tenant.name, &tenant.share)).collect();
-        tenants.values().for_each(|share| digest.update(share.digest));
+        // A sum does not depend on the order of the tenants, and takes no sorting.
+        let mut sum = [0_u64; 4];
+        for tenant in self.tenants.iter() {
+            for (sum, bytes) in sum.iter_mut().zip(tenant.digest.as_chunks().0) {
+                *sum = sum.wrapping_add(u64::from_le_bytes(*bytes));
+            }
+        }
+        let digest = Sha256::new_with_prefix(self.gateway.digest);
+        let digest = sum.iter().fold(digest, |digest, part| digest.chain_update(part.to_le_bytes()));
         digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -547,42 +440,20 @@ impl Snapshot {
                 Arc::make_mut(listener).tls = Some(same.clone());
             }
         }
-        for upstream in self.upstreams.iter_mut().filter(|upstream| upstream.tls.is_some()) {
-            let mut before = earlier.upstreams.iter().filter_map(|before| before.tls.as_ref());
-            if let Some(same) = before.find(|before| upstream.tls.as_ref() == Some(before)) {
-                upstream.tls = Some(same.clone());
-            }
+        if !Arc::ptr_eq(&self.gateway, &earlier.gateway) {
+            keep_clients(&mut self.gateway, &earlier.gateway);
         }
+        self.tenants.keep_clients_of(&earlier.tenants);
     }
 
     /// The configuration as it was written, all files merged, secrets by reference only.
     #[must_use]
     pub fn dump(&self) -> serde_json::Value {
-        let mut written = serde_json::Value::clone(&self.share.written);
+        let mut written = serde_json::Value::clone(&self.gateway.written);
         if let Some(sections) = written.as_object_mut().filter(|_| !self.tenants.is_empty()) {
             let tenants = self.tenants.iter().map(|tenant| (tenant.name.to_string(), tenant.dump()));
             sections.insert("tenants".to_owned(), serde_json::Value::Object(tenants.collect()));
         }
         written
-    }
-}
-
-impl Tenant {
-    /// Whether it has upstreams that it alone sees.
-    #[must_use]
-    pub fn has_upstreams(&self) -> bool {
-        !self.own.is_empty()
-    }
-
-    /// Names of the upstreams that everyone sees and its filters may call; `None` for all. Those of tenants with the same grants and
-    /// without upstreams of their own see the same.
-    pub(crate) fn granted(&self) -> Option<&Arc<[Pattern]>> {
-        self.granted.as_ref()
-    }
-
-    /// What was written of it, all files merged, secrets by reference only.
-    #[must_use]
-    pub fn dump(&self) -> serde_json::Value {
-        serde_json::Value::clone(&self.share.written)
     }
 }

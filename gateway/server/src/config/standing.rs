@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::check::{Code, Modules, Taken};
-use super::gather::{self, Gathered, Own, Unread};
+use super::gather::{self, Gathered, Out, Own, Unread};
 use super::inputs::Inputs;
 use super::snapshot::{Module, Snapshot};
 use crate::diagnostic::{self, Diagnostic, Severity};
@@ -114,23 +114,42 @@ impl Standing {
         looking: Looking<'_>,
         mut use_it: impl FnMut(Snapshot) -> Result<Used<T>, Unusable<E>>,
     ) -> Result<Settled<T>, Refused<E>> {
-        if let Some(settled) = self.settle_changes(paths, inputs, looking, &mut use_it) {
-            return Ok(settled);
+        if let Some(unread) = self.unread(looking) {
+            let settled = self.settle_with(paths, inputs, (looking, &unread), &mut use_it);
+            if let Ok(settled) = settled {
+                return Ok(settled);
+            }
+            inputs.clear();
         }
-        inputs.clear();
+        self.settle_with(paths, inputs, (looking, &Out::Nobody), &mut use_it)
+    }
+
+    /// The same of a configuration from which tenants are left out: what there was of them is taken over. With thousands of tenants that
+    /// is what makes a change of one quick. Whatever is then out of order is left to a reading of everything, to be told in full.
+    fn settle_with<T, E: std::fmt::Display>(
+        &self,
+        paths: &[PathBuf],
+        inputs: &Inputs,
+        (looking, out): (Looking<'_>, &Out),
+        use_it: &mut impl FnMut(Snapshot) -> Result<Used<T>, Unusable<E>>,
+    ) -> Result<Settled<T>, Refused<E>> {
         let firm = if let Looking::At(tenant) = looking { Some(tenant) } else { None };
         let mut held = Held::new();
         let copied = OnceCell::new();
         loop {
             let last =
                 if held.is_empty() || self.copy.is_none() { self } else { copied.get_or_init(|| self.read_copy()) };
-            let unread = Unread { held: last.in_place_of(&held), ..Unread::default() };
+            let unread = Unread { held: last.in_place_of(&held), out: out.clone() };
             let mut gathered = gather::from_paths(paths, inputs, unread);
             let (own, text) = (std::mem::take(&mut gathered.own), gathered.text);
-            match last.read(gathered, &held) {
+            let taken = last.taken(&gathered, &own, out)?;
+            match last.read(gathered, &held, taken.as_ref()) {
                 Ok((snapshot, warnings)) => match use_it(snapshot) {
                     Ok(Used { made, snapshot }) => {
-                        let inputs = inputs.clone();
+                        let (own, inputs) = match taken {
+                            Some(taken) => (self.own_with(own, &taken), inputs.with(&self.inputs, &taken.gone)),
+                            None => (own, inputs.clone()),
+                        };
                         let (fetcher, snapshot) = (self.fetcher.clone(), Some(snapshot));
                         let standing = Self { own, text, inputs: inputs.clone(), snapshot, copy: None, fetcher };
                         return Ok(Settled { made, standing, warnings, held, inputs });
@@ -142,7 +161,7 @@ impl Standing {
                     }
                     Err(Unusable { why, .. }) => return Err(Refused::Unusable(*why)),
                 },
-                Err(problems) => match blame(&problems, &held, firm) {
+                Err(problems) => match blame(&problems, &held, firm).filter(|blamed| !blamed.is_empty()) {
                     Some(more) => held.extend(more),
                     None => return Err(Refused::Problems(problems)),
                 },
@@ -150,58 +169,66 @@ impl Standing {
         }
     }
 
-    /// The same, where the gateway's own files say what they did: only those tenants' files are read that have changed. With thousands
-    /// of tenants that is what makes a change of one quick. Whatever is out of order is left to a reading of everything, to be told in
-    /// full.
-    fn settle_changes<T, E>(
-        &self,
-        paths: &[PathBuf],
-        inputs: &Inputs,
-        looking: Looking<'_>,
-        use_it: &mut impl FnMut(Snapshot) -> Result<Used<T>, Unusable<E>>,
-    ) -> Option<Settled<T>> {
-        let earlier = self.snapshot.as_ref().filter(|earlier| earlier.held.is_empty() && !self.own.is_empty())?;
-        let names: BTreeSet<Arc<str>> = match looking {
-            Looking::Everywhere => {
-                let due = self.due(earlier);
-                let is_as_before = |tenant: &Arc<str>| self.own.contains_key(tenant) && !due.contains(tenant);
-                self.inputs.unchanged().into_iter().filter(is_as_before).collect()
+    /// Who need not be read; nothing where everybody is. Those who are held are tried again, and what belongs to a listener is made with
+    /// it.
+    fn unread(&self, looking: Looking<'_>) -> Option<Out> {
+        let earlier = self.snapshot.as_ref().filter(|_| !self.own.is_empty())?;
+        let listeners = earlier.tcp_routes.iter().filter_map(|route| Some(earlier.tenant(route.tenant?).name.clone()));
+        let mut read: BTreeSet<Arc<str>> = earlier.held.keys().cloned().chain(listeners).collect();
+        Some(match looking {
+            Looking::At(changed) => {
+                read.insert(changed.into());
+                Out::AllBut(read, self.inputs.clone())
             }
-            Looking::At(changed) => self.own.keys().filter(|tenant| ***tenant != *changed).cloned().collect(),
+            Looking::Everywhere => {
+                read.extend(self.due(earlier));
+                let is_as_before = |tenant: &Arc<str>| self.own.contains_key(tenant) && !read.contains(tenant);
+                Out::These(self.inputs.unchanged().into_iter().filter(is_as_before).collect())
+            }
+        })
+    }
+
+    /// What is taken over where tenants were left out. No problem is told where the gateway's own files say something else than they did.
+    fn taken<E>(&self, gathered: &Gathered, own: &Own, out: &Out) -> Result<Option<Taken>, Refused<E>> {
+        let names: Vec<&Arc<str>> = match out {
+            Out::Nobody => return Ok(None),
+            Out::These(_) => self.own.keys().filter(|name| !gathered.left_out.contains(*name)).collect(),
+            Out::AllBut(read, _) => read.iter().collect(),
         };
-        let unread = Unread { out: names, ..Unread::default() };
-        let mut gathered = gather::from_paths(paths, inputs, unread);
-        if gathered.text != self.text {
-            return None;
-        }
-        let mut own = std::mem::take(&mut gathered.own);
-        // Who is no more in the directory or in the gateway's files was not left out, and is not taken over either.
-        let taken = Taken { earlier: earlier.clone(), names: std::mem::take(&mut gathered.left_out) };
-        let (snapshot, warnings) = super::finish(gathered, Modules::from(&self.fetcher), Some(&taken)).ok()?;
-        let Used { made, snapshot } = use_it(snapshot).ok()?;
-        own.extend(taken.names.iter().filter_map(|name| Some((name.clone(), self.own.get(name)?.clone()))));
-        let inputs = inputs.with(&self.inputs, &taken.names);
-        let (fetcher, snapshot) = (self.fetcher.clone(), Some(snapshot));
-        let standing = Self { own, text: self.text, inputs: inputs.clone(), snapshot, copy: None, fetcher };
-        Some(Settled { made, standing, warnings, held: Held::new(), inputs })
+        let earlier = self.snapshot.clone().filter(|_| gathered.text == self.text);
+        let Some(earlier) = earlier else { return Err(Refused::Problems(Vec::new())) };
+        let gone = names.into_iter().filter(|name| self.own.contains_key(*name) && !own.contains_key(*name));
+        Ok(Some(Taken { gone: gone.cloned().collect(), earlier }))
+    }
+
+    /// What every tenant's own files said, after a change of some.
+    fn own_with(&self, changed: Own, taken: &Taken) -> Own {
+        let mut own = self.own.clone();
+        taken.gone.iter().for_each(|name| _ = own.remove(name));
+        own.extend(changed);
+        own
     }
 
     /// The tenants with a module on another machine that is to be asked for again.
     fn due(&self, snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
         let Some(refresh) = snapshot.refresh else { return BTreeSet::new() };
-        let due = snapshot.plugins.iter().filter(|plugin| match &plugin.module {
+        let due = snapshot.plugins().map(|(_, plugin)| plugin).filter(|plugin| match &plugin.module {
             Module::Remote(remote) => self.fetcher.is_due(remote, refresh),
             Module::Builtin(_) | Module::File(_) => false,
         });
         due.filter_map(|plugin| Some(snapshot.tenant(plugin.tenant?).name.clone())).collect()
     }
 
-    fn read(&self, gathered: Gathered, held: &Held) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    fn read(
+        &self,
+        gathered: Gathered,
+        held: &Held,
+        taken: Option<&Taken>,
+    ) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
         let code = self.snapshot.as_ref().map(|snapshot| code_of(held, snapshot)).unwrap_or_default();
-        let (mut snapshot, warnings) = super::finish(gathered, Modules::holding(code, &self.fetcher), None)?;
-        for tenant in &mut snapshot.tenants {
-            tenant.unavailable = held.contains_key(&tenant.name) && !self.own.contains_key(&tenant.name);
-        }
+        let (mut snapshot, warnings) = super::finish(gathered, Modules::holding(code, &self.fetcher), taken)?;
+        let never_good = held.keys().filter(|name| !self.own.contains_key(*name));
+        never_good.for_each(|name| snapshot.tenants.make_unavailable(name));
         snapshot.held = Arc::new(held.clone());
         Ok((snapshot, warnings))
     }
@@ -224,10 +251,12 @@ fn blame(problems: &[Diagnostic], held: &Held, firm: Option<&str>) -> Option<Hel
 
 /// The code of plugins that these tenants have defined, by the tenant's name and the plugin's.
 fn code_of(held: &Held, snapshot: &Snapshot) -> HashMap<(Arc<str>, Arc<str>), Code> {
-    let candidates = snapshot.plugins.iter().filter_map(|plugin| Some(&*plugin.rollout.as_ref()?.candidate));
-    let own = snapshot.plugins.iter().chain(candidates).filter_map(|plugin| {
-        let tenant = snapshot.tenant(plugin.tenant?).name.clone();
-        Some(((tenant, plugin.name.clone()), (plugin.code.clone(), plugin.digest)))
+    let tenants = held.keys().filter_map(|name| snapshot.tenants.named(name));
+    let own = tenants.flat_map(|tenant| {
+        let plugins = &tenant.share.plugins;
+        let candidates = plugins.iter().filter_map(|plugin| Some(&*plugin.rollout.as_ref()?.candidate));
+        let all = plugins.iter().chain(candidates);
+        all.map(|plugin| ((tenant.name.clone(), plugin.name.clone()), (plugin.code.clone(), plugin.digest)))
     });
-    own.filter(|((tenant, _), _)| held.contains_key(tenant)).collect()
+    own.collect()
 }

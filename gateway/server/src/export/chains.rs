@@ -61,7 +61,8 @@ mod tests {
         let placed: Vec<Vec<String>> = chains
             .iter()
             .map(|chain| {
-                let filters: Vec<_> = chain.bytes().map(|letter| FilterIndex(letter.into())).collect();
+                let filters: Vec<_> =
+                    chain.bytes().map(|letter| FilterIndex { owner: None, at: letter.into() }).collect();
                 let called: Vec<_> = chain.chars().map(String::from).collect();
                 order.place(&filters, &called)
             })

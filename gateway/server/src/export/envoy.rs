@@ -20,7 +20,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Export;
-use crate::config::snapshot::UpstreamIndex;
 
 impl Export<'_> {
     /// The whole bootstrap.
@@ -29,7 +28,7 @@ impl Export<'_> {
         self.name_clusters();
         let hosts = self.virtual_hosts();
         let listeners = self.listeners(&hosts);
-        let all = (0..self.snapshot.upstreams.len()).map(UpstreamIndex);
+        let all = self.snapshot.upstreams().map(|(index, _)| index);
         let reachable: Vec<_> = all.filter(|index| self.has_cluster(*index)).collect();
         let clusters: Vec<Value> = reachable.into_iter().map(|index| self.cluster(index)).collect();
         json!({
@@ -44,21 +43,21 @@ impl Export<'_> {
     /// Where they do, the shared one has it, or nobody: no tenant's filter gets to another tenant's origins by name.
     pub(super) fn name_clusters(&mut self) {
         let mut claims: HashMap<&str, usize> = HashMap::new();
-        for upstream in &self.snapshot.upstreams {
+        for (_, upstream) in self.snapshot.upstreams() {
             *claims.entry(&upstream.name).or_default() += 1;
         }
-        for (index, upstream) in self.snapshot.upstreams.iter().enumerate() {
+        for (index, upstream) in self.snapshot.upstreams() {
             let contested = claims.get(&*upstream.name).is_some_and(|claims| *claims > 1);
             let prefixed = contested && upstream.tenant.is_some();
             let name = if prefixed { self.owned(upstream.tenant, &upstream.name) } else { upstream.name.to_string() };
-            if prefixed && self.snapshot.filters.iter().any(|filter| filter.tenant == upstream.tenant) {
-                let (place, _) = self.places.upstream(UpstreamIndex(index));
+            if prefixed && self.snapshot.filters().any(|(_, filter)| filter.tenant == upstream.tenant) {
+                let (place, _) = self.places.upstream(index);
                 let (own, owner) = (&upstream.name, &upstream.owner);
                 let text =
                     format!("filters of tenant `{owner}` that call `{own}` do not find it: its cluster is `{name}`");
                 self.notes.lost(place, text);
             }
-            self.clusters.push(name);
+            self.clusters.insert(index, name);
         }
     }
 

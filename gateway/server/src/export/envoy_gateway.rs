@@ -27,8 +27,7 @@ impl Export<'_> {
         self.notes.lost(root, "requests that no route takes pass no filter");
         self.name_clusters();
         let snapshot = self.snapshot;
-        let mut all: Vec<Value> =
-            (0..snapshot.upstreams.len()).map(|index| self.backend(UpstreamIndex(index))).collect();
+        let mut all: Vec<Value> = snapshot.upstreams().map(|(index, _)| self.backend(index)).collect();
         let mut routes: BTreeMap<RouteIndex, (Vec<String>, &Conditions)> = BTreeMap::new();
         for listed in snapshot.router.listed() {
             for (conditions, route) in listed.rules {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::kubernetes::{GATEWAY, GATEWAY_API, object, object_name};
 use super::{Export, Format};
-use crate::config::snapshot::{FilterIndex, RouteIndex, TenantIndex};
+use crate::config::snapshot::FilterIndex;
 
 /// As many targets as one resource may have.
 const MOST_TARGETS: usize = 16;
@@ -62,23 +62,22 @@ impl Export<'_> {
     /// Who has filters: the gateway, each tenant, and each route whose chain is not that of its owner.
     fn scopes(&mut self) -> Vec<Scope> {
         let snapshot = self.snapshot;
-        let mut chains = vec![(GATEWAY.to_owned(), &snapshot.chain)];
-        chains.extend(snapshot.tenants.iter().map(|tenant| (object_name(&tenant.name), &tenant.chain)));
-        let tenants = chains.len() - 1;
-        for (index, route) in snapshot.routes.iter().enumerate() {
-            let outer = route.tenant.map_or(&snapshot.chain, |tenant| &snapshot.tenant(tenant).chain);
+        let mut chains = vec![(GATEWAY.to_owned(), &snapshot.gateway.chain)];
+        chains.extend(snapshot.tenants.iter().map(|tenant| (object_name(&tenant.name), &tenant.share.chain)));
+        for (index, route) in snapshot.routes() {
+            let outer = &snapshot.share(route.tenant).chain;
             if route.filters == *outer {
                 continue;
             }
             let gateway = object_name(&self.owned(route.tenant, &route.name));
-            let place = &self.places.route(RouteIndex(index)).span;
+            let place = &self.places.route(index).span;
             let text = format!("Istio has no filters for one route: give it a Gateway of its own, called `{gateway}`");
             self.notes.lost(place, text);
             chains.push((gateway, &route.filters));
         }
-        for tenant in (0..tenants).map(TenantIndex) {
-            let (place, _) = self.places.tenant(tenant);
-            let gateway = object_name(&snapshot.tenant(tenant).name);
+        for (place, tenant) in snapshot.tenants.placed() {
+            let (place, _) = self.places.tenant(place);
+            let gateway = object_name(&tenant.name);
             let text = format!("give the tenant a Gateway of its own, called `{gateway}`, with its hosts");
             self.notes.differs(place, text);
         }

@@ -55,11 +55,13 @@ impl Export<'_> {
             Format::Istio => "outbound|PORT||HOST",
             Format::Envoy | Format::EnvoyGateway => "httproute/NAMESPACE/NAME/rule/0",
         };
-        if !self.snapshot.filters.is_empty() {
+        if self.snapshot.filters().next().is_some() {
             let text = format!("filters that call upstreams find them by the names of clusters there, as `{clusters}`");
             self.notes.lost(root, text);
         }
-        for plugin in self.snapshot.plugins.iter().filter(|plugin| plugin.headers_pause == HeadersPause::HoldsHeaders) {
+        for (_, plugin) in
+            self.snapshot.plugins().filter(|(_, plugin)| plugin.headers_pause == HeadersPause::HoldsHeaders)
+        {
             let (place, _) = self.places.plugin_named(self.snapshot, plugin);
             self.notes.lost(place, "it cannot hold back headers alone: while it waits, the body waits with them");
         }

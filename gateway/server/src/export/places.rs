@@ -1,5 +1,7 @@
 //! Where the parts of a snapshot are written.
 
+use std::collections::HashMap;
+
 use crate::config::snapshot::{Plugin, PluginIndex, RouteIndex, Snapshot, TenantIndex, UpstreamIndex};
 use crate::config::{Key, Node};
 use crate::diagnostic::Span;
@@ -7,10 +9,10 @@ use crate::diagnostic::Span;
 /// The places of a checked configuration, by the indices of its snapshot.
 pub(super) struct Places<'c> {
     pub(super) root: &'c Node,
-    upstreams: Vec<(&'c Key, &'c Node)>,
-    plugins: Vec<(&'c Key, &'c Node)>,
+    upstreams: HashMap<UpstreamIndex, (&'c Key, &'c Node)>,
+    plugins: HashMap<PluginIndex, (&'c Key, &'c Node)>,
     tenants: Vec<(&'c Key, &'c Node)>,
-    routes: Vec<&'c Node>,
+    routes: HashMap<RouteIndex, &'c Node>,
 }
 
 impl<'c> Places<'c> {
@@ -19,47 +21,47 @@ impl<'c> Places<'c> {
     pub(super) fn of(snapshot: &Snapshot, root: &'c Node) -> Self {
         let tenants: Vec<_> = root.get("tenants").into_iter().flat_map(Node::entries).collect();
         let sections = || std::iter::once(root).chain(tenants.iter().map(|(_, node)| *node));
-        let named = |name| sections().filter_map(move |section| section.get(name)).flat_map(Node::entries).collect();
-        let (upstreams, plugins) = (named("upstreams"), named("plugins"));
-        let routes: Vec<_> = sections().filter_map(|section| section.get("routes")).flat_map(Node::list).collect();
-        let places = Self { root, upstreams, plugins, routes, tenants };
+        let named = |name| sections().filter_map(move |section| section.get(name)).flat_map(Node::entries);
+        let routes = sections().filter_map(|section| section.get("routes")).flat_map(Node::list);
+        let places = Self {
+            root,
+            upstreams: snapshot.upstreams().map(|(index, _)| index).zip(named("upstreams")).collect(),
+            plugins: snapshot.plugins().map(|(index, _)| index).zip(named("plugins")).collect(),
+            routes: snapshot.routes().map(|(index, _)| index).zip(routes).collect(),
+            tenants,
+        };
         debug_assert!(places.are_of(snapshot), "places and parts are listed alike");
         places
     }
 
     fn are_of(&self, snapshot: &Snapshot) -> bool {
-        let same = |places: &[(&Key, &Node)], names: &[&str]| {
-            places.iter().map(|(key, _)| key.name.as_str()).eq(names.iter().copied())
-        };
-        let upstreams: Vec<&str> = snapshot.upstreams.iter().map(|upstream| &*upstream.name).collect();
-        let plugins: Vec<&str> = snapshot.plugins.iter().map(|plugin| &*plugin.name).collect();
-        let tenants: Vec<&str> = snapshot.tenants.iter().map(|tenant| &*tenant.name).collect();
-        same(&self.upstreams, &upstreams)
-            && same(&self.plugins, &plugins)
-            && same(&self.tenants, &tenants)
-            && self.routes.len() == snapshot.routes.len()
+        let is = |place: Option<&(&Key, &Node)>, name: &str| place.is_some_and(|(key, _)| key.name == name);
+        snapshot.upstreams().all(|(index, upstream)| is(self.upstreams.get(&index), &upstream.name))
+            && snapshot.plugins().all(|(index, plugin)| is(self.plugins.get(&index), &plugin.name))
+            && snapshot.tenants.placed().all(|(place, tenant)| is(self.tenants.get(place.0), &tenant.name))
+            && self.routes.len() == snapshot.routes().count()
     }
 
     pub(super) fn upstream(&self, index: UpstreamIndex) -> (&'c Span, &'c Node) {
-        part(&self.upstreams, index.0)
+        part(self.upstreams.get(&index))
     }
 
     pub(super) fn plugin(&self, index: PluginIndex) -> (&'c Span, &'c Node) {
-        part(&self.plugins, index.0)
+        part(self.plugins.get(&index))
     }
 
     /// The place of a plugin of the snapshot.
     pub(super) fn plugin_named(&self, snapshot: &Snapshot, plugin: &Plugin) -> (&'c Span, &'c Node) {
-        let index = snapshot.plugins.iter().position(|other| std::ptr::eq(other, plugin));
-        self.plugin(PluginIndex(index.unwrap_or_default()))
+        let index = snapshot.plugins().find(|(_, other)| std::ptr::eq(*other, plugin)).map(|(index, _)| index);
+        self.plugin(index.expect("a plugin is used with its own snapshot"))
     }
 
     pub(super) fn tenant(&self, index: TenantIndex) -> (&'c Span, &'c Node) {
-        part(&self.tenants, index.0)
+        part(self.tenants.get(index.0))
     }
 
     pub(super) fn route(&self, index: RouteIndex) -> &'c Node {
-        self.routes.get(index.0).expect("places are those of the snapshot")
+        self.routes.get(&index).expect("places are those of the snapshot")
     }
 
     /// The gateway's own section, then each tenant's.
@@ -73,7 +75,7 @@ impl<'c> Places<'c> {
     }
 }
 
-fn part<'c>(parts: &[(&'c Key, &'c Node)], index: usize) -> (&'c Span, &'c Node) {
-    let (key, node) = parts.get(index).expect("places are those of the snapshot");
+fn part<'c>(place: Option<&(&'c Key, &'c Node)>) -> (&'c Span, &'c Node) {
+    let (key, node) = place.expect("places are those of the snapshot");
     (&key.span, *node)
 }

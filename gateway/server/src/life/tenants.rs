@@ -130,6 +130,7 @@ fn try_to(change: &Change, paths: &[PathBuf], standing: &Standing, handle: &Hand
     let stored = place.store(change);
     let now = used.map(|Tried { inputs, standing, .. }| {
         inputs.note_again(&place.file, &change.tenant);
+        inputs.note_folder(&place.folder, place.folder.join(TENANT_FILE).is_file());
         (inputs, standing)
     });
     Outcome { result: stored.map(|()| changed).map_err(ChangeError::from), now }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use portcullis_core::filter::{Candidate, Chain, ChainFilter};
 use portcullis_core::rollout::{Mode, Rollout, State, Version};
 
-use super::{Draft, Plan, PlanError};
+use super::laid::{Draft, Laid, Of};
+use super::{Plan, PlanError};
 use crate::clock::Clock;
-use crate::config::snapshot::{Filter, FilterIndex, Plugin, Snapshot};
+use crate::config::snapshot::{Filter, FilterIndex, Plugin};
 
 /// A filter's candidate at its places among all workers' VMs.
 pub(super) struct Placed {
@@ -31,56 +32,45 @@ impl Placed {
     }
 }
 
-/// The roll-out of each of the snapshot's plugins that has one. One that an earlier plan has goes on, with all that was counted and
+/// The roll-out of each of the share's plugins that has one. One that an earlier plan has goes on, with all that was counted and
 /// decided; unless it has yet to be decided, and it is another version now that it is compared with.
-pub(super) fn rollouts(snapshot: &Snapshot, earlier: Option<&Plan>) -> Vec<Option<Arc<Rollout>>> {
-    let before: HashMap<_, (&Plugin, &Arc<Rollout>)> = earlier
-        .iter()
-        .flat_map(|plan| {
-            let known = plan.snapshot.plugins.iter().zip(&plan.rollouts);
-            known
-                .filter_map(|(plugin, rollout)| Some((owned_name(&plan.snapshot, plugin), (plugin, rollout.as_ref()?))))
-        })
-        .collect();
+pub(super) fn rollouts(of: &Of, earlier: Option<&Laid>) -> Vec<Option<Arc<Rollout>>> {
+    let known = earlier.iter().flat_map(|laid| laid.of.share().plugins.iter().zip(&laid.rollouts));
+    let before: HashMap<&str, (&Plugin, &Arc<Rollout>)> =
+        known.filter_map(|(plugin, rollout)| Some((&*plugin.name, (plugin, rollout.as_ref()?)))).collect();
     let rollout = |plugin: &Plugin| {
         let wanted = plugin.rollout.as_ref()?;
-        let known = before.get(&owned_name(snapshot, plugin)).filter(|(earlier, rollout)| {
+        let known = before.get(&*plugin.name).filter(|(earlier, rollout)| {
             earlier.rollout.as_ref().is_some_and(|earlier| earlier.is_same(wanted))
                 && (rollout.state() != State::Running || earlier.digest == plugin.digest)
         });
         let begin = || {
-            let tenant = plugin.tenant.map(|tenant| snapshot.tenant(tenant).name.clone());
+            let tenant = of.tenant().map(|tenant| tenant.name.clone());
             Arc::new(Rollout::new(plugin.name.clone(), tenant, wanted.rule.clone(), Clock::start().now()))
         };
         Some(known.map_or_else(begin, |(_, rollout)| Arc::clone(rollout)))
     };
-    snapshot.plugins.iter().map(rollout).collect()
-}
-
-/// What a plugin is called in every revision: its tenant's name and its own.
-fn owned_name<'s>(snapshot: &'s Snapshot, plugin: &'s Plugin) -> (Option<&'s str>, &'s str) {
-    (plugin.tenant.map(|tenant| &*snapshot.tenant(tenant).name), &plugin.name)
+    of.share().plugins.iter().map(rollout).collect()
 }
 
 impl Draft<'_> {
-    /// Gives a filter its candidate, if its plugin has one.
-    pub(super) fn candidate(&mut self, snapshot: &Snapshot, index: FilterIndex) -> Result<(), PlanError> {
-        let filter = snapshot.filter(index);
-        let filter_plugin = filter.plugin;
-        let Some(rollout) = &snapshot.plugin(filter.plugin).rollout else { return Ok(()) };
-        let shared = self.plan.rollouts.get(filter.plugin.0).cloned().flatten();
+    /// Gives the filter at this position its candidate, if its plugin has one.
+    pub(super) fn candidate(&mut self, at: usize, filter: &Filter) -> Result<(), PlanError> {
+        let plugin = self.plugin(filter.plugin);
+        let Some(rollout) = &plugin.rollout else { return Ok(()) };
+        let shared = self.rollout_of(filter.plugin);
         let config = rollout.config.as_ref().unwrap_or(&filter.config).clone();
         let next = Filter { config, ..filter.clone() };
-        let filter = self.filter(snapshot, &next, (&rollout.candidate, Version::Candidate))?;
+        let filter = self.filter(&next, (&rollout.candidate, Version::Candidate))?;
         let shadow = match rollout.rule.mode {
             Mode::Serves => None,
             Mode::Shadows => {
-                let name = format!("{}@shadow", snapshot.plugin(filter_plugin).name).into();
+                let name = format!("{}@shadow", plugin.name).into();
                 let plugin = Plugin { name, ..(*rollout.candidate).clone() };
-                Some(self.filter(snapshot, &next, (&plugin, Version::Shadow))?)
+                Some(self.filter(&next, (&plugin, Version::Shadow))?)
             }
         };
-        self.plan.candidates.extend(shared.map(|rollout| (index, Placed { filter, shadow, rollout })));
+        self.laid.candidates.extend(shared.map(|rollout| (at, Placed { filter, shadow, rollout })));
         Ok(())
     }
 }
@@ -88,14 +78,16 @@ impl Draft<'_> {
 impl Plan {
     /// The roll-outs there are.
     pub(crate) fn rollouts(&self) -> Vec<Arc<Rollout>> {
-        self.rollouts.iter().flatten().cloned().collect()
+        self.shares().flat_map(|laid| laid.rollouts.iter().flatten()).cloned().collect()
     }
 
     /// The chain of these filters, with the candidates of those that have one.
     pub(super) fn with_candidates(&self, chain: Chain, filters: &[FilterIndex]) -> Chain {
-        filters.iter().enumerate().fold(chain, |chain, (place, index)| match self.candidates.get(index) {
-            Some(candidate) => chain.with_candidate(place, candidate.of_worker()),
-            None => chain,
+        filters.iter().enumerate().fold(chain, |chain, (place, index)| {
+            match self.laid(index.owner).and_then(|laid| laid.candidates.get(&index.at)) {
+                Some(candidate) => chain.with_candidate(place, candidate.of_worker()),
+                None => chain,
+            }
         })
     }
 }

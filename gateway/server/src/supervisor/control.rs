@@ -168,9 +168,12 @@ impl Control {
         let mut prepared = Vec::new();
         for number in 0..workers {
             let own = new.iter().map(|bound| bound.for_worker(number)).collect::<Result<Vec<_>, _>>()?;
-            prepared.push((Prepared::new(&plan, Clock::start().now())?, own.into_iter().flatten().collect()));
+            prepared.push((
+                Prepared::new(&plan, number, Some(&self.plan), Clock::start().now())?,
+                own.into_iter().flatten().collect(),
+            ));
         }
-        if let Err(error) = self.take_in(prepared, Prepared::cold(&plan)) {
+        if let Err(error) = self.take_in(prepared, Prepared::cold(&plan, workers, Some(&self.plan))) {
             self.order(|| Order::Forget);
             return Err(error);
         }
@@ -202,7 +205,7 @@ impl Control {
     pub(super) fn rehearse(&self, snapshot: Snapshot) -> Result<Arc<Snapshot>, RunError> {
         let snapshot = Arc::new(snapshot);
         let plan = Arc::new(self.plan.next(snapshot.clone())?);
-        Prepared::new(&plan, Clock::start().now())?;
+        plan.start_vms(Clock::start().now())?;
         Ok(snapshot)
     }
 

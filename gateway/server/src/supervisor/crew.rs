@@ -73,8 +73,8 @@ impl Post {
         };
         let ready = || -> Result<_, RunError> {
             let prepared = match exit {
-                None => Prepared::new(&plan, Clock::start().now())?,
-                Some(_) => Prepared::cold(&plan),
+                None => Prepared::new(&plan, number, None, Clock::start().now())?,
+                Some(_) => Prepared::cold(&plan, number, None),
             };
             let counted = (telemetry.worker(), limits);
             Ok((runtime()?, Worker::new((&plan, prepared), number as u64, counted, remains, entrance)))

@@ -66,6 +66,6 @@ pub(crate) fn shown(snapshot: &Snapshot) -> Vec<Arc<Shown>> {
 fn users(snapshot: &Snapshot) -> (Vec<Arc<Server>>, Vec<Arc<Client>>) {
     let admin = snapshot.admin.iter().filter_map(|admin| admin.tls.clone());
     let servers = admin.chain(snapshot.listeners.iter().filter_map(|listener| listener.tls.clone()));
-    let clients = snapshot.upstreams.iter().filter_map(|upstream| upstream.tls.clone());
+    let clients = snapshot.upstreams().filter_map(|(_, upstream)| upstream.tls.clone());
     (servers.collect(), clients.collect())
 }

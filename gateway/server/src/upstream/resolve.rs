@@ -154,14 +154,14 @@ upstreams: { u: { endpoints: ['one.test:80', '192.0.2.1:80', 'two.test:80'] } }
     fn upstream() -> Rc<Upstream> {
         let (snapshot, _) = config::from_text(Path::new("test"), TEXT).unwrap();
         let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap().worker().upstreams();
-        Upstream::new(snapshot.upstreams.first().unwrap().clone().into(), 1, 1, telemetry.of("u", ""))
+        Upstream::new(snapshot.gateway.upstreams.first().unwrap().clone().into(), 1, 1, telemetry.of("u", ""))
     }
 
     #[test]
     fn a_name_leads_nowhere_that_its_tenant_is_not_granted() {
         let (snapshot, _) = config::from_text(Path::new("test"), TEXT).unwrap();
         let telemetry = Telemetry::new(&AccessLog::to(LogTarget::Off)).unwrap().worker().upstreams();
-        let spec = snapshot::Upstream { reach: Reach::Outside, ..snapshot.upstreams.first().unwrap().clone() };
+        let spec = snapshot::Upstream { reach: Reach::Outside, ..snapshot.gateway.upstreams.first().unwrap().clone() };
         let upstream = Upstream::new(spec.into(), 1, 1, telemetry.of("u", ""));
         found(&upstream, 0, &[[127, 0, 0, 1], [169, 254, 169, 254], [192, 0, 2, 2]]);
         let addresses: Vec<String> = addresses(&upstream).into_iter().map(|(_, address)| address).collect();

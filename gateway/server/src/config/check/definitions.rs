@@ -52,7 +52,7 @@ pub(super) const POLICY: Kind<Arc<[PolicyFilter]>> =
     Kind { word: "policy", section: "policies", names: |scope| &scope.policies };
 
 impl Scope {
-    pub(super) fn upstream_indices(&self) -> HashMap<Arc<str>, UpstreamIndex> {
+    fn upstream_indices(&self) -> HashMap<Arc<str>, UpstreamIndex> {
         self.upstreams.iter().filter_map(|(name, (_, index))| Some((Arc::from(name.as_str()), (*index)?))).collect()
     }
 }
@@ -62,15 +62,19 @@ impl Check<'_> {
     pub(super) fn define(&mut self, section: &Section<'_>) -> Scope {
         let upstreams = named(section.node, UPSTREAM.section, |key, node| {
             let upstream = self.upstream(section.upstreams.get(&key.name)?, key, node, section);
-            self.upstreams.push(upstream);
-            Some(UpstreamIndex(self.upstreams.len() - 1))
+            let upstreams = &mut self.share_mut(section.tenant).upstreams;
+            upstreams.push(upstream);
+            Some(UpstreamIndex { owner: section.tenant, at: upstreams.len() - 1 })
         });
         let plugins = named(section.node, PLUGIN.section, |key, node| {
             let plugin = self.plugin(section.plugins.get(&key.name)?, key, node, section)?;
-            self.plugins.push(plugin);
-            Some(PluginIndex(self.plugins.len() - 1))
+            let plugins = &mut self.share_mut(section.tenant).plugins;
+            plugins.push(plugin);
+            Some(PluginIndex { owner: section.tenant, at: plugins.len() - 1 })
         });
-        Scope { owner: section.name.to_owned(), upstreams, plugins, policies: Names::new() }
+        let scope = Scope { owner: section.name.to_owned(), upstreams, plugins, policies: Names::new() };
+        self.share_mut(section.tenant).named = scope.upstream_indices();
+        scope
     }
 
     pub(super) fn policies(&mut self, section: &Section<'_>, scope: usize) -> Names<Arc<[PolicyFilter]>> {

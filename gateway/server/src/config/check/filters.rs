@@ -78,11 +78,13 @@ impl Check<'_> {
     /// Equal filters on behalf of one tenant share a root context: a policy used on a thousand routes is configured once.
     fn intern(&mut self, plugin: PluginIndex, config: Configuration, section: &Section<'_>) -> FilterIndex {
         let filter = Filter { plugin, tenant: section.tenant, config };
-        let next = FilterIndex(self.filters.len());
-        let index = *self.interned.entry(filter.clone()).or_insert(next);
-        if index == next {
-            self.filters.push(filter);
+        if let Some(known) = self.interned.get(&filter) {
+            return *known;
         }
+        let filters = &mut self.share_mut(section.tenant).filters;
+        filters.push(filter.clone());
+        let index = FilterIndex { owner: section.tenant, at: filters.len() - 1 };
+        self.interned.insert(filter, index);
         index
     }
 

@@ -58,7 +58,7 @@ impl<'t> Grants<'t> {
 impl Check<'_> {
     /// Refuses an upstream of the gateway's that a tenant's own file names and is not granted.
     pub(super) fn upstream_granted(&mut self, index: UpstreamIndex, place: &Node, section: &Section<'_>) {
-        let is_shared = self.upstreams.get(index.0).is_some_and(|upstream| upstream.tenant.is_none());
+        let is_shared = index.owner.is_none();
         let Some((granted, grant)) = section.grants.find(&["upstreams"], |grants| grants.upstreams.as_deref()) else {
             return;
         };

@@ -95,7 +95,7 @@ impl Check<'_> {
     }
 
     pub(super) fn protocol_of(&self, upstream: UpstreamIndex) -> Option<Protocol> {
-        self.upstreams.get(upstream.0).map(|upstream| upstream.protocol)
+        self.upstream_at(upstream).map(|upstream| upstream.protocol)
     }
 }
 

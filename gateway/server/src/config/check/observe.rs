@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use portcullis_core::trace::{Parents, Policy};
 
-use super::{Check, Scope};
+use super::Check;
 use crate::config::file::{self, File};
 use crate::config::names::close_or_all;
 use crate::config::snapshot::{AccessLog, Otlp};
@@ -25,7 +25,7 @@ impl Check<'_> {
     pub(super) fn otlp(&mut self, tree: &Node, file: &File) -> Option<Otlp> {
         let (otlp, node) = (file.otlp.as_ref()?, tree.get("otlp")?);
         let place = node.get("upstream")?;
-        let shared = self.scopes.first().map(Scope::upstream_indices).unwrap_or_default();
+        let shared = &self.gateway.named;
         let Some(upstream) = shared.get(otlp.upstream.as_str()).copied() else {
             let names: Vec<&str> = shared.keys().map(AsRef::as_ref).collect();
             let problem =

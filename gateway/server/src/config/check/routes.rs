@@ -19,14 +19,13 @@ use crate::config::written::Text;
 use crate::config::{defaults, file};
 use crate::diagnostic::{Diagnostic, Span};
 
-type Owners = Vec<Owner<Option<TenantIndex>, RouteIndex>>;
+pub(super) type Owners = Vec<Owner<Option<TenantIndex>, RouteIndex>>;
 
 impl Check<'_> {
     /// What finds the routes.
     pub(super) fn router(
         &mut self,
         owners: Owners,
-        nodes: &[&Node],
         sections: &[Section<'_>],
         hosts: &[Hosts<'_>],
     ) -> Option<Router<Option<TenantIndex>, RouteIndex>> {
@@ -35,18 +34,18 @@ impl Check<'_> {
             Err(errors) => {
                 let unsure = |error: &&RouteError| is_unsure(error, sections, hosts);
                 let errors = errors.iter().filter(|error| !unsure(error));
-                errors.for_each(|error| self.refuse_route(error, nodes, sections));
+                errors.for_each(|error| self.refuse_route(error, sections));
                 None
             }
         }
     }
 
-    pub(super) fn section_routes<'n>(
+    pub(super) fn section_routes(
         &mut self,
-        section: &Section<'n>,
+        section: &Section<'_>,
         scope: usize,
         outer: &[&Placed],
-    ) -> (Vec<Rule<RouteIndex>>, Vec<&'n Node>) {
+    ) -> Vec<Rule<RouteIndex>> {
         let nodes = section.node.get("routes").map_or(&[][..], Node::list);
         let mut names: HashMap<&str, &Span> = HashMap::new();
         let mut rules = Vec::new();
@@ -61,11 +60,12 @@ impl Check<'_> {
                 self.report(problem);
             }
             let made = self.route(route, node, section, scope, outer);
-            let index = RouteIndex(self.routes.len());
-            self.routes.push(made);
+            let routes = &mut self.share_mut(section.tenant).routes;
+            routes.push(made);
+            let index = RouteIndex { owner: section.tenant, at: routes.len() - 1 };
             rules.extend(self.rule(route, node, index));
         }
-        (rules, nodes.iter().collect())
+        rules
     }
 
     fn route(
@@ -85,7 +85,7 @@ impl Check<'_> {
                 Diagnostic::error(format!("route `{}` sends requests to an upstream that speaks `tcp`", name(node)));
             self.report(problem.at(&place.span, "only a listener with `protocol: tcp` can send to it"));
         }
-        let to = upstream.and_then(|index| self.upstreams.get(index.0));
+        let to = upstream.and_then(|index| self.upstream_at(index));
         if let (Some(Service::RateLimit), Some(place)) = (to.and_then(|to| to.service), node.get("upstream")) {
             let problem = Diagnostic::error(format!(
                 "route `{}` sends requests to `{}`, which is a service for filters",
@@ -103,7 +103,7 @@ impl Check<'_> {
         let mut chain = self.unskipped(outer, route, node);
         chain.extend(filters::indices(&own));
         let retry = route.retries.as_ref().map(|retries| self.retries(retries, node));
-        let to = upstream.and_then(|index| self.upstreams.get(index.0));
+        let to = upstream.and_then(|index| self.upstream_at(index));
         let times = to.map_or(Times::with_response(Duration::ZERO), |to| times(route, &to.timeouts));
         let retry = retry.or_else(|| Some(to?.retry.clone())).unwrap_or_else(Policy::connect_only);
         Route {
@@ -111,7 +111,7 @@ impl Check<'_> {
             tenant: section.tenant,
             pattern: route.r#match.path.as_str().into(),
             filters: chain,
-            upstream: upstream.unwrap_or(UpstreamIndex(0)),
+            upstream: upstream.unwrap_or(UpstreamIndex { owner: None, at: 0 }),
             times: self.tightened_times(times, node, section),
             retry,
             tunnels: self.tunnels(route, node),
@@ -155,7 +155,7 @@ impl Check<'_> {
         };
         let hosts = hosts.into_iter().collect::<Option<Vec<_>>>()?;
         let whole = node.is_whole();
-        whole.then(|| Rule { name: target.0.to_string(), hosts, path, conditions, target })
+        whole.then(|| Rule { name: target.at.to_string(), hosts, path, conditions, target })
     }
 
     /// The names of header conditions, in the order of their names as written.
@@ -176,16 +176,19 @@ impl Check<'_> {
         names.into_iter().collect()
     }
 
-    fn refuse_route(&mut self, error: &RouteError, nodes: &[&Node], sections: &[Section<'_>]) {
-        let node = |number: &str| number.parse::<usize>().ok().and_then(|index| nodes.get(index)).copied();
+    fn refuse_route(&mut self, error: &RouteError, sections: &[Section<'_>]) {
         let owner = |number: &str| number.parse::<usize>().ok().and_then(|index| sections.get(index));
+        let node = |section: &str, number: &str| {
+            let routes = owner(section)?.node.get("routes").map_or(&[][..], Node::list);
+            number.parse::<usize>().ok().and_then(|index| routes.get(index))
+        };
         let problem = match error {
-            RouteError::Tie { first, second, why, .. } => match (node(first), node(second)) {
+            RouteError::Tie { owner, first, second, why } => match (node(owner, first), node(owner, second)) {
                 (Some(first), Some(second)) => tie(first, second, why),
                 _ => Diagnostic::error(error.to_string()),
             },
             RouteError::HostNotOwned { rule, host, holder, owner: own } => {
-                let Some(node) = node(rule) else { return };
+                let Some(node) = node(own, rule) else { return };
                 let own = owner(own).map_or("", |section| section.name);
                 let holder = holder.as_deref().and_then(owner).map_or("", |section| section.name);
                 not_owned(node, host, own, holder)

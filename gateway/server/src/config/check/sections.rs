@@ -1,43 +1,20 @@
-//! One section after the other: what the gateway and each tenant define, and which part of the snapshot's lists that is.
+//! One section after the other: what the share of the gateway and of each tenant is made of.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use portcullis_core::route::{HostPattern, Owner};
 use sha2::{Digest as _, Sha256};
 
 use super::filters::Placed;
+use super::routes::Owners;
 use super::{Check, Hosts, Section};
-use crate::config::snapshot::{FilterIndex, RouteIndex, Share, TenantIndex};
-use crate::config::tree::Node;
-
-/// What became of the sections.
-pub(super) struct Made<'t> {
-    /// For the router, in the order of the sections, and the nodes of their routes in the order of [`RouteIndex`].
-    pub(super) owners: Vec<Owner<Option<TenantIndex>, RouteIndex>>,
-    pub(super) nodes: Vec<&'t Node>,
-    /// The gateway's own filters, which every chain begins with.
-    pub(super) outer: Vec<Placed>,
-    pub(super) gateway: Option<Share>,
-    /// Of each tenant the chain of its hosts, and its share.
-    pub(super) tenants: Vec<(Vec<FilterIndex>, Share)>,
-}
-
-/// How much of the lists one section's definitions take.
-pub(super) struct Defined {
-    upstreams: Range<usize>,
-    plugins: Range<usize>,
-}
 
 impl Check<'_> {
     /// What every section defines by name. All of it comes before anything is used, so that a wrong name can be told from a foreign one.
-    pub(super) fn define_all(&mut self, sections: &[Section<'_>]) -> Vec<Defined> {
-        let mut defined = Vec::with_capacity(sections.len());
+    pub(super) fn define_all(&mut self, sections: &[Section<'_>]) {
         for section in sections {
-            let (upstreams, plugins) = (self.upstreams.len(), self.plugins.len());
             let scope = self.define(section);
             self.scopes.push(scope);
-            defined.push(Defined { upstreams: upstreams..self.upstreams.len(), plugins: plugins..self.plugins.len() });
         }
         for (index, section) in sections.iter().enumerate() {
             let policies = self.policies(section, index);
@@ -45,49 +22,34 @@ impl Check<'_> {
                 scope.policies = policies;
             }
         }
-        defined
     }
 
-    /// Every section's filters and routes.
-    pub(super) fn make_all<'n>(
-        &mut self,
-        sections: &[Section<'n>],
-        hosts: &[Hosts<'_>],
-        defined: Vec<Defined>,
-    ) -> Made<'n> {
-        let mut made =
-            Made { owners: Vec::new(), nodes: Vec::new(), outer: Vec::new(), gateway: None, tenants: Vec::new() };
-        for ((scope, section), Defined { upstreams, plugins }) in sections.iter().enumerate().zip(defined) {
-            let (filters, routes) = (self.filters.len(), self.routes.len());
+    /// Every section's filters and routes. Returns what the router is told, in the order of the sections.
+    pub(super) fn make_all(&mut self, sections: &[Section<'_>], hosts: &[Hosts<'_>]) -> Owners {
+        let mut owners = Owners::new();
+        // The gateway's own filters, which every chain begins with.
+        let mut gateways = Vec::new();
+        for (scope, section) in sections.iter().enumerate() {
             let own = self.section_filters(section, scope);
-            let outer: Vec<&Placed> = made.outer.iter().chain(&own).collect();
+            let outer: Vec<&Placed> = gateways.iter().chain(&own).collect();
             let chain = outer.iter().map(|placed| placed.filter).collect();
-            let (rules, nodes) = self.section_routes(section, scope, &outer);
-            made.nodes.extend(nodes);
-            let written = Arc::new(written(section));
-            let mut digest = Sha256::new_with_prefix(written.to_string());
-            let code = self.plugins.get(plugins.clone()).unwrap_or_default();
-            let candidates = code.iter().filter_map(|plugin| Some(&*plugin.rollout.as_ref()?.candidate));
-            code.iter().chain(candidates).for_each(|plugin| digest.update(plugin.digest));
-            let share = Share {
-                upstreams,
-                plugins,
-                filters: filters..self.filters.len(),
-                routes: routes..self.routes.len(),
-                rules: rules.clone(),
-                written,
-                digest: digest.finalize().into(),
-            };
+            let rules = self.section_routes(section, scope, &outer);
+            let share = self.share_mut(section.tenant);
+            share.chain = chain;
+            share.written = Arc::new(written(section));
+            let mut digest = Sha256::new_with_prefix(share.written.to_string());
+            let candidates = share.plugins.iter().filter_map(|plugin| Some(&*plugin.rollout.as_ref()?.candidate));
+            share.plugins.iter().chain(candidates).for_each(|plugin| digest.update(plugin.digest));
+            share.digest = digest.finalize().into();
             let hosts = scope.checked_sub(1).and_then(|tenant| hosts.get(tenant));
             let hosts = hosts.map_or(vec![HostPattern::ANY], |own| own.iter().map(|(host, _)| host.clone()).collect());
             // Problems come back with numbers, because names need not be unique.
-            made.owners.push(Owner { name: scope.to_string(), id: section.tenant, hosts, rules });
-            match section.tenant {
-                None => (made.outer, made.gateway) = (own, Some(share)),
-                Some(_) => made.tenants.push((chain, share)),
+            owners.push(Owner { name: scope.to_string(), id: section.tenant, hosts, rules });
+            if section.tenant.is_none() {
+                gateways = own;
             }
         }
-        made
+        owners
     }
 }
 

@@ -1,140 +1,49 @@
-//! Tenants of whose files nothing has changed: what an earlier snapshot has of them is taken over, not made anew.
+//! Tenants of whose files nothing has changed: a snapshot has their shares as the one before it has them.
 //!
-//! An index means something in its own snapshot only. The gateway's own come first in every list, and are the same where its files say
-//! the same; a tenant's move as one block. **Invariant:** whoever takes tenants over knows that the gateway's files say the same.
+//! A share names what is in it or in the gateway's. **Invariant:** whoever takes tenants over knows that the gateway's files say the
+//! same, so what a share names there is what it was.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
-use portcullis_core::route::{Owner, Rule};
+use portcullis_core::route::{HostPattern, Router};
 
-use super::Check;
-use super::sections::Made;
-use crate::config::snapshot::{
-    Filter, FilterIndex, PluginIndex, Route, RouteIndex, Share, Snapshot, Tenant, TenantIndex, Upstream, UpstreamIndex,
-};
+use super::routes::Owners;
+use crate::config::snapshot::{RouteIndex, Share, Snapshot, Tenant, TenantIndex, Tenants};
 
-/// Tenants of an earlier snapshot.
+/// What a snapshot takes over from the one before: every tenant that is not made anew, but for those that are gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) earlier: Arc<Snapshot>,
     /// By their names.
-    pub(crate) names: BTreeSet<Arc<str>>,
-}
-
-/// How far a tenant's part of a list moves. What the gateway itself has stays where it is.
-struct Move {
-    shared: usize,
-    from: usize,
-    to: usize,
-}
-
-impl Move {
-    fn of(shared: &Range<usize>, block: &Range<usize>, to: usize) -> Self {
-        Self { shared: shared.end, from: block.start, to }
-    }
-
-    fn index(&self, index: usize) -> usize {
-        if index < self.shared { index } else { index - self.from + self.to }
-    }
-
-    fn block(&self, block: &Range<usize>) -> Range<usize> {
-        self.to..self.to + block.len()
-    }
-}
-
-/// How far everything of one tenant moves.
-struct Moves {
-    tenant: TenantIndex,
-    upstreams: Move,
-    plugins: Move,
-    filters: Move,
-    routes: Move,
-}
-
-impl Moves {
-    fn upstream(&self, index: UpstreamIndex) -> UpstreamIndex {
-        UpstreamIndex(self.upstreams.index(index.0))
-    }
-
-    fn filters(&self, filters: &[FilterIndex]) -> Vec<FilterIndex> {
-        filters.iter().map(|index| FilterIndex(self.filters.index(index.0))).collect()
-    }
-
-    fn rule(&self, rule: &Rule<RouteIndex>) -> Rule<RouteIndex> {
-        let target = RouteIndex(self.routes.index(rule.target.0));
-        Rule { name: target.0.to_string(), target, ..rule.clone() }
-    }
+    pub(crate) gone: Vec<Arc<str>>,
 }
 
 impl Taken {
-    /// Adds the tenants to what was made of the others. Nothing if the gateway's own part is not what it was.
-    pub(super) fn add(&self, check: &mut Check<'_>, made: &mut Made<'_>, tenants: &mut Vec<Tenant>) -> Option<()> {
-        let (shared, now) = (&self.earlier.share, made.gateway.as_ref()?);
-        let blocks = |share: &Share| [&share.upstreams, &share.plugins, &share.filters].map(Range::clone);
-        if blocks(shared) != blocks(now) {
-            return None;
-        }
-        for tenant in self.earlier.tenants.iter().filter(|tenant| self.names.contains(&tenant.name)) {
-            let share = &tenant.share;
-            let moves = Moves {
-                tenant: TenantIndex(tenants.len()),
-                upstreams: Move::of(&shared.upstreams, &share.upstreams, check.upstreams.len()),
-                plugins: Move::of(&shared.plugins, &share.plugins, check.plugins.len()),
-                filters: Move::of(&shared.filters, &share.filters, check.filters.len()),
-                routes: Move { shared: 0, from: share.routes.start, to: check.routes.len() },
-            };
-            self.add_lists(check, share, &moves);
-            let tenant = moved(tenant, &moves);
-            made.owners.push(Owner {
-                name: made.owners.len().to_string(),
-                id: Some(moves.tenant),
-                hosts: tenant.hosts.clone(),
-                rules: tenant.share.rules.clone(),
-            });
-            tenants.push(tenant);
-        }
-        Some(())
+    /// The gateway's share: the earlier one where it is the same. Nothing if tenants' shares may name something else there.
+    pub(super) fn gateway(&self, made: Share) -> Option<Arc<Share>> {
+        let earlier = &self.earlier.gateway;
+        let lengths = |share: &Share| [share.upstreams.len(), share.plugins.len(), share.filters.len()];
+        let fits = lengths(earlier) == lengths(&made);
+        fits.then(|| if earlier.digest == made.digest { earlier.clone() } else { made.into() })
     }
 
-    fn add_lists(&self, check: &mut Check<'_>, share: &Share, moves: &Moves) {
-        let Snapshot { upstreams, plugins, filters, routes, .. } = &*self.earlier;
-        let tenant = Some(moves.tenant);
-        let upstreams = upstreams.get(share.upstreams.clone()).unwrap_or_default();
-        check.upstreams.extend(upstreams.iter().map(|upstream| Upstream { tenant, ..upstream.clone() }));
-        let plugins = plugins.get(share.plugins.clone()).unwrap_or_default();
-        check.plugins.extend(plugins.iter().map(|plugin| plugin.moved_to(tenant)));
-        let filters = filters.get(share.filters.clone()).unwrap_or_default();
-        check.filters.extend(filters.iter().map(|filter| Filter {
-            plugin: PluginIndex(moves.plugins.index(filter.plugin.0)),
-            tenant,
-            config: filter.config.clone(),
-        }));
-        let routes = routes.get(share.routes.clone()).unwrap_or_default();
-        check.routes.extend(routes.iter().map(|route| Route {
-            tenant,
-            filters: moves.filters(&route.filters),
-            upstream: moves.upstream(route.upstream),
-            ..route.clone()
-        }));
+    /// What finds routes. Nothing where the tenants do not get on with each other.
+    pub(super) fn router(
+        &self,
+        owners: Owners,
+        made: &[(TenantIndex, Tenant)],
+    ) -> Option<Router<Option<TenantIndex>, RouteIndex>> {
+        let earlier = &self.earlier.tenants;
+        let remade = made.iter().map(|(_, tenant)| &tenant.name);
+        let before = remade.chain(&self.gone).filter_map(|name| earlier.named(name));
+        let hosts: Vec<&HostPattern> = before.flat_map(|tenant| &tenant.hosts).collect();
+        self.earlier.router.changed(hosts.into_iter().chain([&HostPattern::ANY]), owners)
     }
-}
 
-fn moved(tenant: &Tenant, moves: &Moves) -> Tenant {
-    let share = &tenant.share;
-    Tenant {
-        chain: moves.filters(&tenant.chain),
-        own: tenant.own.iter().map(|(name, index)| (name.clone(), moves.upstream(*index))).collect(),
-        share: Share {
-            upstreams: moves.upstreams.block(&share.upstreams),
-            plugins: moves.plugins.block(&share.plugins),
-            filters: moves.filters.block(&share.filters),
-            routes: moves.routes.block(&share.routes),
-            rules: share.rules.iter().map(|rule| moves.rule(rule)).collect(),
-            written: share.written.clone(),
-            digest: share.digest,
-        },
-        ..tenant.clone()
+    /// Those of the tenants that are left as they are.
+    pub(super) fn tenants(&self) -> Tenants {
+        let mut tenants = self.earlier.tenants.clone();
+        self.gone.iter().for_each(|name| tenants.remove(name));
+        tenants
     }
 }

@@ -2,7 +2,7 @@
 
 use portcullis_core::rollout::Rule;
 
-use super::{Plugin, TenantIndex};
+use super::Plugin;
 use crate::config::private::Configuration;
 
 /// The next version of a plugin, and how it is rolled out.
@@ -14,17 +14,6 @@ pub struct Rollout {
     pub config: Option<Configuration>,
     /// Which exchanges it gets, and for how long.
     pub rule: Rule,
-}
-
-impl Plugin {
-    /// The same of the tenant at another place.
-    pub(crate) fn moved_to(&self, tenant: Option<TenantIndex>) -> Self {
-        let rollout = self
-            .rollout
-            .as_ref()
-            .map(|rollout| Rollout { candidate: Box::new(rollout.candidate.moved_to(tenant)), ..rollout.clone() });
-        Self { tenant, rollout, ..self.clone() }
-    }
 }
 
 impl Rollout {

@@ -147,7 +147,8 @@ plugins: { own: { module: \"file:a.wasm\" } }
 routes: [{ name: a, match: { path: /a }, upstream: slow, filters: [{ plugin: own }] }]
 ";
     let (snapshot, _) = tenant(GRANTS, own).load(&["gateway.yaml"]).unwrap_or_else(|said| panic!("{said}"));
-    let (plugin, route) = (&snapshot.plugins[0], &snapshot.routes[0]);
+    let share = &snapshot.tenants.iter().next().unwrap().share;
+    let (plugin, route) = (&share.plugins[0], &share.routes[0]);
     assert_eq!((plugin.limits.memory, plugin.limits.cpu), (8 << 20, Duration::from_millis(5)));
     assert_eq!(plugin.capabilities, Capabilities::only(["proxy_log", "proxy_on_request_headers"]));
     assert_eq!((route.times.response, route.times.request), (Duration::from_secs(5), Duration::from_secs(30)));
@@ -195,7 +196,7 @@ fn what_the_gateways_files_say_of_a_tenant_needs_no_grant() {
          [\"127.0.0.1:9\"] }} }}\n    routes: [{{ name: a, match: {{ path: /a }}, upstream: inner, timeout: 1h }}]\n"
     );
     let (snapshot, _) = Folder::new(&[("gateway.yaml", &gateway)]).load(&["gateway.yaml"]).unwrap();
-    assert_eq!(snapshot.routes[0].times.response, Duration::from_secs(3600));
+    assert_eq!(snapshot.tenants.iter().next().unwrap().share.routes[0].times.response, Duration::from_secs(3600));
 }
 
 #[test]
@@ -244,8 +245,9 @@ routes: [{ name: a, match: { path: /a }, upstream: origin, filters: [{ plugin: o
     };
     let [guard, own, again] =
         [("guard", true), ("own", false), ("guard", false)].map(|(name, is)| (name.to_owned(), is));
-    assert_eq!(chain(&snapshot.routes[0].filters), [guard.clone(), own.clone(), again.clone(), own.clone()]);
-    assert_eq!(chain(&snapshot.tenants[0].chain), [guard, own, again], "the platform's own runs for nobody's sake");
+    let share = &snapshot.tenants.iter().next().unwrap().share;
+    assert_eq!(chain(&share.routes[0].filters), [guard.clone(), own.clone(), again.clone(), own.clone()]);
+    assert_eq!(chain(&share.chain), [guard, own, again], "the platform's own runs for nobody's sake");
 }
 
 #[test]
@@ -261,7 +263,7 @@ tenant_defaults:
     let good = "hosts: [a.customers.test, \"*.b.customers.test\"]\nlimits: { requests: 10/h, cpu: 20ms/s }\n";
     let folder = Folder::new(&[("gateway.yaml", &gateway), ("tenants.d/good/tenant.yaml", good)]);
     let (snapshot, _) = folder.load(&["gateway.yaml"]).unwrap_or_else(|said| panic!("{said}"));
-    let limits = snapshot.tenants[0].limits;
+    let limits = snapshot.tenants.iter().next().unwrap().limits;
     assert_eq!(limits.requests, Some((10, Duration::from_secs(3600))));
     assert_eq!((limits.in_flight, limits.cpu), (Some(10), Some(Duration::from_millis(20))));
     let bad = "

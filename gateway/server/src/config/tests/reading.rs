@@ -27,21 +27,21 @@ fn find(snapshot: &Snapshot, host: &str, path: &str) -> String {
 #[test]
 fn the_least_there_is_gets_every_default() {
     let snapshot = read(&format!("{BASE}routes: [ {{ name: all, match: {{ path: '/*' }}, upstream: origin }} ]\n"));
-    let [upstream] = snapshot.upstreams.as_slice() else { panic!("{:?}", snapshot.upstreams) };
+    let [upstream] = snapshot.gateway.upstreams.as_slice() else { panic!("{:?}", snapshot.gateway) };
     assert_eq!((upstream.balance, upstream.protocol), (Balance::RoundRobin, Protocol::Http1));
     assert_eq!((upstream.endpoints[0].host.as_str(), upstream.endpoints[0].port), ("127.0.0.1", 9001));
     let seconds = [upstream.timeouts.connect, upstream.timeouts.response, upstream.timeouts.idle].map(|t| t.as_secs());
     assert_eq!(seconds, [5, 15, 60]);
-    assert_eq!(snapshot.routes[0].times.response, Duration::from_secs(15));
-    assert_eq!(&*snapshot.routes[0].pattern, "/*");
-    assert!(snapshot.admin.is_none() && snapshot.chain.is_empty());
+    assert_eq!(snapshot.gateway.routes[0].times.response, Duration::from_secs(15));
+    assert_eq!(&*snapshot.gateway.routes[0].pattern, "/*");
+    assert!(snapshot.admin.is_none() && snapshot.gateway.chain.is_empty());
     assert_eq!(find(&snapshot, "any.test", "/x"), "all");
 }
 
 #[test]
 fn an_empty_optional_value_counts_as_absent() {
     let snapshot = read(&format!("{BASE}filters:\nplugins:\ntenants:\nadmin:\n"));
-    assert!(snapshot.filters.is_empty() && snapshot.admin.is_none());
+    assert!(snapshot.filters().next().is_none() && snapshot.admin.is_none());
 }
 
 const TENANTS: &str = "
@@ -94,11 +94,11 @@ fn chain(snapshot: &Snapshot, chain: &[FilterIndex]) -> String {
 fn filters_stand_in_the_order_gateway_tenant_route_with_the_skipped_ones_left_out() {
     let snapshot = tenants();
     let mut said = String::new();
-    for route in &snapshot.routes {
+    for (_, route) in snapshot.routes() {
         said += &format!("-- {}\n{}", route.name, chain(&snapshot, &route.filters));
     }
-    for tenant in &snapshot.tenants {
-        said += &format!("-- no route of {}\n{}", tenant.name, chain(&snapshot, &tenant.chain));
+    for tenant in snapshot.tenants.iter() {
+        said += &format!("-- no route of {}\n{}", tenant.name, chain(&snapshot, &tenant.share.chain));
     }
     expect![[r#"
         -- status
@@ -164,20 +164,20 @@ fn a_tenant_sees_its_own_upstreams_before_the_shared_ones_and_no_others() {
     assert_eq!(host(None, "origin").as_deref(), Some("a"));
     assert_eq!(host(None, "own"), None);
     assert_eq!(host(Some(TenantIndex(1)), "own"), None);
-    assert_eq!(snapshot.upstream(snapshot.routes[1].upstream).endpoints[0].host, "shadow");
+    assert_eq!(snapshot.upstream(snapshot.tenant(TenantIndex(0)).share.routes[0].upstream).endpoints[0].host, "shadow");
 }
 
 #[test]
 fn what_is_written_is_what_is_read() {
     let snapshot = tenants();
-    let limit = snapshot.plugins.iter().find(|plugin| &*plugin.name == "limit").unwrap();
+    let limit = snapshot.plugins().map(|(_, plugin)| plugin).find(|plugin| &*plugin.name == "limit").unwrap();
     assert_eq!((limit.limits.memory, limit.limits.cpu), (1 << 20, Duration::from_millis(5)));
     assert_eq!((limit.on_failure, &*limit.code), (OnFailure::Open, &b"a"[..]));
     assert_eq!(limit.digest[..2], [0xca, 0x97]);
-    let acme = &snapshot.tenants[0].limits;
+    let acme = &snapshot.tenant(TenantIndex(0)).limits;
     assert_eq!((acme.requests.unwrap().0, acme.in_flight, acme.memory), (500, Some(3), Some(64 << 20)));
     assert_eq!(snapshot.listeners[0].trusted_proxies[1].to_string(), "192.0.2.1/32");
-    let timeouts: Vec<_> = snapshot.routes.iter().map(|route| (&*route.name, route.times.response.as_secs())).collect();
+    let timeouts: Vec<_> = snapshot.routes().map(|(_, route)| (&*route.name, route.times.response.as_secs())).collect();
     assert_eq!(timeouts, [("status", 2), ("a", 1), ("b", 15), ("a", 2)]);
 }
 
@@ -195,7 +195,7 @@ filters: [ {{ plugin: p, config: {{ key: 'k=${{file:key}}', as-is: '$${{env:X}} 
         ("key", "hunter2\n"),
     ]);
     let (snapshot, _) = folder.load(&["a.yaml"]).unwrap();
-    let config = String::from_utf8_lossy(&snapshot.filters[0].config).into_owned();
+    let config = String::from_utf8_lossy(&snapshot.gateway.filters[0].config).into_owned();
     expect![[r#"{"as-is":"${env:X} ${x}","key":"k=hunter2"}"#]].assert_eq(&config);
     let dump = snapshot.dump().to_string();
     assert!(dump.contains("k=${file:key}") && !dump.contains("hunter"), "{dump}");
@@ -217,9 +217,9 @@ fn a_tenants_own_files_add_to_what_the_gateway_says_of_it() {
         ("tenants/acme/p.wasm", "code"),
     ]);
     let (snapshot, _) = folder.load(&["gateway.yaml"]).unwrap();
-    assert_eq!(snapshot.routes.len(), 2);
-    assert_eq!(&*snapshot.filters[0].config, b"k");
-    assert_eq!(&*snapshot.plugins[0].code, b"code");
+    assert_eq!(snapshot.routes().count(), 2);
+    let share = &snapshot.tenant(TenantIndex(0)).share;
+    assert_eq!((&*share.filters[0].config, &*share.plugins[0].code), (&b"k"[..], &b"code"[..]));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn the_examples_of_the_design_load_as_they_are() {
         let modules = modules.iter().map(|module| (*module, "code"));
         let files: Vec<_> = modules.chain([("gateway.yaml", text)]).collect();
         let (snapshot, _) = Folder::new(&files).load(&["gateway.yaml"]).unwrap();
-        assert_eq!([snapshot.routes.len(), snapshot.filters.len(), snapshot.tenants.len()], counts, "{name}");
+        assert_eq!([snapshot.routes().count(), snapshot.filters().count(), snapshot.tenants.len()], counts, "{name}");
     }
 }
 

@@ -14,7 +14,8 @@ fn folder(rollout: &str) -> Folder {
 
 #[test]
 fn a_candidate_is_a_module_or_says_more() {
-    let read = |rollout: &str| folder(rollout).load(&["gateway.yaml"]).unwrap().0.plugins[0].rollout.clone().unwrap();
+    let read =
+        |rollout: &str| folder(rollout).load(&["gateway.yaml"]).unwrap().0.gateway.plugins[0].rollout.clone().unwrap();
     let short = read("{ candidate: \"file:b.wasm\", percent: 0.5 }");
     let by_chance =
         Rule { mode: Mode::Serves, share: 50, by: By::Random, abort_if: Bounds::default(), promote_after: None };

@@ -82,11 +82,11 @@ fn meaning(snapshot: &Snapshot) -> String {
         };
         filters.iter().map(one).collect::<Vec<_>>().join(", ")
     };
-    let mut tenants: Vec<_> = snapshot.tenants.iter().enumerate().collect();
+    let mut tenants: Vec<_> = snapshot.tenants.placed().collect();
     tenants.sort_by_key(|(_, tenant)| tenant.name.clone());
     for (index, tenant) in tenants {
-        writeln!(text, "{} {:?}: {}", tenant.name, tenant.hosts, chain(&tenant.chain)).unwrap();
-        let mut visible: Vec<_> = snapshot.visible_upstreams(Some(TenantIndex(index))).collect();
+        writeln!(text, "{} {:?}: {}", tenant.name, tenant.hosts, chain(&tenant.share.chain)).unwrap();
+        let mut visible: Vec<_> = snapshot.visible_upstreams(Some(index)).collect();
         visible.sort_unstable();
         for (name, index) in visible {
             let upstream = snapshot.upstream(index);
@@ -110,7 +110,7 @@ fn meaning(snapshot: &Snapshot) -> String {
 
 /// How a tenant was written: the very same value where it was taken over.
 fn written<'s>(snapshot: &'s Snapshot, tenant: &str) -> &'s Arc<serde_json::Value> {
-    &snapshot.tenants.iter().find(|one| *one.name == *tenant).expect("it is there").share.written
+    &snapshot.tenants.named(tenant).expect("it is there").share.written
 }
 
 /// Reads anew where something but globex was changed, and compares with a reading of everything. Returns what stands then.
@@ -153,6 +153,50 @@ fn what_is_taken_over_means_what_it_meant() {
     let settled = settle(&stands.standing, &folder, Looking::Everywhere);
     let (all, _) = load(&paths(&folder), &Inputs::default(), &Arc::default()).expect("it is in order");
     assert_eq!(meaning(&settled.made), meaning(&all), "the gateway's own files have changed: everything is read");
+}
+
+#[test]
+fn whoever_is_held_does_not_have_the_others_read() {
+    let folder = folder();
+    let write = |name: &str, text: &str| std::fs::write(folder.path(name), text).unwrap();
+    let before = settle(&Standing::default(), &folder, Looking::Everywhere);
+    write("tenants.d/acme/tenant.yaml", "no: tenant");
+    let mut stands = settle(&before.standing, &folder, Looking::Everywhere);
+    for looking in [Looking::At("initech"), Looking::Everywhere] {
+        assert_eq!(stands.held.keys().map(|name| &**name).collect::<Vec<_>>(), ["acme"], "{looking:?}");
+        assert!(meaning(&stands.made).contains("acme/own(1)"), "{looking:?}: what it last said is in use");
+        assert!(Arc::ptr_eq(written(&before.made, "globex"), written(&stands.made, "globex")), "{looking:?}");
+        write("tenants.d/initech/tenant.yaml", &tenant("initech", "changed"));
+        stands = settle(&stands.standing, &folder, looking);
+        assert!(meaning(&stands.made).contains("initech/own(changed)"), "{looking:?}");
+    }
+    write("tenants.d/acme/tenant.yaml", &tenant("acme", "mended"));
+    let stands = changed(&folder, &stands, Looking::At("initech"));
+    assert!(stands.held.is_empty(), "it is tried again with every change");
+}
+
+#[test]
+fn whoever_has_a_listener_is_made_with_it_and_does_not_have_the_others_read() {
+    let folder = folder();
+    let platform = PLATFORM.replace(
+        "127.0.0.1:0\" } }\n",
+        "127.0.0.1:0\" }, db: { bind: \"127.0.0.1:0\", protocol: tcp, tenant: acme, upstream: db } }\n",
+    );
+    let with_db = |name: &str| {
+        tenant(name, "1").replace("} }\nplugins", "}, db: { endpoints: [\"192.0.2.3:1\"], protocol: tcp } }\nplugins")
+    };
+    std::fs::write(folder.path("gateway.yaml"), platform).unwrap();
+    std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), with_db("acme")).unwrap();
+    let mut stands = settle(&Standing::default(), &folder, Looking::Everywhere);
+    for looking in [Looking::At("initech"), Looking::Everywhere] {
+        let config = format!("{looking:?}");
+        let config = config.split('(').next().unwrap();
+        std::fs::write(folder.path("tenants.d/initech/tenant.yaml"), tenant("initech", config)).unwrap();
+        stands = changed(&folder, &stands, looking);
+        let route = &stands.made.tcp_routes[0];
+        assert_eq!(&*stands.made.tenant(route.tenant.unwrap()).name, "acme", "{looking:?}");
+        assert_eq!(&*stands.made.upstream(route.upstream).owner, "acme", "{looking:?}");
+    }
 }
 
 #[test]

@@ -13,9 +13,9 @@ fn route(more: &str) -> String {
 
 #[test]
 fn no_upgrade_is_allowed_that_is_not_written() {
-    let tunnels = read(&route("")).routes[0].tunnels.clone();
+    let tunnels = read(&route("")).gateway.routes[0].tunnels.clone();
     assert_eq!((tunnels.allowed.len(), tunnels.idle), (0, Duration::from_secs(300)));
-    let tunnels = read(&route(", upgrades: [WebSocket, irc/6.9], tunnel_idle: 1h")).routes[0].tunnels.clone();
+    let tunnels = read(&route(", upgrades: [WebSocket, irc/6.9], tunnel_idle: 1h")).gateway.routes[0].tunnels.clone();
     assert_eq!(tunnels.allowed.iter().map(Upgrade::as_str).collect::<Vec<_>>(), ["websocket", "irc/6.9"]);
     assert_eq!(tunnels.idle, Duration::from_secs(3600));
 }

@@ -96,7 +96,7 @@ impl Export<'_> {
         let root = &self.places.root.span;
         self.notes.differs(root, "what Envoy itself refuses (400, 413, 414, 431) has no problem document for a body");
         self.notes.differs(root, "the time for a response to begin is held as the time without progress of each try");
-        if self.snapshot.filters.is_empty() {
+        if self.snapshot.filters().next().is_none() {
             return;
         }
         let unbound =

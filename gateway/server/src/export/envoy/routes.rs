@@ -62,7 +62,7 @@ impl Export<'_> {
     fn virtual_host(&mut self, name: &str, (owner, rules): Group<'_>, domains: &[String]) -> Value {
         let mut routes: Vec<Value> =
             rules.into_iter().map(|(conditions, index)| self.route(conditions, index)).collect();
-        let chain = owner.map_or(&self.snapshot.chain, |tenant| &self.snapshot.tenant(tenant).chain);
+        let chain = &self.snapshot.share(owner).chain;
         routes.push(json!({
             "match": { "prefix": "/" },
             "direct_response": direct(Failure::NoRoute),
