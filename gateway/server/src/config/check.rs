@@ -8,6 +8,7 @@
 mod definitions;
 mod filters;
 mod grants;
+mod hosts;
 mod limits;
 mod listeners;
 mod modules;
@@ -18,6 +19,7 @@ mod routes;
 mod sections;
 mod services;
 mod taken;
+mod tiers;
 mod tls;
 mod upstreams;
 
@@ -28,10 +30,10 @@ use std::time::Duration;
 
 use portcullis_core::admission::{Rules, Underscores};
 use portcullis_core::path::Slashes;
-use portcullis_core::route::HostPattern;
 
 use self::definitions::Scope;
 use self::grants::Grants;
+use self::hosts::Hosts;
 pub(crate) use self::modules::{Code, Modules};
 use self::remote::Trust;
 pub(crate) use self::taken::Taken;
@@ -57,6 +59,7 @@ pub(crate) fn check(
     let (listeners, admin, rate_limit) = check.addresses(tree, file);
     let sections: Vec<Section<'_>> = sections(tree, file, taken);
     check.fetch(tree, file, &sections);
+    check.tiers(tree);
     let hosts = check.hosts(tree, file);
     check.define_all(&sections);
     let owners = check.make_all(&sections, &hosts);
@@ -126,7 +129,7 @@ fn sections<'t>(tree: &'t Node, file: &'t File, taken: Option<&Taken>) -> Vec<Se
     let places = taken.map_or(&Tenants::default(), |taken| &taken.earlier.tenants).places_for(names);
     let tenants = tenants(tree, file).zip(places).map(|((key, node, tenant), place)| {
         let file::Tenant { upstreams, plugins, policies, filters, routes, .. } = tenant;
-        let (name, grants) = (key.name.as_str(), Grants::of(tree, file, tenant, node));
+        let (name, grants) = (key.name.as_str(), Grants::of((tree, file), (key, node, tenant)));
         let trust = Trust::of_tenant(&file.modules, &tenant.modules);
         Section { tenant: Some(place), name, node, trust, upstreams, plugins, policies, filters, routes, grants }
     });
@@ -149,9 +152,6 @@ struct Check<'t> {
     modules: Modules,
     roots: tls::MachineRoots,
 }
-
-/// The hosts of one tenant, with their places.
-type Hosts<'t> = Vec<(HostPattern, &'t Node)>;
 
 impl<'t> Check<'t> {
     fn new(modules: Modules, problems: &'t mut Vec<Diagnostic>) -> Self {
@@ -265,42 +265,6 @@ impl<'t> Check<'t> {
         taken.push((bind, who, place.span.clone()));
     }
 
-    /// The hosts of every tenant; one that two claim is left with the first.
-    fn hosts<'n>(&mut self, tree: &'n Node, file: &'n File) -> Vec<Hosts<'n>> {
-        let mut owners: HashMap<HostPattern, (&str, &Span)> = HashMap::new();
-        let mut all = Vec::new();
-        for (key, node, tenant) in tenants(tree, file) {
-            let mut hosts = Hosts::new();
-            let places = node.get("hosts").map_or(&[][..], Node::list);
-            let grants = Grants::of(tree, file, tenant, node);
-            for (text, place) in tenant.hosts.iter().zip(places) {
-                let Some(host) = self.host(text, place) else { continue };
-                if host == HostPattern::ANY {
-                    self.report(every_host(&key.name, place));
-                } else if let Some(refusal) = grants.refuse_host(&key.name, &host, place) {
-                    self.report(refusal);
-                } else if let Some((other, first)) = owners.get(&host) {
-                    self.report(claimed_twice(place, &key.name, other, first));
-                } else {
-                    owners.insert(host.clone(), (&key.name, &place.span));
-                    hosts.push((host, place));
-                }
-            }
-            all.push(hosts);
-        }
-        all
-    }
-
-    fn host(&mut self, text: &str, place: &Node) -> Option<HostPattern> {
-        match HostPattern::parse(text) {
-            Ok(host) => Some(host),
-            Err(error) => {
-                self.report(unreadable(place, "a host", &error));
-                None
-            }
-        }
-    }
-
     /// Every tenant with its place, once all that it has is made.
     fn tenants(
         &mut self,
@@ -315,8 +279,8 @@ impl<'t> Check<'t> {
             let tenant = Tenant {
                 name: Arc::from(key.name.as_str()),
                 hosts: hosts.iter().map(|(host, _)| host.clone()).collect(),
-                limits: self.limits(tree, file, (key, node, tenant)),
-                granted: Grants::of(tree, file, tenant, node).upstreams(),
+                limits: self.limits((tree, file), (key, node, tenant)),
+                granted: Grants::of((tree, file), (key, node, tenant)).upstreams(),
                 unavailable: false,
                 digest: Tenant::digest_of(&key.name, &share),
                 share,
@@ -339,24 +303,6 @@ fn rules(listener: &file::Listener) -> Rules {
         file::EncodedSlashes::Decode => Slashes::Decode,
     };
     Rules { underscores, slashes }
-}
-
-fn every_host(tenant: &str, place: &Node) -> Diagnostic {
-    Diagnostic::error(format!("tenant `{tenant}` cannot own every host"))
-        .at(&place.span, "these are the hosts that no tenant owns")
-        .help("name the tenant's hosts, or put its routes under `routes:` at the top")
-}
-
-fn claimed_twice(place: &Node, tenant: &str, other: &str, first: &Span) -> Diagnostic {
-    let message = if tenant == other {
-        format!("host `{}` is named twice by tenant `{tenant}`", place.written())
-    } else {
-        format!("host `{}` belongs to both tenant `{tenant}` and tenant `{other}`", place.written())
-    };
-    Diagnostic::error(message)
-        .at(&place.span, "claimed again")
-        .at(first, "claimed here")
-        .help("a host belongs to one tenant; a more specific host inside another's wildcard is fine")
 }
 
 /// A text that is not what it should be. The reason quotes the text, so it is kept back when that holds a secret.

@@ -82,6 +82,9 @@ pub(crate) struct File {
     pub(crate) filters: Vec<Filter>,
     /// What holds for every tenant whose own entry says nothing else.
     pub(crate) tenant_defaults: TenantDefaults,
+    /// What holds before that for tenants by their names: a name, or the beginning of names with `*`. A name itself comes first, then the
+    /// longest beginning.
+    pub(crate) tenant_tiers: BTreeMap<String, TenantDefaults>,
     /// Who owns hosts, and what applies to requests for those hosts, by name.
     pub(crate) tenants: BTreeMap<String, Tenant>,
     /// Routes for hosts that no tenant owns.
@@ -341,7 +344,7 @@ pub(crate) struct Tenant {
     pub(crate) hosts: Vec<String>,
     /// What the tenant may use in all.
     pub(crate) limits: TenantLimits,
-    /// What the tenant may say in files of its own. Key by key, `tenant_defaults.grants` where this says nothing.
+    /// What the tenant may say in files of its own. Key by key, the grants of its tier or `tenant_defaults.grants` where this says nothing.
     pub(crate) grants: Grants,
     /// Which modules its own files may fetch, and whose signatures they need. What is absent is as `modules.tenants` says.
     pub(crate) modules: TenantModules,

@@ -10,6 +10,7 @@ mod reading;
 mod rollouts;
 mod standing;
 mod structure;
+mod tiers;
 mod tls;
 mod upgrades;
 

@@ -10,7 +10,7 @@ use portcullis_core::exchange::Times;
 use portcullis_core::route::HostPattern;
 
 use super::definitions::capabilities;
-use super::{Check, Section};
+use super::{Check, Section, tiers};
 use crate::config::file::{self, File};
 use crate::config::snapshot::{Capabilities, Plugin, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
@@ -18,7 +18,7 @@ use crate::config::written::{Endpoint, Size, Text, Written};
 use crate::diagnostic::Diagnostic;
 use crate::upstream::reach::Reach;
 
-/// What one tenant is granted: its own grants, then those of every tenant.
+/// What one tenant is granted: its own grants, then those of its tier, then those of every tenant.
 #[derive(Default)]
 pub(super) struct Grants<'t> {
     levels: Vec<(&'t file::Grants, &'t Node)>,
@@ -26,10 +26,19 @@ pub(super) struct Grants<'t> {
 
 impl<'t> Grants<'t> {
     /// Those of a tenant.
-    pub(super) fn of(tree: &'t Node, file: &'t File, tenant: &'t file::Tenant, node: &'t Node) -> Self {
-        let defaults = tree.get("tenant_defaults").and_then(|node| node.get("grants"));
+    pub(super) fn of(
+        (tree, file): (&'t Node, &'t File),
+        (key, node, tenant): (&Key, &'t Node, &'t file::Tenant),
+    ) -> Self {
         let own = node.get("grants").map(|node| (&tenant.grants, node));
-        Self { levels: own.into_iter().chain(defaults.map(|node| (&file.tenant_defaults.grants, node))).collect() }
+        let others = tiers::levels(tree, file, &key.name);
+        let others = others.filter_map(|(level, node)| Some((&level.grants, node.get("grants")?)));
+        Self { levels: own.into_iter().chain(others).collect() }
+    }
+
+    /// Whether it is said which hosts the tenant may claim.
+    pub(super) fn has_hosts(&self) -> bool {
+        self.find(&["hosts"], |grants| grants.hosts.as_deref()).is_some()
     }
 
     /// The grant at a path of keys, with its place.

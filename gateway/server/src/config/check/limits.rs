@@ -1,8 +1,8 @@
-//! What tenants may use in all: their own limits, or else those of every tenant.
+//! What tenants may use in all: their own limits, or else those of their tier, or else those of every tenant.
 
 use portcullis_core::tenant;
 
-use super::Check;
+use super::{Check, tiers};
 use crate::config::file::{self, File, TenantLimits};
 use crate::config::tree::{Key, Node};
 use crate::config::written::{Rate, Text};
@@ -48,41 +48,47 @@ const LIMITS: [Limit; 8] = [
 ];
 
 impl Check<'_> {
-    /// A tenant's limits. What a tenant sets itself is no more than every tenant has.
+    /// A tenant's limits. What a tenant sets itself is no more than its tier has, or else every tenant.
     pub(super) fn limits(
         &mut self,
-        tree: &Node,
-        file: &File,
+        (tree, file): (&Node, &File),
         (key, node, tenant): (&Key, &Node, &file::Tenant),
     ) -> tenant::Limits {
-        let most = &file.tenant_defaults.limits;
-        let defaults = tree.get("tenant_defaults").and_then(|node| node.get("limits"));
+        let levels: Vec<_> = tiers::levels(tree, file, &key.name).collect();
         let own = node.get("limits").filter(|node| node.is_tenants());
-        for limit in LIMITS.iter().filter(|limit| (limit.is_more)(&tenant.limits, most)) {
+        for limit in LIMITS {
             let Some(place) = own.and_then(|own| own.get(limit.key)) else { continue };
-            let Some(bound) = defaults.and_then(|defaults| defaults.get(limit.key)) else { continue };
-            let problem = Diagnostic::error(format!("tenant `{}` sets itself more `{}`", key.name, limit.key))
-                .at(&place.span, "it can be tightened here, and not loosened")
-                .at(&bound.span, "this is the most");
-            self.report(problem);
+            let bound = |(level, node): &(&file::TenantDefaults, &'_ Node)| {
+                let bound = node.get("limits")?.get(limit.key)?;
+                Some(((limit.is_more)(&tenant.limits, &level.limits), bound.span.clone()))
+            };
+            if let Some((true, bound)) = levels.iter().find_map(bound) {
+                let problem = Diagnostic::error(format!("tenant `{}` sets itself more `{}`", key.name, limit.key))
+                    .at(&place.span, "it can be tightened here, and not loosened")
+                    .at(&bound, "this is the most");
+                self.report(problem);
+            }
         }
-        limits(&tenant.limits, most)
+        limits(
+            &std::iter::once(&tenant.limits).chain(levels.iter().map(|(level, _)| &level.limits)).collect::<Vec<_>>(),
+        )
     }
 }
 
-fn limits(own: &TenantLimits, every: &TenantLimits) -> tenant::Limits {
-    fn of<'l, T>(own: &'l Option<T>, every: &'l Option<T>) -> Option<&'l T> {
-        own.as_ref().or(every.as_ref())
+/// Key by key what the first says that says something.
+fn limits(levels: &[&TenantLimits]) -> tenant::Limits {
+    fn first<'l, T>(levels: &[&'l TenantLimits], of: fn(&TenantLimits) -> &Option<T>) -> Option<&'l T> {
+        levels.iter().find_map(|level| of(level).as_ref())
     }
     let rate = |rate: &Text<Rate>| (rate.0.count, rate.0.per);
     tenant::Limits {
-        requests: of(&own.requests, &every.requests).map(rate),
-        in_flight: own.in_flight.or(every.in_flight),
-        cpu: of(&own.cpu, &every.cpu).map(|share| share.0.0),
-        memory: of(&own.memory, &every.memory).map(|size| size.0.0),
-        callouts: of(&own.callouts, &every.callouts).map(rate),
-        callouts_in_flight: own.callouts_in_flight.or(every.callouts_in_flight),
-        log: of(&own.log, &every.log).map(|rate| rate.0.0.0),
-        shared_data: of(&own.shared_data, &every.shared_data).map(|size| size.0.0),
+        requests: first(levels, |limits| &limits.requests).map(rate),
+        in_flight: first(levels, |limits| &limits.in_flight).copied(),
+        cpu: first(levels, |limits| &limits.cpu).map(|share| share.0.0),
+        memory: first(levels, |limits| &limits.memory).map(|size| size.0.0),
+        callouts: first(levels, |limits| &limits.callouts).map(rate),
+        callouts_in_flight: first(levels, |limits| &limits.callouts_in_flight).copied(),
+        log: first(levels, |limits| &limits.log).map(|rate| rate.0.0.0),
+        shared_data: first(levels, |limits| &limits.shared_data).map(|size| size.0.0),
     }
 }

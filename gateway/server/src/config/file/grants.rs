@@ -11,7 +11,7 @@ use super::{RouteTimeouts, TenantLimits};
 use crate::config::granted::{Capability, ModulePattern, Pattern};
 use crate::config::written::{Size, Text};
 
-/// What holds for every tenant whose own entry says nothing else.
+/// What holds for tenants whose own entry says nothing else.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TenantDefaults {

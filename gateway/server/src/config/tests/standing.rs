@@ -21,6 +21,7 @@ upstreams: { shared: { endpoints: [\"127.0.0.1:9001\"] } }
 plugins: { common: { module: \"file:module.wasm\" } }
 filters: [{ plugin: common, config: all }]
 routes: [{ name: outside, match: { path: \"/\" }, upstream: shared }]
+tenant_defaults: { grants: { hosts: [\"*.test\"] } }
 tenants:
   inline: { hosts: [inline.test], routes: [{ name: all, match: { path: \"/*\" }, upstream: shared }] }
   included: { hosts: [included.test], include: included/ }
