@@ -99,17 +99,25 @@ pub(super) struct Vms {
     cells: Vec<Arc<VmCells>>,
     past: ByName,
     roster: Roster<Name>,
+    /// With so many, it is looked which are gone.
+    most: usize,
 }
+
+/// So few may be gone unnoticed.
+const FEW: usize = 64;
 
 impl Default for Vms {
     fn default() -> Self {
-        Self { cells: Vec::new(), past: BTreeMap::new(), roster: Roster::of(&FILTERS) }
+        Self { cells: Vec::new(), past: BTreeMap::new(), roster: Roster::of(&FILTERS), most: FEW }
     }
 }
 
 impl Vms {
+    /// Adds those that a worker has started. Workers wait for it: a look at all there are is put off until as many have come.
     pub(super) fn add(&mut self, more: Vec<Arc<VmCells>>) {
-        self.forget_gone();
+        if self.cells.len() + more.len() > self.most {
+            self.forget_gone();
+        }
         self.cells.extend(more);
     }
 
@@ -127,6 +135,7 @@ impl Vms {
         let there: BTreeSet<_> = self.cells.iter().map(|cells| name_of(cells)).collect();
         self.past.retain(|name, _| there.contains(name));
         self.roster.keep_only(|name| there.contains(name));
+        self.most = 2 * self.cells.len() + FEW;
     }
 
     /// What is shown.

@@ -192,11 +192,15 @@ impl Tenants {
 
     /// Goes on with the TLS of those before these, each tenant with its own.
     pub(super) fn keep_clients_of(&mut self, earlier: &Self) {
-        for tenant in self.places.iter_mut().flatten() {
-            let Some(before) = earlier.named(&tenant.name).filter(|before| !Arc::ptr_eq(before, tenant)) else {
+        let others = earlier.places.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        for (tenant, there) in self.places.iter_mut().zip(others) {
+            let Some(tenant) = tenant.as_mut().filter(|tenant| there.is_none_or(|there| !Arc::ptr_eq(there, tenant)))
+            else {
                 continue;
             };
-            if tenant.share.upstreams.iter().any(|upstream| upstream.tls.is_some()) {
+            if let Some(before) = earlier.named(&tenant.name)
+                && tenant.share.upstreams.iter().any(|upstream| upstream.tls.is_some())
+            {
                 clients_of(&mut Arc::make_mut(tenant).share, &before.share);
             }
         }
