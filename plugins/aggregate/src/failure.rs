@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use portcullis_sdk::{CalloutError, Response};
 
+use crate::json::text::Flaw;
+
 /// Why there is no answer that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -53,6 +55,15 @@ impl From<&CalloutError> for Failure {
             CalloutError::Refused { .. } => Self::Refused,
             CalloutError::UnknownUpstream { .. } => Self::UnknownUpstream,
             CalloutError::Header { .. } => Self::Unfit(Whose::Request),
+        }
+    }
+}
+
+impl From<Flaw> for Failure {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::NotJson => Self::NotJson,
+            Flaw::TooDeep => Self::TooDeep,
         }
     }
 }

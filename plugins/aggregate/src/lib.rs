@@ -7,6 +7,7 @@ mod caching;
 mod compose;
 mod failure;
 mod graph;
+mod json;
 mod metrics;
 mod outcome;
 mod outgoing;
@@ -24,8 +25,8 @@ mod written;
 use portcullis_sdk::{Bodies, BodyError, Filter, Host, Next, Request, Response, StartError};
 
 use compose::{Unfit, composed};
+use json::text::check;
 use metrics::Metrics;
-use outcome::Extent;
 use plan::{Asked, Endpoint, Plan, other_method};
 use run::Run;
 use settings::{MAX_DEPTH, Settings};
@@ -51,7 +52,7 @@ impl Filter for Aggregate {
             Asked::Pass => return next.run(request).await,
             Asked::OtherMethod(allowed) => other_method(&allowed),
             Asked::Compose(endpoint, captures) => {
-                let received = Received { head: request.headers().all(), captures, body: None };
+                let received = Received { head: request.headers().list(), captures, ..Received::default() };
                 match read_body(endpoint, &request, received).await {
                     Ok(received) => self.compose(endpoint, &received).await,
                     Err(refusal) => refusal,
@@ -70,7 +71,7 @@ portcullis_sdk::export_filter!(Aggregate);
 /// The request with its body, if a template names it.
 async fn read_body(endpoint: &Endpoint, request: &Request, received: Received) -> Result<Received, Response> {
     let Some(limit) = endpoint.max_request_bytes.filter(|_| request.has_body()) else { return Ok(received) };
-    if received.header("content-encoding").is_some_and(|coding| coding.as_bytes() != b"identity") {
+    if received.header("content-encoding").is_some_and(|coding| coding != b"identity") {
         return Err(Response::problem(415, "body_encoded").header("accept-encoding", "identity"));
     }
     let body = match request.body().collect(limit).await {
@@ -82,10 +83,9 @@ async fn read_body(endpoint: &Endpoint, request: &Request, received: Received) -
         return Ok(received);
     }
     let malformed = || Response::problem(400, "body_malformed").title("The body is not JSON, or too deep");
-    match serde_json::from_slice(&body) {
-        Ok(value) if Extent::of(&body).depth <= MAX_DEPTH => Ok(Received { body: Some(value), ..received }),
-        Ok(_) | Err(_) => Err(malformed()),
-    }
+    let text = String::from_utf8(body).map_err(|_| malformed())?;
+    check(&text, MAX_DEPTH).map_err(|_| malformed())?;
+    Ok(Received { body: Some(text), ..received })
 }
 
 impl Aggregate {

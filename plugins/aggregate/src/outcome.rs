@@ -1,29 +1,40 @@
 //! What came of a call: its answer, what stands in for it, or nothing.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
 use portcullis_sdk::Reply;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+use crate::json::Json;
+use crate::json::text::{check, quoted};
 use crate::plan::Form;
+use crate::shape::{Step, TooLarge, apply};
 
-/// A document of JSON: as it was written, or as a value, and the other of the two when somebody asks for it.
-///
-/// Most documents go into the reply as they came, and are never more than checked.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Document {
-    text: OnceCell<String>,
-    value: OnceCell<Value>,
+/// A document: the text of a value of JSON, which has been checked. There may be white space around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Document(Rc<String>);
+
+/// An answer that can be used.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Without its body.
+    pub(crate) head: Reply,
+    pub(crate) document: Document,
+    /// How many values of JSON there are in it.
+    pub(crate) values: usize,
 }
 
 /// What came of a call that was made, or not.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// It was answered, as it should be; a call for each item of an array several times.
-    Answered { answers: Vec<Rc<Reply>>, document: Document },
+    Answered {
+        answers: Vec<Rc<Answer>>,
+        /// What others may use of it.
+        document: Document,
+        /// What goes into the reply.
+        result: Result<Document, TooLarge>,
+    },
     /// It failed, and this stands in.
     StoodIn(Document),
     /// It failed, and is left out.
@@ -33,7 +44,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// What others may use of it, and what goes into the reply.
+    /// What others may use of it.
     pub(crate) fn document(&self) -> Option<&Document> {
         match self {
             Self::Answered { document, .. } | Self::StoodIn(document) => Some(document),
@@ -41,8 +52,17 @@ impl Outcome {
         }
     }
 
+    /// What goes into the reply. A stand-in is what its author wants to see there, so nothing is done to it.
+    pub(crate) fn result(&self) -> Result<Option<&Document>, TooLarge> {
+        match self {
+            Self::Answered { result, .. } => result.as_ref().map(Some).map_err(|error| *error),
+            Self::StoodIn(document) => Ok(Some(document)),
+            Self::LeftOut | Self::Skipped => Ok(None),
+        }
+    }
+
     /// Its answers, for their heads.
-    pub(crate) fn answers(&self) -> &[Rc<Reply>] {
+    pub(crate) fn answers(&self) -> &[Rc<Answer>] {
         match self {
             Self::Answered { answers, .. } => answers,
             Self::StoodIn(_) | Self::LeftOut | Self::Skipped => &[],
@@ -50,80 +70,42 @@ impl Outcome {
     }
 }
 
-impl Document {
-    /// The body of an answer, if it is what it should be.
-    pub(crate) fn read(reply: &Reply, form: Form) -> Result<Self, Failure> {
-        let body = reply.body();
-        match form {
-            _ if matches!(reply.status(), 204 | 205) => Ok(Value::Null.into()),
-            Form::Text => {
-                let text = std::str::from_utf8(body).map_err(|_| Failure::NotText)?;
-                Ok(Value::from(text).into())
-            }
+impl Answer {
+    /// An answer, if it is what it should be.
+    pub(crate) fn read(mut reply: Reply, form: Form, max_depth: usize) -> Result<Self, Failure> {
+        let body = reply.take_body();
+        let (text, values) = match form {
+            _ if matches!(reply.status(), 204 | 205) => ("null".to_owned(), 1),
+            Form::Text => (quoted(&String::from_utf8(body).map_err(|_| Failure::NotText)?), 1),
             Form::Json => {
-                let json: &RawValue = serde_json::from_slice(body).map_err(|_| Failure::NotJson)?;
-                Ok(Self::written(json.get().to_owned()))
+                let text = String::from_utf8(body).map_err(|_| Failure::NotJson)?;
+                let values = check(&text, max_depth)?;
+                (text, values)
             }
-        }
+        };
+        Ok(Self { head: reply, document: Document::of(text), values })
+    }
+}
+
+impl Document {
+    /// Of text that has been checked.
+    pub(crate) fn of(text: String) -> Self {
+        Self(Rc::new(text))
     }
 
-    /// JSON text that has been checked.
-    pub(crate) fn written(text: String) -> Self {
-        Self { text: text.into(), value: OnceCell::new() }
-    }
-
-    /// As text.
+    /// As text, without white space around it.
     pub(crate) fn text(&self) -> &str {
-        self.text.get_or_init(|| self.value.get().map(Value::to_string).unwrap_or_default())
+        self.0.trim_ascii()
     }
 
-    /// The value itself.
-    pub(crate) fn into_value(self) -> Value {
-        self.value();
-        self.value.into_inner().unwrap_or_default()
-    }
-
-    /// As a value.
-    pub(crate) fn value(&self) -> &Value {
-        self.value.get_or_init(|| self.text.get().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
-    }
-}
-
-impl From<Value> for Document {
-    fn from(value: Value) -> Self {
-        Self { text: OnceCell::new(), value: value.into() }
-    }
-}
-
-/// How large a document is as a value: what a few bytes of text may become takes a multiple of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// How deep arrays and objects lie in each other.
-    pub(crate) depth: usize,
-    /// How many values there are, empty arrays and objects counted twice.
-    pub(crate) values: usize,
-}
-
-impl Extent {
-    /// Looks at brackets and commas alone, so that it needs no room: what is no JSON is found out by whoever reads it.
-    pub(crate) fn of(body: &[u8]) -> Self {
-        let (mut extent, mut open, mut in_text) = (Self { depth: 0, values: 1 }, 0_usize, false);
-        let mut bytes = body.iter();
-        while let Some(byte) = bytes.next() {
-            match (in_text, byte) {
-                (_, b'"') => in_text = !in_text,
-                (true, b'\\') => _ = bytes.next(),
-                (false, b'[' | b'{') => {
-                    open += 1;
-                    extent.depth = extent.depth.max(open);
-                    extent.values += 1;
-                }
-                (false, b']' | b'}') => open = open.saturating_sub(1),
-                (false, b',') => extent.values += 1,
-                (_, _) => {}
-            }
+    /// What these steps make of it; joins may add so many bytes.
+    pub(crate) fn shaped(&self, steps: &[Step], room: usize) -> Result<Self, TooLarge> {
+        if steps.is_empty() {
+            return Ok(self.clone());
         }
-        extent
+        let mut document = Json::of(self.text());
+        apply(steps, &mut document, room)?;
+        Ok(Self::of(document.to_text()))
     }
 }
 
@@ -132,22 +114,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_extent_is_that_of_brackets_and_commas_outside_texts() {
-        for (text, depth, values) in [
-            ("1", 0, 1),
-            ("[]", 1, 2),
-            (r#"{"a":[1,[2]],"b":[3]}"#, 3, 7),
-            (r#"["[[[", "\"[[,", "\\"]"#, 1, 4),
-            ("[[],[],[]]", 2, 7),
-        ] {
-            assert_eq!(Extent::of(text.as_bytes()), Extent { depth, values }, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_document_is_text_or_value_as_it_is_asked_for() {
-        let written = Document::written(r#"{"a": 1.50}"#.to_owned());
-        assert_eq!((written.text(), written.value().to_string().as_str()), (r#"{"a": 1.50}"#, r#"{"a":1.50}"#));
-        assert_eq!(Document::from(Value::from("x")).text(), "\"x\"");
+    fn a_document_has_the_text_that_it_came_with() {
+        let document = Document::of(" {\"a\" : 1.50}\n".to_owned());
+        assert_eq!(document.text(), "{\"a\" : 1.50}");
+        assert_eq!(document.shaped(&[], 0), Ok(document));
     }
 }

@@ -1,5 +1,6 @@
 //! What an upstream is asked, made of templates and values.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use plugin_common::percent;
@@ -8,7 +9,7 @@ use portcullis_sdk::Callout;
 
 use crate::failure::{Failure, Whose};
 use crate::plan::{Call, Form};
-use crate::values::{Values, whose};
+use crate::values::{Received, Values, whose};
 
 /// By which whoever follows a request through services finds this part of it: W3C Trace Context, B3 in both its forms, and the
 /// request's id. A host that traces writes its own over them.
@@ -24,19 +25,41 @@ const TRACE: [&str; 9] = [
     "x-request-id",
 ];
 
+/// Of the request, what every call gets.
+#[derive(Debug)]
+pub(crate) struct Passed<'r> {
+    received: &'r Received,
+    trace: Vec<(&'static str, &'r str)>,
+}
+
+impl<'r> Passed<'r> {
+    pub(crate) fn of(received: &'r Received) -> Self {
+        let trace = TRACE.iter().filter_map(|name| Some((*name, sendable(received.header(name)?)?))).collect();
+        Self { received, trace }
+    }
+}
+
+/// A header as text: one that is none cannot be sent in a callout.
+fn sendable(value: &[u8]) -> Option<&str> {
+    let is_text = value.iter().all(|byte| matches!(byte, b'\t' | 0x20..0x7f));
+    std::str::from_utf8(value).ok().filter(|_| is_text)
+}
+
 /// A request to an upstream, with what its answer may be. Two that are equal get the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outgoing {
-    upstream: String,
-    method: String,
-    host: String,
+pub(crate) struct Outgoing<'r> {
+    upstream: &'r str,
+    method: &'r str,
+    host: &'r str,
     target: String,
-    headers: Vec<(String, Vec<u8>)>,
+    headers: Headers<'r>,
     body: Vec<u8>,
     max_bytes: usize,
     max_depth: usize,
     form: Form,
 }
+
+type Headers<'r> = Vec<(&'r str, Cow<'r, str>)>;
 
 /// Why a call is not made, or came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +69,15 @@ pub(crate) enum Stop {
     Failed(Failure),
 }
 
-impl Outgoing {
-    pub(crate) fn of(call: &Call, values: &Values<'_>) -> Result<Self, Stop> {
+impl<'r> Outgoing<'r> {
+    pub(crate) fn of(call: &'r Call, passed: &Passed<'r>, values: &Values<'_>) -> Result<Self, Stop> {
         let body = call.body.rendered(values).map_err(|_| unfit(call.body.templates()))?;
         Ok(Self {
-            upstream: call.upstream.name().to_owned(),
-            method: call.method.clone(),
-            host: call.host.clone(),
+            upstream: call.upstream.name(),
+            method: &call.method,
+            host: &call.host,
             target: target(call, values)?,
-            headers: headers(call, values)?,
+            headers: headers(call, passed, values)?,
             body,
             max_bytes: call.max_bytes,
             max_depth: call.max_depth,
@@ -64,9 +87,9 @@ impl Outgoing {
 
     /// The call itself.
     pub(crate) fn callout(&self, call: &Call, time: Duration) -> Callout {
-        let callout = call.upstream.call(&self.method, self.target.as_str()).authority(self.host.as_str());
+        let callout = call.upstream.call(self.method, self.target.as_str()).authority(self.host);
         let callout = callout.timeout(time).limit(self.max_bytes).body(self.body.clone());
-        self.headers.iter().fold(callout, |callout, (name, value)| callout.header(name, value))
+        self.headers.iter().fold(callout, |callout, (name, value)| callout.header(name, value.as_bytes()))
     }
 }
 
@@ -96,25 +119,21 @@ fn target(call: &Call, values: &Values<'_>) -> Result<String, Stop> {
 
 /// Its own headers come before those of the request, and those before the ones that every call gets. A header without a value is
 /// left out.
-fn headers(call: &Call, values: &Values<'_>) -> Result<Vec<(String, Vec<u8>)>, Stop> {
-    let mut headers: Vec<(String, Vec<u8>)> = Vec::new();
+fn headers<'r>(call: &'r Call, passed: &Passed<'r>, values: &Values<'_>) -> Result<Headers<'r>, Stop> {
+    let mut headers: Headers<'r> = Vec::with_capacity(call.headers.len() + call.forward.len() + passed.trace.len() + 2);
     for (name, value) in &call.headers {
         let value = rendered(value, values)?;
         if !value.is_empty() {
-            headers.push((name.to_string(), value.into_bytes()));
+            headers.push((name.as_str(), Cow::Owned(value)));
         }
     }
-    let forwarded = call.forward.iter().map(|name| name.as_str()).chain(TRACE);
-    for name in forwarded {
-        let known = headers.iter().any(|(own, _)| own == name);
-        // One that is no text cannot be sent in a callout.
-        if let Some(value) = values.received.header(name).filter(|value| !known && value.to_str().is_ok()) {
-            headers.push((name.to_owned(), value.as_bytes().to_vec()));
-        }
-    }
-    for (name, value) in [("accept", Some("application/json")), ("content-type", call.body.content_type())] {
-        if let Some(value) = value.filter(|_| !headers.iter().any(|(own, _)| own == name)) {
-            headers.push((name.to_owned(), value.as_bytes().to_vec()));
+    let forwarded = call.forward.iter().map(|name| name.as_str());
+    let forwarded = forwarded.filter_map(|name| Some((name, sendable(passed.received.header(name)?)?)));
+    let own = [("accept", Some("application/json")), ("content-type", call.body.content_type())];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    for (name, value) in forwarded.chain(passed.trace.iter().copied()).chain(own) {
+        if !headers.iter().any(|(known, _)| *known == name) {
+            headers.push((name, Cow::Borrowed(value)));
         }
     }
     Ok(headers)

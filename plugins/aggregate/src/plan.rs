@@ -7,7 +7,6 @@ use plugin_common::pattern::{Captures, Pattern};
 use plugin_common::template::Template;
 use portcullis_sdk::{HeaderName, Response, Upstream};
 
-use crate::compose::Layout;
 use crate::outcome::Document;
 use crate::shape::Step;
 use crate::values::Values;
@@ -124,7 +123,7 @@ pub(crate) enum Form {
 /// Where a result stands in the reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// At this place, by the names of the fields that lead there.
+    /// At this place, by the names of the fields that lead there, in quotes.
     At(Vec<String>),
     /// Its fields are among those of the reply.
     Merged,
@@ -144,7 +143,6 @@ pub(crate) struct Reply {
     pub(crate) partial: Option<String>,
     pub(crate) etag: bool,
     pub(crate) max_bytes: usize,
-    pub(crate) layout: Layout,
 }
 
 /// What to do with a request.

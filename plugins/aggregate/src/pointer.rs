@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 
 use plugin_common::pointer::unescaped;
-use serde_json::Value;
+
+use crate::json::text::{fields, items, quoted};
+use crate::json::{Json, field, in_one_form};
 
 /// A place in a document, or one in every item of an array. `""` is the whole document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,9 +16,17 @@ pub(crate) struct Pointer(pub(crate) Vec<Token>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     /// A field of an object, or the index of an item.
-    Key(String),
+    Key(Key),
     /// Every item of an array.
     Every,
+}
+
+/// A field of an object, or the index of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// As documents have it.
+    pub(crate) quoted: String,
+    pub(crate) index: Option<usize>,
 }
 
 impl Pointer {
@@ -31,35 +41,32 @@ impl Pointer {
         tokens.map(|token| Token::parse(token).ok_or_else(wrong)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Its names, where it has no `*`.
-    pub(crate) fn keys(&self) -> Option<Vec<&str>> {
-        let key = |token: &Token| match token {
-            Token::Key(_) => true,
-            Token::Every => false,
-        };
-        self.0.iter().all(key).then(|| self.0.iter().filter_map(Token::key).collect())
+    /// The place that these names lead to.
+    pub(crate) fn to(names: &[&str]) -> Self {
+        Self(names.iter().map(|name| Token::named(name)).collect())
+    }
+
+    /// Its names, in quotes, where it has no `*`.
+    pub(crate) fn names(&self) -> Option<Vec<String>> {
+        self.0.iter().map(|token| token.key().map(|key| key.quoted.clone())).collect()
     }
 
     /// What is there: a value, or the array of the values in every item.
-    pub(crate) fn get<'v>(&self, document: &'v Value) -> Option<Cow<'v, Value>> {
-        if self.0.contains(&Token::Every) {
-            let mut found = Vec::new();
-            every(&self.0, document, &mut |value| found.push(value.clone()))?;
-            return Some(Cow::Owned(Value::Array(found)));
-        }
-        let value = self.0.iter().try_fold(document, |value, token| child(value, token.key()?))?;
-        Some(Cow::Borrowed(value))
+    pub(crate) fn get<'t>(&self, document: &Json<'t>) -> Option<Json<'t>> {
+        let mut found = Vec::new();
+        each(&self.0, document, &mut |value| found.push(value))?;
+        if self.0.contains(&Token::Every) { Some(Json::Array(found)) } else { found.pop() }
     }
 
     /// Does something to each value there.
-    pub(crate) fn change(&self, document: &mut Value, change: &mut dyn FnMut(&mut Value)) {
+    pub(crate) fn change<'t>(&self, document: &mut Json<'t>, change: &mut dyn FnMut(&mut Json<'t>)) {
         change_in(&self.0, document, change);
     }
 
     /// Does something to whatever holds the value there, with the name it has in it.
-    pub(crate) fn change_holder(&self, document: &mut Value, change: &mut dyn FnMut(&mut Value, &Token)) {
+    pub(crate) fn change_holder<'t>(&self, document: &mut Json<'t>, change: &mut dyn FnMut(&mut Json<'t>, &Token)) {
         if let Some((last, holders)) = self.0.split_last() {
-            change_in(holders, document, &mut |holder| change(holder, last));
+            change_in(holders, document, &mut |holder| change(holder.open(), last));
         }
     }
 }
@@ -69,10 +76,14 @@ impl Token {
         if token == "*" {
             return Some(Self::Every);
         }
-        unescaped(token).map(Self::Key)
+        unescaped(token).map(|name| Self::named(&name))
     }
 
-    pub(crate) fn key(&self) -> Option<&str> {
+    fn named(name: &str) -> Self {
+        Self::Key(Key { quoted: quoted(name), index: index(name) })
+    }
+
+    pub(crate) fn key(&self) -> Option<&Key> {
         match self {
             Self::Key(key) => Some(key),
             Self::Every => None,
@@ -80,50 +91,65 @@ impl Token {
     }
 }
 
-fn child<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
-    match value {
-        Value::Object(fields) => fields.get(key),
-        Value::Array(items) => items.get(index(key)?),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+impl Key {
+    /// Whether a field has this name, which is in quotes, however it is escaped.
+    fn names(&self, name: &str) -> bool {
+        self.quoted == name || name.contains('\\') && in_one_form(name) == self.quoted
     }
 }
 
 /// Nothing where the first `*` does not stand for an array.
-fn every<'v>(tokens: &[Token], value: &'v Value, found: &mut dyn FnMut(&'v Value)) -> Option<()> {
-    match tokens.split_first() {
-        None => found(value),
-        Some((Token::Key(key), rest)) => every(rest, child(value, key)?, found)?,
-        Some((Token::Every, rest)) => {
-            for item in value.as_array()? {
-                _ = every(rest, item, found);
-            }
+fn each<'t>(tokens: &[Token], value: &Json<'t>, found: &mut dyn FnMut(Json<'t>)) -> Option<()> {
+    let Some((first, rest)) = tokens.split_first() else {
+        found(value.clone());
+        return Some(());
+    };
+    match (first, value) {
+        (Token::Key(key), Json::Written(Cow::Borrowed(text))) => each(rest, &Json::of(part(text, key)?), found)?,
+        (Token::Key(key), Json::Object(fields)) => {
+            each(rest, &fields.iter().find(|field| field.name == key.quoted)?.value, found)?;
         }
+        (Token::Key(key), Json::Array(items)) => each(rest, items.get(key.index?)?, found)?,
+        (Token::Every, Json::Array(items)) => items.iter().for_each(|item| _ = each(rest, item, found)),
+        (Token::Every, Json::Written(Cow::Borrowed(text))) if text.starts_with('[') => {
+            items(text).for_each(|item| _ = each(rest, &Json::of(item), found));
+        }
+        (Token::Every | Token::Key(_), _) => return None,
     }
     Some(())
 }
 
-fn change_in(tokens: &[Token], value: &mut Value, change: &mut dyn FnMut(&mut Value)) {
-    match (tokens.split_first(), value) {
-        (None, value) => change(value),
-        (Some((Token::Key(key), rest)), Value::Object(fields)) => {
-            if let Some(value) = fields.get_mut(key) {
-                change_in(rest, value, change);
+/// A part of an array, or of an object: of several fields with the name the last.
+fn part<'t>(text: &'t str, key: &Key) -> Option<&'t str> {
+    match text.as_bytes().first()? {
+        b'{' => fields(text).filter(|(name, _)| key.names(name)).last().map(|(_, value)| value),
+        b'[' => items(text).nth(key.index?),
+        _ => None,
+    }
+}
+
+fn change_in<'t>(tokens: &[Token], value: &mut Json<'t>, change: &mut dyn FnMut(&mut Json<'t>)) {
+    let Some((first, rest)) = tokens.split_first() else { return change(value) };
+    match (first, value.open()) {
+        (Token::Key(key), Json::Object(fields)) => {
+            if let Some(field) = field(fields, &key.quoted) {
+                change_in(rest, &mut field.value, change);
             }
         }
-        (Some((Token::Key(key), rest)), Value::Array(items)) => {
-            if let Some(value) = index(key).and_then(|at| items.get_mut(at)) {
-                change_in(rest, value, change);
+        (Token::Key(key), Json::Array(items)) => {
+            if let Some(item) = key.index.and_then(|at| items.get_mut(at)) {
+                change_in(rest, item, change);
             }
         }
-        (Some((Token::Every, rest)), Value::Array(items)) => {
+        (Token::Every, Json::Array(items)) => {
             items.iter_mut().for_each(|item| change_in(rest, item, change));
         }
-        (Some(_), _) => {}
+        (Token::Key(_) | Token::Every, _) => {}
     }
 }
 
 /// An array index as RFC 6901 §4 writes it: no sign, no leading zero.
-pub(crate) fn index(key: &str) -> Option<usize> {
+fn index(key: &str) -> Option<usize> {
     let plain = key == "0" || !key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit());
     key.parse().ok().filter(|_| plain)
 }
@@ -131,26 +157,35 @@ pub(crate) fn index(key: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    const DOCUMENT: &str = r#"{"a": {"b/c": 1}, "l": [{"x": 1}, {"y": 2}, {"x": [3, 4]}], "": 5, "\u0061b": 6, "l": [{"x": 1}, {"y": 2}, {"x": [3, 4]}]}"#;
 
     #[test]
     fn a_pointer_finds_one_value_or_those_of_every_item() {
-        let document = json!({"a": {"b/c": 1}, "l": [{"x": 1}, {"y": 2}, {"x": [3, 4]}], "": 5});
         for (pointer, want) in [
-            ("", Some(document.clone())),
-            ("/a/b~1c", Some(json!(1))),
-            ("/", Some(json!(5))),
-            ("/l/2/x/1", Some(json!(4))),
+            ("", Some(DOCUMENT)),
+            ("/a/b~1c", Some("1")),
+            ("/ab", Some("6")),
+            ("/", Some("5")),
+            ("/l/2/x/1", Some("4")),
             ("/l/02", None),
             ("/l/9", None),
             ("/a/z", None),
-            ("/l/*/x", Some(json!([1, [3, 4]]))),
-            ("/l/*/x/*", Some(json!([3, 4]))),
+            ("/l/*/x", Some("[1,[3, 4]]")),
+            ("/l/*/x/*", Some("[3,4]")),
             ("/a/*", None),
             ("/z/*", None),
         ] {
-            let found = Pointer::parse(pointer).unwrap().get(&document).map(Cow::into_owned);
-            assert_eq!(found, want, "{pointer}");
+            let pointer = Pointer::parse(pointer).unwrap();
+            let found = |document: &Json<'_>| pointer.get(document).map(|found| found.to_text());
+            let mut document = Json::of(DOCUMENT);
+            assert_eq!(found(&document).as_deref(), want, "{pointer:?}");
+            if pointer.0.is_empty() {
+                continue;
+            }
+            // What is opened has the same in the same places.
+            pointer.change(&mut document, &mut |_| {});
+            assert_eq!(found(&document).as_deref(), want, "{pointer:?}");
         }
         for wrong in ["a", "a/b", "/~", "/~2"] {
             assert!(Pointer::parse(wrong).is_err(), "{wrong}");
@@ -159,15 +194,16 @@ mod tests {
 
     #[test]
     fn what_is_there_is_changed_and_nothing_else() {
+        let document = r#"{"a":1,"l":[{"x":1},{"y":2},3]}"#;
         for (pointer, want) in [
-            ("/l/*/x", json!({"a": 1, "l": [{"x": 0}, {"y": 2}, 3]})),
-            ("/l/2", json!({"a": 1, "l": [{"x": 1}, {"y": 2}, 0]})),
-            ("/a/b", json!({"a": 1, "l": [{"x": 1}, {"y": 2}, 3]})),
-            ("", json!(0)),
+            ("/l/*/x", r#"{"a":1,"l":[{"x":null},{"y":2},3]}"#),
+            ("/l/2", r#"{"a":1,"l":[{"x":1},{"y":2},null]}"#),
+            ("/a/b", document),
+            ("", "null"),
         ] {
-            let mut document = json!({"a": 1, "l": [{"x": 1}, {"y": 2}, 3]});
-            Pointer::parse(pointer).unwrap().change(&mut document, &mut |value| *value = json!(0));
-            assert_eq!(document, want, "{pointer}");
+            let mut changed = Json::of(document);
+            Pointer::parse(pointer).unwrap().change(&mut changed, &mut |value| *value = Json::NULL);
+            assert_eq!(changed.to_text(), want, "{pointer}");
         }
     }
 }

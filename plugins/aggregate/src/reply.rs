@@ -18,7 +18,7 @@ impl Reply {
         let is_partial = !failed.is_empty();
         let has_tag = self.etag && self.status == 200 && !is_partial && is_read(values);
         let tag = has_tag.then(|| etag(&body));
-        let known = tag.as_deref().zip(values.received.header("if-none-match").and_then(|known| known.to_str().ok()));
+        let known = tag.as_deref().zip(values.received.head.text("if-none-match"));
         let mut response = match known {
             Some((tag, known)) if is_known(known, tag) => Response::new(304).with_code("not_modified"),
             _ => {
@@ -58,16 +58,16 @@ impl Reply {
         for name in self.forward.iter().filter(|name| !self.headers.iter().any(|(own, _)| own == *name)) {
             match name.as_str() {
                 "cache-control" => {
-                    let each: Vec<Option<String>> = answers().map(|answer| answer.headers().text(name)).collect();
+                    let each: Vec<Option<String>> = answers().map(|answer| answer.head.headers().text(name)).collect();
                     headers.push((name.to_string(), cache_control(&each).into_bytes()));
                 }
                 // Each is one cookie, of whichever service.
                 "set-cookie" => {
-                    let each = answers().flat_map(|answer| answer.headers().get_all(name));
+                    let each = answers().flat_map(|answer| answer.head.headers().get_all(name));
                     headers.extend(each.map(|value| (name.to_string(), value.into_bytes())));
                 }
                 _ => {
-                    let first = answers().find_map(|answer| answer.headers().get(name));
+                    let first = answers().find_map(|answer| answer.head.headers().get(name));
                     headers.extend(first.map(|value| (name.to_string(), value.into_bytes())));
                 }
             }
@@ -78,5 +78,5 @@ impl Reply {
 
 /// Whether the request only reads: a reply to another is no representation that a client could have.
 fn is_read(values: &Values<'_>) -> bool {
-    values.received.header(":method").is_some_and(|method| *method == "GET" || *method == "HEAD")
+    values.received.header(":method").is_some_and(|method| method == b"GET" || method == b"HEAD")
 }

@@ -7,21 +7,21 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use portcullis_sdk::{Host, Notify, Reply, sleep, try_join_all};
-use serde_json::Value;
 
-use crate::compose::Layout;
 use crate::failure::Failure;
+use crate::json::Json;
 use crate::metrics::Metrics;
-use crate::outcome::{Document, Extent, Outcome};
-use crate::outgoing::{Outgoing, Stop};
-use crate::plan::{Call, Each, Endpoint, Form, Otherwise};
-use crate::values::{Received, Values};
+use crate::outcome::{Answer, Document, Outcome};
+use crate::outgoing::{Outgoing, Passed, Stop};
+use crate::plan::{Call, Each, Endpoint, Otherwise, Place};
+use crate::values::{Found, Received, Values};
 
 /// A request under way.
 pub(crate) struct Run<'r> {
     endpoint: &'r Endpoint,
     env: &'r BTreeMap<String, String>,
     received: &'r Received,
+    passed: Passed<'r>,
     host: &'r Host,
     metrics: &'r Metrics,
     ends: SystemTime,
@@ -30,7 +30,7 @@ pub(crate) struct Run<'r> {
     /// Which calls failed, or failed for some item.
     failed: Vec<Cell<bool>>,
     /// What upstreams were asked, so that nobody asks the same again.
-    asked: RefCell<Vec<Rc<Question>>>,
+    asked: RefCell<Vec<Rc<Question<'r>>>>,
     made: Cell<usize>,
     /// Of what answers may be together.
     room: Cell<Room>,
@@ -39,9 +39,9 @@ pub(crate) struct Run<'r> {
 }
 
 /// What an upstream was asked, and what it answered.
-struct Question {
-    outgoing: Outgoing,
-    answer: OnceCell<Result<Rc<Reply>, Failure>>,
+struct Question<'r> {
+    outgoing: Outgoing<'r>,
+    answer: OnceCell<Result<Rc<Answer>, Failure>>,
 }
 
 /// How many bytes and values there may still be.
@@ -51,9 +51,9 @@ struct Room {
     values: usize,
 }
 
-/// The answers of a request have so many values together at most. A value takes some 60 bytes, however short its text, and is copied
-/// once or twice on its way; a plugin has 16 MiB unless its operator gives it more.
-const MAX_VALUES: usize = 20_000;
+/// The answers of a request have so many values together at most. One that shaping looks into takes some 60 bytes, however short its
+/// text, and a join copies it; a plugin has 16 MiB unless its operator gives it more.
+const MAX_VALUES: usize = 50_000;
 
 /// A request cannot do without this call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl<'r> Run<'r> {
             endpoint,
             env,
             received,
+            passed: Passed::of(received),
             host,
             metrics,
             ends: host.now() + endpoint.deadline,
@@ -102,7 +103,7 @@ impl<'r> Run<'r> {
         Values { env: self.env, received: self.received, calls, outcomes: &self.outcomes, item: None }
     }
 
-    async fn one(&self, at: usize, call: &Call) -> Result<(), Lacking> {
+    async fn one(&self, at: usize, call: &'r Call) -> Result<(), Lacking> {
         for earlier in call.after.iter().filter_map(|earlier| self.outcomes.get(*earlier)) {
             while earlier.get().is_none() {
                 self.changed.notified().await;
@@ -116,7 +117,7 @@ impl<'r> Run<'r> {
                     (Otherwise::Refuse, _) => Err(Lacking { call: at, failure }),
                     (Otherwise::LeaveOut, _) => Ok(Outcome::LeftOut),
                     // The stand-in is that of an item, and it is the array that is not there.
-                    (Otherwise::StandIn(_), Some(_)) => Ok(Outcome::StoodIn(Value::Array(Vec::new()).into())),
+                    (Otherwise::StandIn(_), Some(_)) => Ok(Outcome::StoodIn(Document::of("[]".to_owned()))),
                     (Otherwise::StandIn(document), None) => Ok(Outcome::StoodIn(document.clone())),
                 };
                 self.note(at, call, failure, outcome)?
@@ -139,32 +140,37 @@ impl<'r> Run<'r> {
         then
     }
 
-    async fn came_of(&self, at: usize, call: &Call) -> Result<Outcome, Stop> {
+    async fn came_of(&self, at: usize, call: &'r Call) -> Result<Outcome, Stop> {
         let values = self.values();
         if call.when.as_ref().is_some_and(|when| !when.holds(&values)) {
             return Err(Stop::Skip);
         }
-        match &call.each {
-            Some(each) => {
-                let (results, answers) = self.ask_each(at, (call, each), &values).await?;
-                Ok(Outcome::Answered { answers, document: Value::Array(results).into() })
-            }
+        let (answers, document) = match &call.each {
+            Some(each) => self.ask_each(at, (call, each), &values).await?,
             None => {
-                let (document, answer) = self.ask(call, &values).await?;
-                Ok(Outcome::Answered { answers: vec![answer], document })
+                let answer = self.ask(call, &values).await?;
+                let document = answer.document.clone();
+                (vec![answer], document)
             }
-        }
+        };
+        // Now, and not with all others in the callback of the last: processor time is counted by callback.
+        let result = match call.place {
+            Place::Nowhere => Ok(document.clone()),
+            Place::At(_) | Place::Merged => document.shaped(&call.shape, self.endpoint.reply.max_bytes),
+        };
+        Ok(Outcome::Answered { answers, document, result })
     }
 
     /// One call for each item. The results are in the order of the items; those that are left out leave no gap.
     async fn ask_each(
         &self,
         at: usize,
-        (call, each): (&Call, &Each),
+        (call, each): (&'r Call, &Each),
         values: &Values<'_>,
-    ) -> Result<(Vec<Value>, Vec<Rc<Reply>>), Stop> {
-        let items = match values.get(&each.items).map(|found| found.json()) {
-            Some(Value::Array(items)) => items,
+    ) -> Result<(Vec<Rc<Answer>>, Document), Stop> {
+        let mut array = values.get(&each.items).map(Found::json);
+        let items: Vec<String> = match array.as_mut().map(Json::open) {
+            Some(Json::Array(items)) => items.iter().map(Json::to_text).collect(),
             None if values.is_skipped(&each.items) => return Err(Stop::Skip),
             _ => return Err(Stop::Failed(Failure::NoArray)),
         };
@@ -177,13 +183,13 @@ impl<'r> Run<'r> {
             while let Some(item) = items.get(next.get()) {
                 let place = next.replace(next.get() + 1);
                 let result = match (self.ask(call, &Values { item: Some(item), ..*values }).await, &call.otherwise) {
-                    (Ok((document, answer)), _) => {
-                        answers.borrow_mut().push(answer);
-                        Some(document.value().clone())
+                    (Ok(answer), _) => {
+                        answers.borrow_mut().push(answer.clone());
+                        Some(answer.document.clone())
                     }
                     (Err(Stop::Failed(failure)), Otherwise::LeaveOut) => self.note(at, call, failure, None),
                     (Err(Stop::Failed(failure)), Otherwise::StandIn(document)) => {
-                        self.note(at, call, failure, Some(document.value().clone()))
+                        self.note(at, call, failure, Some(document.clone()))
                     }
                     (Err(stop), _) => return Err(stop),
                 };
@@ -194,14 +200,16 @@ impl<'r> Run<'r> {
             Ok(())
         };
         try_join_all((0..each.concurrency.min(items.len())).map(|_| worker())).await?;
-        Ok((results.into_inner().into_iter().flatten().collect(), answers.into_inner()))
+        let results = results.into_inner();
+        let results: Vec<Json<'_>> = results.iter().flatten().map(|result| Json::of(result.text())).collect();
+        Ok((answers.into_inner(), Document::of(Json::Array(results).to_text())))
     }
 
     /// Makes one call, unless the same has been made.
-    async fn ask(&self, call: &Call, values: &Values<'_>) -> Result<(Document, Rc<Reply>), Stop> {
-        let outgoing = Outgoing::of(call, values)?;
+    async fn ask(&self, call: &'r Call, values: &Values<'_>) -> Result<Rc<Answer>, Stop> {
+        let outgoing = Outgoing::of(call, &self.passed, values)?;
         let same = self.asked.borrow().iter().find(|question| question.outgoing == outgoing).cloned();
-        let reply = match same.filter(|_| call.idempotent) {
+        let answer = match same.filter(|_| call.idempotent) {
             Some(question) => {
                 self.metrics.shared.increment();
                 self.answer(&question).await
@@ -211,40 +219,29 @@ impl<'r> Run<'r> {
                 if call.idempotent {
                     self.asked.borrow_mut().push(question.clone());
                 }
-                let answer = self.send(call, &question.outgoing).await.and_then(|answer| self.admit(call, answer));
+                let answer = self.send(call, &question.outgoing).await.and_then(|reply| self.admit(call, reply));
                 let answer = answer.map(Rc::new);
                 _ = question.answer.set(answer.clone());
                 self.changed.notify_all();
                 answer
             }
         };
-        let reply = reply.map_err(Stop::Failed)?;
-        let document = Document::read(&reply, call.form).map_err(Stop::Failed)?;
-        if !call.shape.is_empty() || self.endpoint.reply.layout == Layout::Built {
-            // Now, and not with all others in the callback of the last: processor time is counted by callback.
-            document.value();
-        }
-        Ok((document, reply))
+        answer.map_err(Stop::Failed)
     }
 
-    /// The answer, if there is room for it.
-    fn admit(&self, call: &Call, answer: Reply) -> Result<Reply, Failure> {
-        let extent = match call.form {
-            Form::Json => Extent::of(answer.body()),
-            Form::Text => Extent { depth: 0, values: 1 },
-        };
-        if extent.depth > call.max_depth {
-            return Err(Failure::TooDeep);
-        }
+    /// The answer, if it is what it should be and there is room for it.
+    fn admit(&self, call: &Call, reply: Reply) -> Result<Answer, Failure> {
+        let length = reply.body().len();
+        let answer = Answer::read(reply, call.form, call.max_depth)?;
         let Room { bytes, values } = self.room.get();
-        let left = bytes.checked_sub(answer.body().len()).zip(values.checked_sub(extent.values));
+        let left = bytes.checked_sub(length).zip(values.checked_sub(answer.values));
         let (bytes, values) = left.ok_or(Failure::TooLarge)?;
         self.room.set(Room { bytes, values });
         Ok(answer)
     }
 
     /// What another call with the same question gets.
-    async fn answer(&self, question: &Question) -> Result<Rc<Reply>, Failure> {
+    async fn answer(&self, question: &Question<'_>) -> Result<Rc<Answer>, Failure> {
         loop {
             if let Some(answer) = question.answer.get() {
                 return answer.clone();
@@ -253,7 +250,7 @@ impl<'r> Run<'r> {
         }
     }
 
-    async fn send(&self, call: &Call, outgoing: &Outgoing) -> Result<Reply, Failure> {
+    async fn send(&self, call: &Call, outgoing: &Outgoing<'_>) -> Result<Reply, Failure> {
         if self.made.replace(self.made.get() + 1) >= self.endpoint.max_calls {
             return Err(Failure::TooMany);
         }

@@ -7,9 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
-
-use crate::pointer::{Pointer, Token, index};
+use crate::json::{Clash, Field, Json, field, merge};
+use crate::pointer::{Pointer, Token};
 
 /// One change to a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub(crate) enum Step {
     Pick(Vec<Pointer>),
     /// What is at these places goes.
     Drop(Vec<Pointer>),
-    /// The field at each place gets another name, and keeps its position.
+    /// The field at each place gets another name, in quotes, and keeps its position.
     Rename(Vec<(Pointer, String)>),
     /// An object's fields go up into what holds it; an array of arrays becomes one array.
     Flatten(Pointer),
@@ -39,7 +38,7 @@ pub(crate) struct Join {
     pub(crate) from: Pointer,
     /// The key, in each of those.
     pub(crate) key: Pointer,
-    /// The field in which they get it.
+    /// The field in which they get it, in quotes.
     pub(crate) name: String,
     pub(crate) matches: Matches,
 }
@@ -58,15 +57,15 @@ pub(crate) enum Matches {
 pub(crate) struct TooLarge;
 
 /// Makes these steps; joins may add so many bytes in all.
-pub(crate) fn apply(steps: &[Step], document: &mut Value, room: usize) -> Result<(), TooLarge> {
+pub(crate) fn apply(steps: &[Step], document: &mut Json<'_>, room: usize) -> Result<(), TooLarge> {
     let mut room = room;
     steps.iter().try_for_each(|step| step.apply(document, &mut room))
 }
 
 impl Step {
-    fn apply(&self, document: &mut Value, room: &mut usize) -> Result<(), TooLarge> {
+    fn apply(&self, document: &mut Json<'_>, room: &mut usize) -> Result<(), TooLarge> {
         match self {
-            Self::Take(place) => *document = place.get(document).map(Cow::into_owned).unwrap_or_default(),
+            Self::Take(place) => *document = place.get(document).unwrap_or(Json::NULL),
             Self::Pick(places) => {
                 let places: Vec<&[Token]> = places.iter().map(|place| place.0.as_slice()).collect();
                 pick(&places, document);
@@ -88,62 +87,67 @@ impl Step {
 }
 
 /// What places lead to stays, and nothing else: where one leads further than the document goes, nothing is there.
-fn pick(places: &[&[Token]], value: &mut Value) {
+fn pick(places: &[&[Token]], value: &mut Json<'_>) {
     if places.iter().any(|place| place.is_empty()) {
         return;
     }
-    let stays = |leads: &dyn Fn(&Token) -> bool, value: &mut Value| {
+    let stays = |leads: &dyn Fn(&Token) -> bool, value: &mut Json<'_>| {
         let further = places.iter().filter_map(|place| place.split_first().filter(|(first, _)| leads(first)));
         let further: Vec<&[Token]> = further.map(|(_, rest)| rest).collect();
-        pick(&further, value);
-        !further.is_empty()
-    };
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|key, value| stays(&|token| token.key() == Some(key.as_str()), value));
+        let stays = !further.is_empty();
+        if stays {
+            pick(&further, value);
         }
-        Value::Array(items) => {
+        stays
+    };
+    match value.open() {
+        Json::Object(fields) => {
+            fields.retain_mut(|field| {
+                let Field { name, value } = field;
+                stays(&|token| token.key().is_some_and(|key| key.quoted == *name), value)
+            });
+        }
+        Json::Array(items) => {
             let mut at = 0..;
             items.retain_mut(|item| {
                 let here = at.next();
-                stays(&|token| token.key().is_none_or(|key| index(key) == here), item)
+                stays(&|token| token.key().is_none_or(|key| key.index == here), item)
             });
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => *value = Value::Null,
+        plain @ Json::Written(_) => *plain = Json::NULL,
     }
 }
 
-fn remove(holder: &mut Value, last: &Token) {
+fn remove(holder: &mut Json<'_>, last: &Token) {
     match (holder, last) {
-        // Not `remove`: that one would put the last field in its place.
-        (Value::Object(fields), Token::Key(key)) => _ = fields.shift_remove(key),
-        (Value::Array(items), Token::Key(key)) => {
-            if let Some(at) = index(key).filter(|at| *at < items.len()) {
+        (Json::Object(fields), Token::Key(key)) => fields.retain(|field| field.name != key.quoted),
+        (Json::Array(items), Token::Key(key)) => {
+            if let Some(at) = key.index.filter(|at| *at < items.len()) {
                 items.remove(at);
             }
         }
-        (Value::Array(items), Token::Every) => items.clear(),
+        (Json::Array(items), Token::Every) => items.clear(),
         (_, _) => {}
     }
 }
 
-fn rename(holder: &mut Value, last: &Token, name: &str) {
-    let (Value::Object(fields), Token::Key(old)) = (holder, last) else { return };
-    if old == name || !fields.contains_key(old) {
+/// The new name is in quotes.
+fn rename<'t>(holder: &mut Json<'t>, last: &Token, name: &str) {
+    let (Json::Object(fields), Token::Key(key)) = (holder, last) else { return };
+    if key.quoted == name || field(fields, &key.quoted).is_none() {
         return;
     }
-    fields.shift_remove(name);
-    let renamed = std::mem::take(fields).into_iter().map(|(key, value)| match key == *old {
-        true => (name.to_owned(), value),
-        false => (key, value),
-    });
-    *fields = renamed.collect();
+    fields.retain(|field| field.name != name);
+    if let Some(field) = field(fields, &key.quoted) {
+        field.name = Cow::Owned(name.to_owned());
+    }
 }
 
-fn join_arrays(value: &mut Value) {
-    let Value::Array(items) = value else { return };
-    for item in std::mem::take(items) {
-        if let Value::Array(inner) = item {
+fn join_arrays(value: &mut Json<'_>) {
+    let Json::Array(items) = value.open() else { return };
+    for mut item in std::mem::take(items) {
+        item.open();
+        if let Json::Array(inner) = item {
             items.extend(inner);
         } else {
             items.push(item);
@@ -152,64 +156,64 @@ fn join_arrays(value: &mut Value) {
 }
 
 /// Fields that are there already stay as they are.
-fn lift(holder: &mut Value, last: &Token) {
-    let (Value::Object(fields), Token::Key(key)) = (holder, last) else { return };
-    if !fields.get(key).is_some_and(Value::is_object) {
-        return;
-    }
-    if let Some(Value::Object(inner)) = fields.shift_remove(key) {
-        for (key, value) in inner {
-            fields.entry(key).or_insert(value);
-        }
-    }
+fn lift(holder: &mut Json<'_>, last: &Token) {
+    let (Json::Object(fields), Token::Key(key)) = (holder, last) else { return };
+    let Some(at) = fields.iter().position(|field| field.name == key.quoted) else { return };
+    let Some(Json::Object(inner)) = fields.get_mut(at).map(|field| field.value.open()) else { return };
+    let inner = std::mem::take(inner);
+    fields.remove(at);
+    merge(fields, inner, Clash::Stays);
 }
 
+/// The items that have a key, and how long they are as text.
+type Same<'t> = Vec<(Json<'t>, usize)>;
+
 impl Join {
-    fn apply(&self, document: &mut Value, room: &mut usize) -> Result<(), TooLarge> {
-        let Some(Value::Array(from)) = self.from.get(document).map(Cow::into_owned) else { return Ok(()) };
-        let mut known: HashMap<String, Vec<(Value, usize)>> = HashMap::new();
-        for item in from {
-            let Some(key) = self.key.get(&item).and_then(|key| text(&key)) else { continue };
+    fn apply<'t>(&self, document: &mut Json<'t>, room: &mut usize) -> Result<(), TooLarge> {
+        let mut from = self.from.get(document);
+        let Some(Json::Array(from)) = from.as_mut().map(Json::open) else { return Ok(()) };
+        let mut known: HashMap<Cow<'t, str>, Same<'t>> = HashMap::new();
+        for item in from.drain(..) {
+            let Some(key) = self.key.get(&item).and_then(Json::into_plain) else { continue };
             let same = known.entry(key).or_default();
             if same.is_empty() || self.matches == Matches::All {
-                let size = item.to_string().len();
+                let size = item.len();
                 same.push((item, size));
             }
         }
         let mut result = Ok(());
         self.into.change(document, &mut |array| {
-            for item in array.as_array_mut().into_iter().flatten() {
-                let key = self.by.get(item).and_then(|key| text(&key));
-                let Value::Object(fields) = item else { continue };
-                let same = key.and_then(|key| known.get(&key)).map(Vec::as_slice).unwrap_or_default();
+            let Json::Array(items) = array.open() else { return };
+            for item in items {
+                let key = self.by.get(item).and_then(Json::into_plain);
+                let same = key.and_then(|key| known.get(&key));
+                let Json::Object(fields) = item.open() else { continue };
                 if result.is_ok() {
-                    result = self.put(same, fields, room);
+                    result = self.put(same.map(Vec::as_slice).unwrap_or_default(), fields, room);
                 }
             }
         });
         result
     }
 
-    fn put(&self, same: &[(Value, usize)], fields: &mut Map<String, Value>, room: &mut usize) -> Result<(), TooLarge> {
+    fn put<'t>(
+        &self,
+        same: &[(Json<'t>, usize)],
+        fields: &mut Vec<Field<'t>>,
+        room: &mut usize,
+    ) -> Result<(), TooLarge> {
         let size: usize = same.iter().map(|(_, size)| *size).sum();
         *room = room.checked_sub(size).ok_or(TooLarge)?;
         let mut found = same.iter().map(|(item, _)| item.clone());
-        let found = match self.matches {
-            Matches::First => found.next().unwrap_or_default(),
-            Matches::All => Value::Array(found.collect()),
+        let value = match self.matches {
+            Matches::First => found.next().unwrap_or(Json::NULL),
+            Matches::All => Json::Array(found.collect()),
         };
-        fields.insert(self.name.clone(), found);
+        match field(fields, &self.name) {
+            Some(field) => field.value = value,
+            None => fields.push(Field { name: Cow::Owned(self.name.clone()), value }),
+        }
         Ok(())
-    }
-}
-
-/// A key as text: `7` and `"7"` are the same, since services differ in how they write ids.
-pub(crate) fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -222,9 +226,9 @@ mod tests {
     }
 
     fn shaped(step: Step, document: &str) -> String {
-        let mut document = serde_json::from_str(document).unwrap();
+        let mut document = Json::of(document);
         apply(&[step], &mut document, 1000).unwrap();
-        document.to_string()
+        document.to_text()
     }
 
     #[test]
@@ -271,7 +275,7 @@ mod tests {
             ("/b", document),
             ("/z", document),
         ] {
-            assert_eq!(shaped(Step::Rename(vec![(at(place), "b".to_owned())]), document), want, "{place}");
+            assert_eq!(shaped(Step::Rename(vec![(at(place), "\"b\"".to_owned())]), document), want, "{place}");
         }
     }
 
@@ -297,7 +301,7 @@ mod tests {
                 by: at("/p"),
                 from: at("/p"),
                 key: at("/i"),
-                name: "q".to_owned(),
+                name: "\"q\"".to_owned(),
                 matches,
             })
         };
@@ -313,7 +317,7 @@ mod tests {
             r#"{"o":[{"p":1}]}"#,
             "there is nothing to join with"
         );
-        let mut large = serde_json::from_str(document).unwrap();
+        let mut large = Json::of(document);
         assert_eq!(apply(&[join(Matches::First)], &mut large, 20), Err(TooLarge));
     }
 }

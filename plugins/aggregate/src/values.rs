@@ -2,37 +2,50 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use plugin_common::pattern::Captures;
 use plugin_common::{percent, template};
-use portcullis_sdk::{HeaderValue, property};
-use serde_json::Value;
+use portcullis_sdk::{HeaderList, property};
 
 use crate::failure::Whose;
+use crate::json::Json;
+use crate::json::text::check;
 use crate::outcome::Outcome;
 use crate::plan::Call;
 use crate::pointer::Pointer;
-use crate::shape;
+use crate::settings::MAX_DEPTH;
 
 /// The request, as it came.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     /// Names in lower case.
-    pub(crate) head: Vec<(String, HeaderValue)>,
+    pub(crate) head: HeaderList,
     pub(crate) captures: Captures,
-    /// Read only where a template names it.
-    pub(crate) body: Option<Value>,
+    /// JSON that has been checked. Read only where a template names it.
+    pub(crate) body: Option<String>,
+    /// Of whoever `auth` let in: JSON that has been checked. Read only where a template names one.
+    pub(crate) claims: OnceCell<String>,
 }
 
 impl Received {
     /// The first header of this name.
-    pub(crate) fn header(&self, name: &str) -> Option<&HeaderValue> {
-        self.head.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
+        self.head.get_all(name).next()
     }
 
     fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.header(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
+        self.header(name).map(String::from_utf8_lossy)
+    }
+
+    /// What `auth` shared: a claim at a path, or with the path as its name.
+    fn claim(&self, path: &[&str]) -> Option<Json<'_>> {
+        let claims = Json::of(self.claims.get_or_init(|| {
+            let shared = property::get::<String>(&[plugin_common::CLAIMS]).unwrap_or_default();
+            if check(&shared, MAX_DEPTH).is_ok() { shared } else { "{}".to_owned() }
+        }));
+        let whole = Pointer::to(&[&path.join(".")]).get(&claims);
+        whole.or_else(|| Pointer::to(path).get(&claims))
     }
 
     /// The first parameter of this name, decoded.
@@ -57,14 +70,14 @@ pub(crate) struct Values<'r> {
     pub(crate) calls: &'r [Call],
     /// Of the calls, in their order; empty where a call is under way.
     pub(crate) outcomes: &'r [OnceCell<Outcome>],
-    /// Whose turn it is, in a call for each item of an array.
-    pub(crate) item: Option<&'r Value>,
+    /// Whose turn it is, in a call for each item of an array: JSON that has been checked.
+    pub(crate) item: Option<&'r str>,
 }
 
 /// A value, as it is.
 pub(crate) enum Found<'r> {
     Text(Cow<'r, str>),
-    Json(Cow<'r, Value>),
+    Json(Json<'r>),
 }
 
 impl<'r> Values<'r> {
@@ -84,12 +97,13 @@ impl<'r> Values<'r> {
                 let (_, value) = received.captures.iter().find(|(own, _)| own == name)?;
                 Cow::Borrowed(value.as_str())
             }
+            ["claims", path @ ..] => return received.claim(path).map(Found::Json),
             ["env", name] => Cow::Borrowed(self.env.get(*name)?.as_str()),
             ["item", pointer @ ..] => return at(self.item?, pointer),
-            ["calls", name, "body", pointer @ ..] => return at(self.outcome(name)?.document()?.value(), pointer),
-            ["calls", name, "status"] => Cow::Owned(self.outcome(name)?.answers().first()?.status().to_string()),
+            ["calls", name, "body", pointer @ ..] => return at(self.outcome(name)?.document()?.text(), pointer),
+            ["calls", name, "status"] => Cow::Owned(self.outcome(name)?.answers().first()?.head.status().to_string()),
             ["calls", name, "headers", header] => {
-                let value = self.outcome(name)?.answers().first()?.headers().get(header)?;
+                let value = self.outcome(name)?.answers().first()?.head.headers().get(header)?;
                 Cow::Owned(String::from_utf8_lossy(value.as_bytes()).into_owned())
             }
             ["property", path @ ..] => Cow::Owned(property::get::<String>(path)?),
@@ -100,7 +114,10 @@ impl<'r> Values<'r> {
 
     /// For templates.
     pub(crate) fn text(&self, path: &[String]) -> Option<Cow<'r, str>> {
-        self.get(path)?.text()
+        match self.get(path)? {
+            Found::Text(text) => Some(text),
+            Found::Json(value) => value.into_text(),
+        }
     }
 
     /// For paths: an empty text is none, so that it does not make another path.
@@ -123,42 +140,17 @@ impl<'r> Values<'r> {
 }
 
 impl<'r> Found<'r> {
-    /// Arrays of plain values are those, separated by commas, each once; what else has no text of its own is JSON.
-    pub(crate) fn text(self) -> Option<Cow<'r, str>> {
+    pub(crate) fn json(self) -> Json<'r> {
         match self {
-            Self::Text(text) => Some(text),
-            Self::Json(Cow::Borrowed(Value::String(text))) => Some(Cow::Borrowed(text)),
-            Self::Json(value) => text(&value).map(Cow::Owned),
-        }
-    }
-
-    pub(crate) fn json(self) -> Value {
-        match self {
-            Self::Text(text) => Value::String(text.into_owned()),
-            Self::Json(value) => value.into_owned(),
+            Self::Text(text) => Json::string(&text),
+            Self::Json(value) => value,
         }
     }
 }
 
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::Array(items) => match items.iter().map(shape::text).collect::<Option<Vec<String>>>() {
-            Some(mut texts) => {
-                let mut seen = HashSet::new();
-                texts.retain(|text| seen.insert(text.clone()));
-                Some(texts.join(","))
-            }
-            None => Some(value.to_string()),
-        },
-        Value::Object(_) => Some(value.to_string()),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => shape::text(value),
-    }
-}
-
-fn at<'v>(document: &'v Value, pointer: &[&str]) -> Option<Found<'v>> {
+fn at<'v>(document: &'v str, pointer: &[&str]) -> Option<Found<'v>> {
     let pointer = pointer.first().copied().unwrap_or_default();
-    Pointer::parse(pointer).ok()?.get(document).map(Found::Json)
+    Pointer::parse(pointer).ok()?.get(&Json::of(document)).map(Found::Json)
 }
 
 /// Whose fault it is if a value at this path is not there, or is not fit.
@@ -202,11 +194,11 @@ impl Names<'_> {
                     _ => Err("of a call write `.status`, `.headers.NAME`, `.body` or `.body./POINTER`".to_owned()),
                 }
             }
-            ["request" | "captures" | "env" | "property", ..] => template::http(path),
+            ["request" | "captures" | "claims" | "env" | "property", ..] => template::http(path),
             _ => Err(format!(
                 "`{}` is nothing a template can name here; write request.method, request.path, request.headers.NAME, \
-                 request.query.NAME, request.body./POINTER, captures.NAME, calls.NAME.body./POINTER, calls.NAME.status, \
-                 calls.NAME.headers.NAME, item./POINTER, property.NAME or env.NAME",
+                 request.query.NAME, request.body./POINTER, captures.NAME, claims.NAME, calls.NAME.body./POINTER, \
+                 calls.NAME.status, calls.NAME.headers.NAME, item./POINTER, property.NAME or env.NAME",
                 texts.join(".")
             )),
         }

@@ -1,9 +1,11 @@
 //! The body of a call: JSON in whose texts values stand, or a text.
 
 use plugin_common::template::{Refused, Target, Template, TemplateError};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::values::Values;
+use crate::json::Json;
+use crate::json::text::quoted;
+use crate::values::{Found, Values};
 
 /// The body of a call.
 #[derive(Debug)]
@@ -16,12 +18,14 @@ pub(crate) enum Body {
 /// A piece of JSON with places for values.
 #[derive(Debug)]
 pub(crate) enum Node {
-    Constant(Value),
+    /// As it is written.
+    Constant(String),
     /// A text that is nothing but one value: that value, be it a number or an object; `null` where it is not there.
     Value(Template),
     /// A text with values in it.
     Text(Template),
     Array(Vec<Node>),
+    /// Names are in quotes.
     Object(Vec<(String, Node)>),
 }
 
@@ -32,7 +36,11 @@ impl Body {
     pub(crate) fn rendered(&self, values: &Values<'_>) -> Result<Vec<u8>, Refused> {
         match self {
             Self::Empty => Ok(Vec::new()),
-            Self::Json(node) => Ok(node.rendered(values)?.to_string().into_bytes()),
+            Self::Json(node) => {
+                let mut text = String::new();
+                node.render(values, &mut text)?;
+                Ok(text.into_bytes())
+            }
             Self::Text(template) => template.render(&|path| values.text(path)).map(String::into_bytes),
         }
     }
@@ -65,7 +73,7 @@ impl Node {
                 let values = template.paths().count();
                 Ok(match template.sole_path() {
                     Some(_) => Self::Value(template),
-                    None if values == 0 && !text.contains("${") => Self::Constant(text.into()),
+                    None if values == 0 && !text.contains("${") => Self::Constant(quoted(&text)),
                     None => Self::Text(template),
                 })
             }
@@ -73,29 +81,43 @@ impl Node {
                 items.into_iter().map(|item| Self::compile(item, known)).collect::<Result<_, _>>().map(Self::Array)
             }
             Value::Object(fields) => {
-                let fields = fields.into_iter().map(|(name, value)| Ok((name, Self::compile(value, known)?)));
+                let fields = fields.into_iter().map(|(name, value)| Ok((quoted(&name), Self::compile(value, known)?)));
                 fields.collect::<Result<_, _>>().map(Self::Object)
             }
-            plain @ (Value::Null | Value::Bool(_) | Value::Number(_)) => Ok(Self::Constant(plain)),
+            plain @ (Value::Null | Value::Bool(_) | Value::Number(_)) => Ok(Self::Constant(plain.to_string())),
         }
     }
 
-    fn rendered(&self, values: &Values<'_>) -> Result<Value, Refused> {
-        Ok(match self {
-            Self::Constant(value) => value.clone(),
+    fn render(&self, values: &Values<'_>, into: &mut String) -> Result<(), Refused> {
+        match self {
+            Self::Constant(text) => into.push_str(text),
             Self::Value(template) => {
                 let found = template.sole_path().and_then(|path| values.get(path));
-                found.map(|found| found.json()).unwrap_or_default()
+                into.push_str(&found.map_or(Json::NULL, Found::json).to_text());
             }
-            Self::Text(template) => Value::String(template.render(&|path| values.text(path))?),
+            Self::Text(template) => into.push_str(&quoted(&template.render(&|path| values.text(path))?)),
             Self::Array(items) => {
-                Value::Array(items.iter().map(|item| item.rendered(values)).collect::<Result<_, _>>()?)
+                let mut before = '[';
+                for item in items {
+                    into.push(before);
+                    item.render(values, into)?;
+                    before = ',';
+                }
+                into.push_str(if items.is_empty() { "[]" } else { "]" });
             }
             Self::Object(fields) => {
-                let fields = fields.iter().map(|(name, node)| Ok((name.clone(), node.rendered(values)?)));
-                Value::Object(fields.collect::<Result<Map<_, _>, Refused>>()?)
+                let mut before = '{';
+                for (name, node) in fields {
+                    into.push(before);
+                    into.push_str(name);
+                    into.push(':');
+                    node.render(values, into)?;
+                    before = ',';
+                }
+                into.push_str(if fields.is_empty() { "{}" } else { "}" });
             }
-        })
+        }
+        Ok(())
     }
 
     fn templates(&self) -> Vec<&Template> {

@@ -339,6 +339,20 @@ impl Reply {
         self.body
     }
 
+    /// The body itself, which leaves the head.
+    ///
+    /// ```
+    /// # use portcullis_sdk::Reply;
+    /// fn parts(mut reply: Reply) -> (Reply, Option<String>) {
+    ///     let text = String::from_utf8(reply.take_body()).ok();
+    ///     (reply, text)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn take_body(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.body)
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors

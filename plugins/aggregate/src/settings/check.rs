@@ -12,8 +12,8 @@ use super::{
     CallSettings, EachSettings, EndpointSettings, JoinSettings, MAX_DEPTH, ReadAs, ReplySettings, RetrySettings,
     Settings, StepSettings, WhenSettings,
 };
-use crate::compose::Layout;
 use crate::graph::acyclic;
+use crate::json::text::quoted;
 use crate::outcome::Document;
 use crate::plan::{Call, Each, Endpoint, Form, Otherwise, Place, Plan, Reply, Retry, Test, When};
 use crate::pointer::Pointer;
@@ -215,13 +215,13 @@ fn place(name: &str, place: Option<String>, hidden: bool) -> Result<Place, Strin
     let text = match (place, hidden) {
         (Some(_), true) => return Err("`place` and `hidden` are both there: write one".to_owned()),
         (None, true) => return Ok(Place::Nowhere),
-        (None, false) => return Ok(Place::At(vec![name.to_owned()])),
+        (None, false) => return Ok(Place::At(vec![quoted(name)])),
         (Some(text), false) => text,
     };
     let pointer = Pointer::parse(&text).map_err(|why| format!("`place`: {why}"))?;
-    match pointer.keys() {
-        Some(keys) if keys.is_empty() => Ok(Place::Merged),
-        Some(keys) if keys.len() <= MAX_PLACE => Ok(Place::At(keys.into_iter().map(str::to_owned).collect())),
+    match pointer.names() {
+        Some(names) if names.is_empty() => Ok(Place::Merged),
+        Some(names) if names.len() <= MAX_PLACE => Ok(Place::At(names)),
         Some(_) => Err(format!("`place` has more than {MAX_PLACE} names")),
         None => Err("`place` is one place; it has no `*`".to_owned()),
     }
@@ -254,7 +254,7 @@ fn otherwise(optional: bool, default: Option<Box<serde_json::value::RawValue>>) 
     match (optional, default) {
         (false, None) => Ok(Otherwise::Refuse),
         (true, None) => Ok(Otherwise::LeaveOut),
-        (false, Some(json)) => Ok(Otherwise::StandIn(Document::written(json.get().to_owned()))),
+        (false, Some(json)) => Ok(Otherwise::StandIn(Document::of(json.get().to_owned()))),
         (true, Some(_)) => {
             Err("`optional` and `default` are both there: a call is left out, or something stands in for it".to_owned())
         }
@@ -335,20 +335,19 @@ impl ReplySettings {
             ));
         }
         let partial = self.partial.unwrap_or_else(|| "partial".to_owned());
-        let taken = |call: &Call| matches!(&call.place, Place::At(keys) if keys.first() == Some(&partial));
+        let field = quoted(&partial);
+        let taken = |call: &Call| matches!(&call.place, Place::At(names) if names.first() == Some(&field));
         if let Some(call) = calls.iter().find(|call| taken(call)) {
             return Err(format!(
                 "`partial`: the call `{}` has the field `{partial}`; name another for the calls that failed",
                 call.name
             ));
         }
-        let shape = steps(self.shape)?;
         Ok(Reply {
             status,
             headers: headers(self.headers, names)?,
             forward: self.forward_headers,
-            layout: Layout::of(calls, !shape.is_empty()),
-            shape,
+            shape: steps(self.shape)?,
             partial: Some(partial).filter(|name| !name.is_empty()),
             etag: self.etag.unwrap_or(true),
             max_bytes: self.max_bytes.unwrap_or(1024 * 1024),
@@ -373,7 +372,8 @@ impl StepSettings {
             Self::Pick(places) => Step::Pick(pointers(places)?),
             Self::Drop(places) => Step::Drop(pointers(places)?),
             Self::Rename(places) => {
-                let places = places.into_iter().map(|(place, name)| Pointer::parse(&place).map(|place| (place, name)));
+                let places =
+                    places.into_iter().map(|(place, name)| Pointer::parse(&place).map(|place| (place, quoted(&name))));
                 Step::Rename(places.collect::<Result<_, _>>()?)
             }
             Self::Flatten(place) => Step::Flatten(Pointer::parse(&place)?),
@@ -389,7 +389,7 @@ impl JoinSettings {
             by: Pointer::parse(&self.by)?,
             from: Pointer::parse(&self.from)?,
             key: Pointer::parse(&self.key)?,
-            name: self.name,
+            name: quoted(&self.name),
             matches: if self.all { Matches::All } else { Matches::First },
         })
     }

@@ -1,17 +1,10 @@
 //! What stands in the reply, and where; and what its head says.
 
-use std::cell::OnceCell;
-
-use portcullis_sdk::{parse_config, start};
+use portcullis_sdk::start;
 use portcullis_testing::{Gateway, Plugin, Reply, Request};
-use proptest::prelude::*;
-use serde_json::Value;
 
 use super::{answered, endpoint, gateway, text};
 use crate::Aggregate;
-use crate::compose::{Layout, composed};
-use crate::outcome::Outcome;
-use crate::settings::Settings;
 
 /// Three services with records that belong to each other.
 fn shop(settings: &str) -> (u16, String) {
@@ -154,42 +147,5 @@ fn what_happens_is_counted() {
         [("composed", 1), ("partial", 1), ("refused", 1), ("failed.a.value_missing", 1), ("failed.b.status", 1)]
     {
         assert_eq!(gateway.metric(&format!("aggregate_{metric}")), Some(want), "{metric}");
-    }
-}
-
-/// Where three results stand, which of them are there, and what they are.
-fn layouts() -> impl Strategy<Value = Vec<(Vec<String>, Option<String>)>> {
-    let key = prop::sample::select(vec!["a", "b\"", "c"]).prop_map(str::to_owned);
-    let result = prop::option::of(prop::sample::select(vec!["1.50", "[1,{\"a\":2}]", "{\"x\":{}}", "null"]));
-    prop::collection::vec((prop::collection::vec(key, 1..3), result.prop_map(|text| text.map(str::to_owned))), 1..4)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// A reply that is written from texts is the one that would have been built of values.
-    #[test]
-    fn a_written_reply_is_the_built_one(layout in layouts(), fails in any::<bool>()) {
-        let call = |(at, (keys, _)): (usize, &(Vec<String>, _))| {
-            let place = format!("/{}", keys.join("/"));
-            format!(r#"{{"name":"n{at}","upstream":"u","path":"/","place":{}}}"#, Value::from(place))
-        };
-        let calls: Vec<String> = layout.iter().enumerate().map(call).collect();
-        let settings = parse_config::<Settings>(endpoint(&calls.join(",")).as_bytes()).unwrap();
-        let mut plan = settings.checked().unwrap();
-        let endpoint = &mut plan.endpoints[0];
-        prop_assume!(endpoint.reply.layout != Layout::Built);
-        let outcomes: Vec<OnceCell<Outcome>> = layout.iter().map(|(_, result)| match result {
-            Some(text) => Outcome::StoodIn(crate::outcome::Document::written(text.clone())).into(),
-            None => Outcome::LeftOut.into(),
-        }).collect();
-        let failed: &[&str] = if fails { &["x"] } else { &[] };
-        let written = composed(&endpoint.reply, &endpoint.calls, &outcomes, failed).unwrap();
-        endpoint.reply.layout = Layout::Built;
-        let built = composed(&endpoint.reply, &endpoint.calls, &outcomes, failed).unwrap();
-        let values: [Value; 2] = [&written, &built].map(|text| serde_json::from_str(text).unwrap());
-        prop_assert_eq!(&values[0], &values[1]);
-        // Fields stand where the first of their calls has its place; a built reply moves none of them either.
-        prop_assert_eq!(written.len(), built.len());
     }
 }
