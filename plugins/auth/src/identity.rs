@@ -31,6 +31,8 @@ pub(crate) enum Shared {
 /// Whoever sends a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
+    /// What it is called: `sub`. Of a consumer that is its id.
+    pub(crate) consumer: Option<Box<str>>,
     /// `scope` is RFC 8693's, `scp` what several issuers write instead.
     pub(crate) scopes: Vec<String>,
     pub(crate) roles: Vec<String>,
@@ -55,6 +57,7 @@ impl Reading {
         let headers = self.forward.iter().map(|(claim, _)| claim.find(claims).and_then(header_value));
         let kept = if self.keeps_claims { claims.clone() } else { Map::new() };
         Identity {
+            consumer: claims.get("sub").and_then(Value::as_str).map(Box::from),
             scopes,
             roles: owned(roles),
             headers: headers.collect(),

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use plugin_common::CLAIMS;
+use plugin_common::{CLAIMS, CONSUMER};
 use portcullis_sdk::{Request, Response};
 use serde_json::{Map, Value};
 
@@ -125,13 +125,18 @@ impl Policy {
         Admitted { holder, taken_out }
     }
 
-    /// Makes the changes to an admitted request, and leaves claims for later filters. Every header for claims is set or removed: a
-    /// client's own copy never stays.
+    /// Makes the changes to an admitted request, and leaves for later filters whose it is. Every header for claims is set or removed:
+    /// a client's own copy never stays.
     pub(crate) fn apply(&self, admitted: &Admitted, request: &mut Request) {
-        if let Some(claims) = admitted.holder.as_ref().and_then(|holder| holder.shared.as_deref())
-            && !request.set_property(CLAIMS, claims)
-        {
-            log::warn!("the host did not take {} bytes of claims for later filters", claims.len());
+        let holder = admitted.holder.as_deref();
+        let consumer = holder.and_then(|holder| holder.consumer.as_deref());
+        let claims = holder.and_then(|holder| holder.shared.as_deref());
+        for (name, value) in [(CONSUMER, consumer), (CLAIMS, claims)] {
+            if let Some(value) = value
+                && !request.set_property(name, value)
+            {
+                log::warn!("the host did not take {} bytes of `{name}` for later filters", value.len());
+            }
         }
         let mut headers = request.headers_mut();
         for (name, value) in self.changes(admitted) {

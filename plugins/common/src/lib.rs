@@ -19,6 +19,9 @@ pub mod template;
 /// One name without a separator: it is found as it was set on Portcullis, and among Envoy's dynamic filter state.
 pub const CLAIMS: &str = "auth.claims";
 
+/// The property in which `auth` leaves whom it let in: `sub` of a token, or the id of a consumer.
+pub const CONSUMER: &str = "auth.consumer";
+
 /// Fields that say something about the very bytes of a body (RFC 9110 §8.8.3, §14.3; RFC 9530; RFC 3230): a body that changes takes
 /// them with it.
 pub const OF_THE_BYTES: [&str; 6] = ["etag", "content-digest", "repr-digest", "digest", "content-md5", "accept-ranges"];
