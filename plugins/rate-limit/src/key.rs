@@ -1,11 +1,11 @@
 //! Who a request counts for.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use portcullis_sdk::{Config, HeaderName, HeaderValue, Request};
+use plugin_common::{CLAIMS, CONSUMER};
+use portcullis_sdk::{Config, HeaderName, HeaderValue, Request, property};
 use serde_json::{Map, Value};
 
 use crate::settings::digest;
@@ -22,7 +22,9 @@ pub(crate) enum Source {
     ClientAddress,
     /// The first value of a request header, such as one that names the consumer.
     Header(HeaderName),
-    /// A claim of the bearer token, which an `auth` filter before this one has verified.
+    /// Whoever an `auth` filter before this one has let in: `sub` of a token, or the id of a consumer.
+    Consumer,
+    /// A claim that an `auth` filter before this one shares (`share_claims`).
     Claim(String),
     /// The host that is asked for, without its port.
     Host,
@@ -45,49 +47,73 @@ pub(crate) struct Part {
     pub(crate) value: String,
 }
 
+/// Who sends one request, as far as its limits ask.
+pub(crate) struct Caller<'a> {
+    request: &'a Request,
+    ipv6_prefix: u8,
+    /// What `auth` shares, read when it is asked for.
+    claims: OnceCell<Map<String, Value>>,
+}
+
+impl<'a> Caller<'a> {
+    /// `ipv6_prefix` is how many bits of an address of IPv6 are one client's.
+    pub(crate) fn of(request: &'a Request, ipv6_prefix: u8) -> Self {
+        Self { request, ipv6_prefix, claims: OnceCell::new() }
+    }
+
+    /// The first value of a header.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<HeaderValue> {
+        self.request.headers().get(name)
+    }
+
+    /// A claim that `auth` has verified: one of this name, or at this path.
+    ///
+    /// Only strings and numbers name somebody. What a token says that nobody has verified is never looked at.
+    pub(crate) fn claim(&self, name: &str) -> Option<String> {
+        let shared = || serde_json::from_slice(&property::get::<Vec<u8>>(&[CLAIMS])?).ok();
+        claim_of(self.claims.get_or_init(|| shared().unwrap_or_default()), name)
+    }
+
+    fn network(&self) -> Part {
+        let address: String = self.request.property(&["source", "address"]).unwrap_or_default();
+        Part { kind: "address", value: network_of(host_of(&address), self.ipv6_prefix) }
+    }
+}
+
 impl Source {
     /// The request's value. One that has none counts for its client's address, so leaving it out is no way around a limit.
-    pub(crate) fn part(&self, request: &Request, ipv6_prefix: u8) -> Part {
-        let headers = request.headers();
+    pub(crate) fn part(&self, caller: &Caller<'_>) -> Part {
+        let request = caller.request;
+        let text = |kind, value: String| Part::of(kind, &value.as_str().into());
+        let property = |path: &[&str]| request.property::<String>(path).filter(|value| !value.is_empty());
         let found = match self {
             Self::ClientAddress => None,
-            Self::Header(name) => headers.get(name).map(|value| Part::of("header", &value)),
-            Self::Claim(name) => {
-                let claim = headers.text("authorization").and_then(|authorization| claim_of(&authorization, name));
-                claim.map(|value| Part::of("claim", &value.as_str().into()))
-            }
-            Self::Host => Some(Part::of("host", &host_of(&request.authority()).to_ascii_lowercase().as_str().into())),
-            Self::Path => Some(Part::of("path", &request.path().as_str().into())),
+            Self::Header(name) => caller.header(name).map(|value| Part::of("header", &value)),
+            Self::Consumer => property(&[CONSUMER]).map(|id| text("consumer", id)),
+            Self::Claim(name) => caller.claim(name).map(|claim| text("claim", claim)),
+            Self::Host => Some(text("host", host_of(&request.authority()).to_ascii_lowercase())),
+            Self::Path => Some(text("path", request.path())),
             Self::Segment(place) => {
                 let path = request.path();
-                let segment = path
-                    .split('/')
-                    .nth(usize::try_from(place.get()).unwrap_or(usize::MAX))
-                    .filter(|segment| !segment.is_empty());
+                let place = usize::try_from(place.get()).unwrap_or(usize::MAX);
+                let segment = path.split('/').nth(place).filter(|segment| !segment.is_empty());
                 segment.map(|segment| Part::of("segment", &segment.into()))
             }
-            Self::Method => Some(Part::of("method", &request.method().as_str().into())),
-            Self::Route => {
-                let name: Option<String> = request.property(&["xds", "route_name"]);
-                Some(Part::of("route", &name.unwrap_or_default().as_str().into()))
-            }
-            Self::Tenant => {
-                let name: Option<String> = request.property(&["xds", "virtual_host_name"]);
-                name.filter(|name| !name.is_empty()).map(|name| Part::of("tenant", &name.as_str().into()))
-            }
+            Self::Method => Some(text("method", request.method())),
+            Self::Route => Some(text("route", property(&["xds", "route_name"]).unwrap_or_default())),
+            Self::Tenant => property(&["xds", "virtual_host_name"]).map(|name| text("tenant", name)),
         };
-        found.unwrap_or_else(|| {
-            let address: String = request.property(&["source", "address"]).unwrap_or_default();
-            Part { kind: "address", value: network_of(host_of(&address), ipv6_prefix) }
-        })
+        found.unwrap_or_else(|| caller.network())
     }
 }
 
 impl Part {
     fn of(kind: &'static str, value: &HeaderValue) -> Self {
         let value = match value.to_str() {
-            // A digest says so, so that no value is taken for another's digest.
-            Ok(value) if value.len() <= MAX_BYTES && !value.starts_with('#') => value.to_owned(),
+            // A digest says so, so that no value is taken for another's digest. A line feed would end a part of a key.
+            Ok(value) if value.len() <= MAX_BYTES && !value.starts_with('#') && !value.contains('\n') => {
+                value.to_owned()
+            }
             Ok(_) | Err(_) => format!("#{:016x}", digest(value.as_bytes())),
         };
         Self { kind, value }
@@ -117,18 +143,13 @@ fn host_of(address: &str) -> &str {
     }
 }
 
-/// A claim of a bearer token, unverified: an `auth` filter before this one has done that.
-///
-/// Only strings and numbers name somebody.
-fn claim_of(authorization: &str, claim: &str) -> Option<String> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let payload = URL_SAFE_NO_PAD.decode(token.trim().split('.').nth(1)?).ok()?;
-    let mut claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
-    match claims.remove(claim)? {
-        Value::String(name) => Some(name),
+fn claim_of(claims: &Map<String, Value>, name: &str) -> Option<String> {
+    let nested = || {
+        let (first, rest) = name.split_once('.')?;
+        rest.split('.').try_fold(claims.get(first)?, |claim, step| claim.get(step))
+    };
+    match claims.get(name).or_else(nested)? {
+        Value::String(name) => Some(name.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
@@ -147,6 +168,7 @@ mod tests {
         assert_ne!(long, value(vec![b'a'; 10_001].into()));
         assert_ne!(long, value(long.as_str().into()));
         assert_eq!(value(vec![0xff, 0xfe].into()).len(), 17);
+        assert_eq!(value("a\nclaim=b".into()).len(), 17, "no value makes two parts of a key");
     }
 
     #[test]
@@ -166,22 +188,23 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_read_from_a_bearer_token_or_not_at_all() {
-        let token = |claims: &str| format!("Bearer e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
-        for (header, want) in [
-            (token(r#"{"sub":"ann"}"#), Some("ann")),
-            (token(r#"{"sub":7}"#), Some("7")),
-            (token(r#"{"sub":null}"#), None),
-            (token(r#"{"sub":["ann"]}"#), None),
-            (token(r#"{"name":"ann"}"#), None),
-            (token("[]"), None),
-            (token("not json"), None),
-            ("Bearer x".to_owned(), None),
-            ("Bearer a.%%.c".to_owned(), None),
-            ("Basic YTpi".to_owned(), None),
-            (String::new(), None),
+    fn a_claim_that_names_somebody_is_a_string_or_a_number() {
+        let claims = serde_json::json!({
+            "sub": "ann", "tier": 7, "none": null, "roles": ["a"], "org": { "id": "x", "unit": { "id": 9 } }, "https://a.b/c": "d",
+        });
+        for (name, want) in [
+            ("sub", Some("ann")),
+            ("tier", Some("7")),
+            ("none", None),
+            ("roles", None),
+            ("org", None),
+            ("org.id", Some("x")),
+            ("org.unit.id", Some("9")),
+            ("org.id.x", None),
+            ("https://a.b/c", Some("d")),
+            ("other", None),
         ] {
-            assert_eq!(claim_of(&header, "sub").as_deref(), want, "{header}");
+            assert_eq!(claim_of(claims.as_object().unwrap(), name).as_deref(), want, "{name}");
         }
     }
 }

@@ -19,6 +19,7 @@ use portcullis_sdk::{Bodies, Filter, Host, Next, Request, Response, StartError};
 
 use bill::{Bill, Book};
 use global::{Answer, Service};
+use key::Caller;
 use policy::{Asked, Limit, Outcome, refusal};
 use settings::{OnFailure, Settings};
 
@@ -53,7 +54,8 @@ impl Filter for RateLimit {
         let limits = &self.book.limits;
         let since_epoch = self.book.host.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-        let asked: Vec<Asked> = limits.iter().map(|limit| limit.asked(&request, self.ipv6_prefix, now)).collect();
+        let caller = Caller::of(&request, self.ipv6_prefix);
+        let asked: Vec<Asked> = limits.iter().map(|limit| limit.asked(&caller, now)).collect();
         let (verdicts, counted_by) = match &self.service {
             None => (self.take(&asked), None),
             Some(service) => match service.ask(limits, &asked, now).await {

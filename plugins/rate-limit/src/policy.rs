@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use portcullis_abi::calendar::{Unit, Zone};
 use portcullis_sdk::limit::{self, Quota, SECOND, Take, Verdict};
-use portcullis_sdk::{HeaderName, Request, Response};
+use portcullis_sdk::{HeaderName, Response};
 
-use crate::key::{Part, Source};
+use crate::key::{Caller, Part, Source};
 use crate::settings::{BodyBytes, Rate};
 
 /// One limit, as read.
@@ -46,8 +46,17 @@ pub(crate) enum Settle {
 /// Other rates for some.
 #[derive(Debug)]
 pub(crate) struct Plans {
-    pub(crate) header: HeaderName,
+    pub(crate) of: PlanSource,
     pub(crate) rates: BTreeMap<String, Rate>,
+}
+
+/// What says which plan a request is for.
+#[derive(Debug)]
+pub(crate) enum PlanSource {
+    /// A request header.
+    Header(HeaderName),
+    /// A claim that `auth` has verified.
+    Claim(String),
 }
 
 /// A limit as it is for one request: for whom it counts, and how much they have.
@@ -59,10 +68,13 @@ pub(crate) struct Asked {
 }
 
 impl Limit {
-    pub(crate) fn asked(&self, request: &Request, ipv6_prefix: u8, now: u64) -> Asked {
-        let mut parts: Vec<Part> = self.keys.iter().map(|key| key.part(request, ipv6_prefix)).collect();
+    pub(crate) fn asked(&self, caller: &Caller<'_>, now: u64) -> Asked {
+        let mut parts: Vec<Part> = self.keys.iter().map(|key| key.part(caller)).collect();
         let plan = self.plans.as_ref().and_then(|plans| {
-            let plan = request.headers().text(&plans.header)?;
+            let plan = match &plans.of {
+                PlanSource::Header(name) => caller.header(name)?.to_str().ok()?.to_owned(),
+                PlanSource::Claim(name) => caller.claim(name)?,
+            };
             Some((*plans.rates.get(&plan)?, plan))
         });
         let amount = match &plan {

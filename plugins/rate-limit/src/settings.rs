@@ -12,7 +12,7 @@ use portcullis_sdk::{Config, HeaderName, Period, Upstream};
 use serde::Deserialize;
 
 use crate::key::Source;
-use crate::policy::{Amount, Limit, Plans, Settle};
+use crate::policy::{Amount, Limit, PlanSource, Plans, Settle};
 
 /// Limits on requests. Either one limit (`rate`, and what goes with it), or several under `limits`: a request passes if all of
 /// them let it pass, and takes from all of them or from none.
@@ -58,7 +58,7 @@ struct OneLimit {
     cost: Option<NonZeroU32>,
     /// What says what the request has cost in all; `cost` is what is reserved until then.
     settle: Option<SettleBy>,
-    /// Other rates for some, by what a header says: one that a filter before this one sets, such as `auth`.
+    /// Other rates for some, by a claim that `auth` has verified, or by a header.
     plans: Option<PlanSettings>,
     /// Counts, and never refuses.
     #[serde(default)]
@@ -106,13 +106,28 @@ pub(crate) enum BodyBytes {
     Both,
 }
 
-/// Rates by plan.
+/// Rates by plan. One of `claim` and `header` names the plan.
 #[derive(Config, Hash)]
 struct PlanSettings {
-    /// The header that names the plan.
-    header: HeaderName,
+    /// The claim that names it, which an `auth` filter before this one shares (`share_claims`).
+    claim: Option<String>,
+    /// The header that names it: one that a filter before this one sets.
+    header: Option<HeaderName>,
     /// What each has instead of the limit's own rate.
     rates: BTreeMap<String, Rate>,
+}
+
+impl PlanSettings {
+    fn checked(self) -> Result<Plans, String> {
+        let of = match (self.claim, self.header) {
+            (Some(claim), None) if !claim.is_empty() => PlanSource::Claim(claim),
+            (None, Some(header)) => PlanSource::Header(header),
+            (None, None) => return Err("`plans` needs `claim` or `header`, which names the plan".to_owned()),
+            (Some(_), None) => return Err("`plans.claim` is empty".to_owned()),
+            (Some(_), Some(_)) => return Err("`plans.claim` and `plans.header` are both there: write one".to_owned()),
+        };
+        Ok(Plans { of, rates: self.rates })
+    }
 }
 
 /// A service that speaks Envoy's rate-limit API (`envoy.service.ratelimit.v3`).
@@ -313,7 +328,7 @@ impl OneLimit {
         // together.
         let namespace =
             if name == "default" { format!("rate-limit/{digest:016x}/") } else { format!("rate-limit/{name}/") };
-        let plans = self.plans.map(|plans| Plans { header: plans.header, rates: plans.rates });
+        let plans = self.plans.map(PlanSettings::checked).transpose()?;
         Ok(Limit { name, keys, amount, cost, settle, plans, shadow: self.shadow, namespace })
     }
 }
@@ -366,6 +381,11 @@ mod tests {
             ),
             (r#"{"limits":[{"rate":"5/s","settle":{"json":"/a~2"}}]}"#, "`limits[0]`: `settle.json` is `/a~2`, which"),
             (r#"{"limits":[{"rate":"5/s","key":"path","keys":["host"]}]}"#, "`limits[0]`: `key` and `keys` are both"),
+            (r#"{"limits":[{"rate":"5/s","plans":{"rates":{}}}]}"#, "`limits[0]`: `plans` needs `claim` or `header`"),
+            (
+                r#"{"limits":[{"rate":"5/s","plans":{"claim":"plan","header":"x-plan","rates":{}}}]}"#,
+                "`limits[0]`: `plans.claim` and `plans.header` are both there",
+            ),
         ] {
             let why = read(json).err().unwrap_or_default();
             assert!(why.starts_with(want), "{json}: {why}");
@@ -380,6 +400,7 @@ mod tests {
             (r#"{"rate":"5/s","key":"client_ip"}"#, vec![Source::ClientAddress]),
             (r#"{"rate":"5/s","key":{"header":"x-key"}}"#, vec![Source::Header("x-key".try_into().unwrap())]),
             (r#"{"rate":"5/s","key":{"claim":"sub"}}"#, vec![Source::Claim("sub".to_owned())]),
+            (r#"{"rate":"5/s","key":"consumer"}"#, vec![Source::Consumer]),
             (
                 r#"{"limits":[{"rate":"5/s","keys":["route","client_address"]}]}"#,
                 vec![Source::Route, Source::ClientAddress],

@@ -42,15 +42,57 @@ fn a_segment_of_the_path_is_counted_by_itself() {
     assert_eq!(statuses(["/accounts", "/accounts/", "/", "/a//b"]), [200, 429, 429, 429], "without one, by address");
 }
 
+/// Stands in for `auth`: leaves what headers say.
+struct Identifies;
+
+impl Filter for Identifies {
+    type Config = portcullis_sdk::NoConfig;
+
+    async fn start(_: portcullis_sdk::NoConfig, _: &Host) -> Result<Self, StartError> {
+        Ok(Self)
+    }
+
+    async fn handle(&self, mut request: portcullis_sdk::Request, next: Next) -> Response {
+        for (header, property) in [("x-consumer", plugin_common::CONSUMER), ("x-claims", plugin_common::CLAIMS)] {
+            let value = request.headers().text(header);
+            value.into_iter().for_each(|value| assert!(request.set_property(property, value)));
+        }
+        next.run(request).await
+    }
+}
+
+/// The statuses of two requests each with these headers; every other thing that could tell their clients apart is the same.
+fn twice<const N: usize>(config: &str, headers: [(&str, &str); N]) -> [[u16; 2]; N] {
+    let identifies = Plugin::new("auth", start::<Identifies>);
+    let limit = Plugin::new("limit", start::<RateLimit>).config(config);
+    let mut gateway = Gateway::new().plugin(identifies).plugin(limit).start();
+    let mut status = |(name, value)| gateway.send(Request::get("/").header(name, value)).status();
+    headers.map(|header| [status(header), status(header)])
+}
+
 #[test]
-fn a_claim_names_whose_bucket_it_is() {
-    let mut gateway = gateway(r#"{"rate":"1/m","key":{"claim":"sub"}}"#);
+fn whoever_was_let_in_has_a_bucket() {
+    let headers = [("x-consumer", "ann"), ("x-consumer", "bob"), ("x-none", "a"), ("x-none", "b")];
+    assert_eq!(twice(r#"{"rate":"1/m","key":"consumer"}"#, headers), [[200, 429], [200, 429], [200, 429], [429, 429]]);
+    let headers = [("x-claims", r#"{"org":{"id":7}}"#), ("x-claims", r#"{"org":{"id":8}}"#)];
+    assert_eq!(twice(r#"{"rate":"1/m","key":{"claim":"org.id"}}"#, headers), [[200, 429]; 2]);
+}
+
+#[test]
+fn what_a_token_says_that_nobody_has_verified_is_no_key() {
     // {"sub":"ann"} and {"sub":"bob"}
-    let mut status = |claims: &str| {
-        gateway.send(Request::get("/").header("authorization", format!("Bearer e30.{claims}.sig"))).status()
-    };
-    assert_eq!([status("eyJzdWIiOiJhbm4ifQ"), status("eyJzdWIiOiJib2IifQ")], [200, 200]);
-    assert_eq!([status("eyJzdWIiOiJhbm4ifQ"), status("eyJzdWIiOiJib2IifQ")], [429, 429]);
+    let tokens = ["Bearer e30.eyJzdWIiOiJhbm4ifQ.sig", "Bearer e30.eyJzdWIiOiJib2IifQ.sig"];
+    let headers = tokens.map(|token| ("authorization", token));
+    assert_eq!(twice(r#"{"rate":"1/m","key":{"claim":"sub"}}"#, headers), [[200, 429], [429, 429]], "by address");
+    let claims = ("x-claims", "no JSON");
+    assert_eq!(twice(r#"{"rate":"1/m","key":{"claim":"sub"}}"#, [claims]), [[200, 429]]);
+}
+
+#[test]
+fn a_claim_says_which_plan_it_is() {
+    let config = r#"{"limits":[{"rate":"1/h","key":"consumer","plans":{"claim":"plan","rates":{"gold":"2/h"}}}]}"#;
+    let [gold, other] = twice(config, [("x-claims", r#"{"plan":"gold"}"#), ("x-claims", r#"{"plan":"x"}"#)]);
+    assert_eq!([gold, other], [[200, 200], [200, 429]]);
 }
 
 #[test]

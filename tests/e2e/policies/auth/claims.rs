@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const TOKEN: &str = include_str!("../../../../plugins/auth/testdata/example.jwt");
 
 /// Who sends a request, and then what becomes of it: the built-in plugins and their settings.
-fn chain() -> [(&'static str, Value); 2] {
+fn chain() -> [(&'static str, Value); 3] {
     let jwks: Value = serde_json::from_str(include_str!("../../../../plugins/auth/testdata/jwks.json")).unwrap();
     let auth = json!({
         "keys": [{ "jwk": jwks["keys"][0] }],
@@ -31,7 +31,11 @@ fn chain() -> [(&'static str, Value); 2] {
         } } },
         { "when": { "claims": { "plan": "gold" } }, "headers": { "set": { "x-gold": "1" } } },
     ] });
-    [("auth", auth), ("transform", transform)]
+    // A request each, by whom `auth` has let in.
+    let limit = json!({ "limits": [
+        { "name": "each", "keys": ["consumer", { "claim": "sub" }], "rate": "1/d", "plans": { "claim": "plan", "rates": { "gold": "2/d" } } },
+    ] });
+    [("auth", auth), ("transform", transform), ("rate-limit", limit)]
 }
 
 #[test]
@@ -39,7 +43,7 @@ fn filters_after_it_get_the_claims_that_are_shared() {
     let origin = Origin::plain();
     let filters = chain().map(|(name, settings)| json!({ "plugin": name, "config": settings }));
     let text = "upstreams: { origin: { endpoints: ['{origin}'] } }
-plugins: { auth: { module: 'builtin:auth' }, transform: { module: 'builtin:transform' } }
+plugins: { auth: { module: 'builtin:auth' }, transform: { module: 'builtin:transform' }, rate-limit: { module: 'builtin:rate-limit' } }
 filters: {filters}
 routes: [ { name: all, match: { path: '/*' }, upstream: origin } ]
 ";
@@ -67,19 +71,21 @@ fn so_they_do_on_envoy() {
     assert_told(listeners[0].1, &origin);
 }
 
-/// Asks as each of those who may, and looks at what the origin is told of them.
+/// Asks as each of those who may, as often as they may and once more, and looks at what the origin is told of them.
 #[track_caller]
 fn assert_told(address: SocketAddr, origin: &Origin) {
     let bearer = format!("Bearer {}", TOKEN.trim());
-    for (credential, want) in [
-        (None, ["nobody", "none", "not shared", ""]),
-        (Some(("x-api-key", "key-of-ann")), ["ann", "none", "not shared", "1"]),
-        (Some(("authorization", &*bearer)), ["tom", r#"["admin"]"#, "not shared", ""]),
+    for (credential, want, passing) in [
+        (None, ["nobody", "none", "not shared", ""], 1),
+        (Some(("x-api-key", "key-of-ann")), ["ann", "none", "not shared", "1"], 2),
+        (Some(("authorization", &*bearer)), ["tom", r#"["admin"]"#, "not shared", ""], 1),
     ] {
         let mut fields = vec![("host", "a.test")];
         fields.extend(credential);
-        let answer = Client::connect(address).ask("GET", "/", &fields, "");
-        assert_eq!(answer.status(), 200, "{}", answer.text());
+        let mut client = Client::connect(address);
+        let statuses: Vec<u16> = (0..=passing).map(|_| client.ask("GET", "/", &fields, "").status()).collect();
+        let (refused, passed) = statuses.split_last().unwrap();
+        assert_eq!((passed, *refused), (&*vec![200; passing], 429), "{credential:?}");
         let seen = origin.last();
         let told = ["x-user", "x-roles", "x-scope", "x-gold"].map(|name| seen.get(name).unwrap_or_default());
         assert_eq!(told, want);
