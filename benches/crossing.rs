@@ -8,7 +8,8 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use portcullis_benches::guests::{Crossing, Hostcall, Starter};
+use portcullis_benches::guests::{Crossing, Hostcall, Starter, wasm};
+use portcullis_vm::Isolation;
 
 /// Hostcalls in one callback.
 const AT_ONCE: u32 = 10_000;
@@ -53,5 +54,14 @@ fn starts(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, callbacks, hostcalls, starts);
+/// What a context costs where exchanges share the VM, and where each has a copy of it.
+fn isolation(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("isolation");
+    for (name, isolation) in [("vm", Isolation::Vm), ("request", Isolation::Request)] {
+        let mut crossing = Crossing::of(&wasm(Hostcall::Nothing), isolation);
+        group.bench_function(name, |bencher| bencher.iter(|| crossing.create_and_delete()));
+    }
+}
+
+criterion_group!(benches, callbacks, hostcalls, starts, isolation);
 criterion_main!(benches);

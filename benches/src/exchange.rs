@@ -10,7 +10,7 @@ use portcullis_core::context::{ContextRef, Contexts, Owner};
 use portcullis_core::event::{Direction, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Exchanges};
 use portcullis_core::filter::{
-    Callback, Chain, ChainFilter, Export, Exports, Failed, Filters, HeadersPause, OnFailure, VmIndex,
+    Callback, Chain, ChainFilter, Export, Exports, Failed, Filters, HeadersPause, NotOpened, OnFailure, VmIndex,
 };
 use portcullis_core::host::{GuestReply, Host};
 
@@ -95,7 +95,7 @@ struct Fakes {
 }
 
 impl Filters for Fakes {
-    fn open(&mut self, _: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+    fn open(&mut self, _: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         let (id, _root) = self.contexts.add_exchange(owner).ok_or(Failed)?;
         Ok(ContextRef { vm: filter.vm, life: self.contexts.life, id })
     }
@@ -111,7 +111,7 @@ impl Filters for Fakes {
         Ok(0)
     }
 
-    fn close(&mut self, context: ContextRef) {
+    fn close(&mut self, _: &mut Exchanges, context: ContextRef) {
         self.contexts.remove(context.id);
     }
 }

@@ -13,7 +13,7 @@ use portcullis_core::event::{Direction, End, Event, Part};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, Chain, ChainFilter, Filters as _, HeadersPause, OnFailure, VmIndex};
 use portcullis_core::rollout::Version;
-use portcullis_vm::{Engine, EngineOptions, Module, RootSpec, Shared, VmSpec, Vms};
+use portcullis_vm::{CompileLimits, Engine, EngineOptions, Isolation, Module, RootSpec, Shared, VmSpec, Vms};
 
 use crate::traffic::Traffic;
 
@@ -112,6 +112,7 @@ pub fn spec(module: Arc<Module>) -> VmSpec {
         module,
         memory: 16 << 20,
         cpu: Duration::from_secs(3600),
+        isolation: Isolation::Vm,
         idle: None,
         configuration: Bytes::new(),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::new() }],
@@ -162,8 +163,19 @@ impl Crossing {
     /// Starts a guest that makes this hostcall.
     #[must_use]
     pub fn new(hostcall: Hostcall) -> Self {
-        let engine = engine(2);
-        let module = engine.load("guest", &wasm(hostcall)).expect("the guest loads");
+        Self::of(&wasm(hostcall), Isolation::Vm)
+    }
+
+    /// Starts this guest.
+    #[must_use]
+    pub fn of(wasm: &[u8], isolation: Isolation) -> Self {
+        // For those that have copies, half is for these: the exchange's, and one more.
+        let engine = engine(4);
+        let loaded = match isolation {
+            Isolation::Vm => engine.load("guest", wasm),
+            Isolation::Request => engine.load_copyable("guest", wasm, &CompileLimits::default()),
+        };
+        let module = loaded.expect("the guest loads");
         let filter = ChainFilter {
             name: "guest".into(),
             vm: VmIndex(0),
@@ -173,7 +185,7 @@ impl Crossing {
             headers_pause: HeadersPause::StopsAll,
         };
         let mut exchanges = Exchanges::default();
-        let mut vms = Vms::new(engine, [spec(module)].into(), Arc::default());
+        let mut vms = Vms::new(engine, [VmSpec { isolation, ..spec(module) }].into(), Arc::default());
         let Traffic { facts, request, .. } = Traffic::default();
         let exchange = exchanges.open(Arc::new(Chain::new(vec![filter.clone()])), facts);
         chain::feed(&mut exchanges, &mut vms, exchange, Event::Request(Part::Head(request, End::Yes)));
@@ -194,6 +206,6 @@ impl Crossing {
         let context = self.vms.open(&mut self.exchanges, &self.filter, self.owner).expect("the guest lives");
         let deleted = self.vms.call(&mut self.exchanges, context, Callback::Delete);
         assert_eq!(deleted, Ok(0), "deleting answers nothing");
-        self.vms.close(context);
+        self.vms.close(&mut self.exchanges, context);
     }
 }

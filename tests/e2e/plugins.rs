@@ -14,9 +14,9 @@ pub(crate) const HS256: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImEifQ.eyJzdWIiOiJhb
 const EXPIRED: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImEifQ.eyJzdWIiOiJhbGljZSIsImlzcyI6Imh0dHBzOi8vaWRwLnRlc3QiLCJhdWQiOiJhcGkiLCJleHAiOjEwMDAwMDAwMDB9.yvR7fof-p_jI_9KbTZB5PwZCl-XLQ8pteWmUSTqMDJE";
 /// ES256 under two keys, for a key set that changes.
 pub(crate) const FIRST: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImZpcnN0In0.eyJzdWIiOiJhbGljZSIsImlzcyI6Imh0dHBzOi8vaWRwLnRlc3QiLCJhdWQiOiJhcGkiLCJleHAiOjQxMDI0NDQ4MDB9.LGVWwQ2z3ywXoI_37OwwQxA7Ma0l0Jn5dS7-5M1jo-GbsUguZ1GHAaQlZ07pFdJJQkIcsfFaZQROKypj7SOhOg";
-const SECOND: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6InNlY29uZCJ9.eyJzdWIiOiJhbGljZSIsImlzcyI6Imh0dHBzOi8vaWRwLnRlc3QiLCJhdWQiOiJhcGkiLCJleHAiOjQxMDI0NDQ4MDB9.O9RuBd_9FdAai3MmKXt2B_mLs0ykMZtAEXo20D_VhEVhEl5NSfDVnSDRnPWDavkjkU9z15X-8ZAagN39GF1WGA";
+pub(crate) const SECOND: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6InNlY29uZCJ9.eyJzdWIiOiJhbGljZSIsImlzcyI6Imh0dHBzOi8vaWRwLnRlc3QiLCJhdWQiOiJhcGkiLCJleHAiOjQxMDI0NDQ4MDB9.O9RuBd_9FdAai3MmKXt2B_mLs0ykMZtAEXo20D_VhEVhEl5NSfDVnSDRnPWDavkjkU9z15X-8ZAagN39GF1WGA";
 pub(crate) const FIRST_KEY: &str = r#"{"kty":"EC","crv":"P-256","kid":"first","alg":"ES256","use":"sig","x":"3cMrl39otcONsowZ7qXGQMdwAOD_i0Evy-DlJfGq75s","y":"srMvAzPBdbanG_aqju_IuGwlDlQ2Xf5M6pkrdN5GHus"}"#;
-const SECOND_KEY: &str = r#"{"kty":"EC","crv":"P-256","kid":"second","alg":"ES256","use":"sig","x":"7HXiLse6OwTZm0CnEvssUXyeE3oHlKizpAQHVlA_Od0","y":"HpW8qJ_cpFPr7f92zJFaVOmuE36b2F07viWhjiHZAzw"}"#;
+pub(crate) const SECOND_KEY: &str = r#"{"kty":"EC","crv":"P-256","kid":"second","alg":"ES256","use":"sig","x":"7HXiLse6OwTZm0CnEvssUXyeE3oHlKizpAQHVlA_Od0","y":"HpW8qJ_cpFPr7f92zJFaVOmuE36b2F07viWhjiHZAzw"}"#;
 
 pub(crate) fn code(answer: &Message) -> (u16, String) {
     let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -9,6 +9,7 @@ mod budgets;
 mod bulkhead;
 mod files;
 mod grants;
+mod isolation;
 mod rest;
 
 const TWO: &str = r#"

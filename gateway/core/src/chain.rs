@@ -15,7 +15,7 @@ pub use self::shadow::{Shadowed, play_shadow};
 use crate::context::{ContextRef, Owner};
 use crate::event::{Direction, End, Event, Part};
 use crate::exchange::{Asked, Exchange, ExchangeId, Exchanges, Slot, Stand};
-use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause, Speaks};
+use crate::filter::{Callback, Export, FilterIndex, Filters, HeadersPause, NotOpened, Speaks};
 use crate::flow::{Gate, Stage, WhenFull};
 use crate::headers::Headers;
 use crate::reply::{Asker, Details, Failure};
@@ -297,21 +297,22 @@ impl<F: Filters> Walk<'_, F> {
     }
 
     /// Calls one filter, if it is alive and exports the callback.
-    fn call(&mut self, index: FilterIndex, callback: Callback) -> Result<u32, ()> {
-        let Some(exchange) = self.exchanges.get(self.id) else { return Err(()) };
-        let context = match exchange.slots.get(index).ok_or(())? {
+    fn call(&mut self, index: FilterIndex, callback: Callback) -> Result<u32, Failure> {
+        let broken = Failure::FilterFailed;
+        let Some(exchange) = self.exchanges.get(self.id) else { return Err(broken) };
+        let context = match exchange.slots.get(index).ok_or(broken)? {
             Slot::Failed => return Ok(0),
-            Slot::Orphaned => return Err(()),
+            Slot::Orphaned => return Err(broken),
             Slot::Live(context) => *context,
             Slot::Idle => self.open(index, callback)?,
         };
-        let Some(exchange) = self.exchange() else { return Err(()) };
+        let Some(exchange) = self.exchange() else { return Err(broken) };
         if !exchange.exports(index, callback.export()) {
             return Ok(0);
         }
         exchange.calling = Some((index, callback));
         let begun = if self.is_timed(index) { self.filters.now() } else { None };
-        let called = self.filters.call(self.exchanges, context, callback).map_err(|_| ());
+        let called = self.filters.call(self.exchanges, context, callback).map_err(|_| broken);
         let of = (Phase::of(callback), self.returned(callback, called));
         self.filters.count(context, of.0, of.1);
         if of.1 == Outcome::Reply {
@@ -324,23 +325,27 @@ impl<F: Filters> Walk<'_, F> {
     }
 
     /// Creates the filter's context, in the version that the exchange gets.
-    fn open(&mut self, index: FilterIndex, callback: Callback) -> Result<ContextRef, ()> {
+    fn open(&mut self, index: FilterIndex, callback: Callback) -> Result<ContextRef, Failure> {
         self.assign(index, callback);
-        let Some(exchange) = self.exchanges.get(self.id) else { return Err(()) };
+        let Some(exchange) = self.exchanges.get(self.id) else { return Err(Failure::FilterFailed) };
         let (chain, version) = (exchange.chain.clone(), exchange.version(index));
-        let filter = chain.version(index, version).ok_or(())?;
+        let filter = chain.version(index, version).ok_or(Failure::FilterFailed)?;
         let owner = Owner { exchange: self.id, filter: index, root: filter.root };
-        let context = self.filters.open(self.exchanges, filter, owner).map_err(|_| ())?;
+        let opened = self.filters.open(self.exchanges, filter, owner);
+        let context = opened.map_err(|why| match why {
+            NotOpened::Failed => Failure::FilterFailed,
+            NotOpened::NoRoom => Failure::FilterBusy,
+        })?;
         self.set_slot(index, Slot::Live(context));
         Ok(context)
     }
 
     /// A callback has returned: what it made of its part of the exchange.
-    fn returned(&mut self, callback: Callback, called: Result<u32, ()>) -> Outcome {
+    fn returned(&mut self, callback: Callback, called: Result<u32, Failure>) -> Outcome {
         let Some(exchange) = self.exchange() else { return Outcome::Fail };
         exchange.calling = None;
         match (called, &exchange.asked) {
-            (Err(()), _) => Outcome::Fail,
+            (Err(_), _) => Outcome::Fail,
             // Whatever is answered or asked for at the end no longer matters.
             (Ok(_), _) if Phase::of(callback) == Phase::End => Outcome::Next,
             (Ok(_), Some(Asked::Reply(_) | Asked::Close)) => Outcome::Reply,
@@ -369,11 +374,11 @@ impl<F: Filters> Walk<'_, F> {
     }
 
     /// What a callback's answer amounts to: nothing, when a reply or failure has taken over.
-    fn after_call(&mut self, direction: Direction, index: FilterIndex, called: Result<u32, ()>) -> Option<u32> {
+    fn after_call(&mut self, direction: Direction, index: FilterIndex, called: Result<u32, Failure>) -> Option<u32> {
         let answer = match called {
             Ok(answer) => answer,
-            Err(()) => {
-                self.fail(index);
+            Err(failure) => {
+                self.fail(index, failure);
                 0
             }
         };
@@ -398,8 +403,10 @@ impl<F: Filters> Walk<'_, F> {
         }
         let slot = self.exchanges.get(self.id).and_then(|exchange| exchange.slots.get(index)).copied();
         match (slot, called) {
-            (_, Err(())) => self.set_slot(index, Slot::Failed),
-            (Some(Slot::Live(context)), Ok(_)) if callback == Callback::Done => self.filters.close(context),
+            (_, Err(_)) => self.set_slot(index, Slot::Failed),
+            (Some(Slot::Live(context)), Ok(_)) if callback == Callback::Done => {
+                self.filters.close(self.exchanges, context)
+            }
             _ => {}
         }
     }

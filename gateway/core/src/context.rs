@@ -73,7 +73,7 @@ pub struct Callout {
 }
 
 /// What came of a callout.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CalloutResponse {
     /// The head; absent when the response broke off after it had begun, or was too large.
     pub headers: Option<Headers>,
@@ -84,7 +84,7 @@ pub struct CalloutResponse {
 }
 
 /// A plugin's root context.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Root {
     /// Its id.
     pub id: ContextId,
@@ -161,6 +161,8 @@ pub struct Contexts {
     pub roots: Vec<Root>,
     entries: HashMap<ContextId, Entry, BuildHasherDefault<IdHasher>>,
     next_id: u32,
+    /// The first token that is its own to give.
+    first_token: u32,
     next_token: u32,
     pub(crate) current: Option<ContextId>,
     pub(crate) effective: Option<ContextId>,
@@ -177,6 +179,8 @@ pub(crate) enum Writes {
     Often,
 }
 
+/// The first token of a callout; the others follow in steps of 4.
+const FIRST_TOKEN: u32 = 4;
 /// The most properties that a VM declares.
 const MOST_DECLARED: usize = 256;
 
@@ -194,13 +198,39 @@ impl Contexts {
             roots: Vec::new(),
             entries: HashMap::default(),
             next_id: 1,
-            next_token: 4,
+            first_token: FIRST_TOKEN,
+            next_token: FIRST_TOKEN,
             current: None,
             effective: None,
             callout: None,
             callouts_in_flight: 0,
             grpc: grpc::Underway::default(),
             declared: HashMap::new(),
+        }
+    }
+
+    /// The table of a copy of the VM: the roots with their timers, and what its guest has declared; nothing that is under way.
+    #[must_use]
+    pub fn copy(&self, life: u32) -> Self {
+        let roots = |(id, entry): (&ContextId, &Entry)| matches!(entry, Entry::Root(_)).then_some((*id, *entry));
+        Self {
+            vm: self.vm,
+            life,
+            upstreams: self.upstreams.clone(),
+            vm_configuration: self.vm_configuration.clone(),
+            shadow: self.shadow,
+            account: self.account.clone(),
+            roots: self.roots.clone(),
+            entries: self.entries.iter().filter_map(roots).collect(),
+            next_id: self.next_id,
+            first_token: self.next_token,
+            next_token: self.next_token,
+            current: None,
+            effective: None,
+            callout: None,
+            callouts_in_flight: 0,
+            grpc: self.grpc.copy(),
+            declared: self.declared.clone(),
         }
     }
 
@@ -344,10 +374,16 @@ impl Contexts {
         }
     }
 
+    /// Whether this is a copy, and the original had given this token to a callout when it was made.
+    #[must_use]
+    pub fn has_inherited(&self, token: u32) -> bool {
+        token < self.first_token
+    }
+
     /// A new callout token: 4, 8, 12… as on Envoy, where gRPC takes the numbers between.
     pub(crate) fn token(&mut self) -> u32 {
         let token = self.next_token;
-        self.next_token = self.next_token.checked_add(4).unwrap_or(4);
+        self.next_token = self.next_token.checked_add(4).unwrap_or(FIRST_TOKEN);
         token
     }
 

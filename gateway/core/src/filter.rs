@@ -334,13 +334,28 @@ impl Chain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed;
 
+/// Why an exchange got no context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// The VM could not be started, or failed.
+    Failed,
+    /// It was to have a VM of its own, and there is no room for one now.
+    NoRoom,
+}
+
+impl From<Failed> for NotOpened {
+    fn from(Failed: Failed) -> Self {
+        Self::Failed
+    }
+}
+
 /// The guests of one worker, as the chain sees them.
 pub trait Filters {
     /// Creates a context for an exchange in the filter's VM, starting the VM if need be.
     ///
     /// # Errors
     /// When the VM cannot be started, or fails while it creates the context.
-    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed>;
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened>;
 
     /// Calls a guest and returns what it answered; callbacks without a result answer 0.
     ///
@@ -360,5 +375,5 @@ pub trait Filters {
     }
 
     /// Forgets a context, after its last callback.
-    fn close(&mut self, context: ContextRef);
+    fn close(&mut self, exchanges: &mut Exchanges, context: ContextRef);
 }

@@ -200,6 +200,11 @@ impl Underway {
         self.all.len()
     }
 
+    /// For a copy of the guest: no name that this one has given is given again.
+    pub(crate) fn copy(&self) -> Self {
+        Self { all: HashMap::new(), next_call: self.next_call, next_stream: self.next_stream, hearing: None }
+    }
+
     /// A new name: 5, 9, 13… for calls, 6, 10, 14… for streams, as on Envoy.
     fn begin(&mut self, root: ContextId, kind: Kind, calling: Option<Calling>) -> u32 {
         let next = if matches!(kind, Kind::Call) { &mut self.next_call } else { &mut self.next_stream };

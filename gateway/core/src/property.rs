@@ -208,6 +208,7 @@ fn flags(details: Option<&Details>) -> u64 {
         | Failure::RequestTooLarge
         | Failure::ResponseTooLarge
         | Failure::FilterFailed
+        | Failure::FilterBusy
         | Failure::FilterTimeout
         | Failure::FilterClosed
         | Failure::TenantInFlight

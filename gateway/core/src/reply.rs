@@ -75,6 +75,8 @@ failures! {
     ResponseTooLarge = 502 "response_too_large" "The response body is too large to be checked",
     /// A filter trapped, ran out of its budget or could not be started.
     FilterFailed = 503 "filter_failed" "A policy on this route failed",
+    /// There was no room for the VM that a filter was to have for this exchange alone.
+    FilterBusy = 503 "filter_busy" "This service is busy",
     /// A filter paused the exchange and never resumed it.
     FilterTimeout = 504 "filter_timeout" "A policy on this route did not answer in time",
     /// A filter asked for the stream to be closed.
@@ -135,6 +137,7 @@ impl Failure {
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed
+            | Self::FilterBusy
             | Self::FilterTimeout
             | Self::FilterClosed
             | Self::UpstreamConnect
@@ -159,7 +162,7 @@ impl Failure {
     /// Whether the same request may well be let in a second later.
     #[must_use]
     pub fn passes_soon(self) -> bool {
-        matches!(self, Self::TenantRequests | Self::TenantInFlight | Self::TenantCpu)
+        matches!(self, Self::TenantRequests | Self::TenantInFlight | Self::TenantCpu | Self::FilterBusy)
     }
 
     /// Whether it stands for the upstream's answer, so that every filter sees it as one.
@@ -192,6 +195,7 @@ impl Failure {
             | Self::RequestTooLarge
             | Self::ResponseTooLarge
             | Self::FilterFailed
+            | Self::FilterBusy
             | Self::FilterTimeout
             | Self::FilterClosed
             | Self::TenantRequests

@@ -97,6 +97,8 @@ pub struct VmCells {
     pub starts: Count,
     /// Times it could not be started.
     pub start_failures: Count,
+    /// Copies that were made of it, where exchanges do not share it.
+    pub copies: Count,
     /// Failures in a row, each soon after a start.
     pub failures_in_a_row: Count,
     /// Nanoseconds of processor time its guest has used, hostcalls included: measured where a callback takes long, estimated
@@ -124,6 +126,7 @@ impl VmCells {
             plugin,
             starts: Count::default(),
             start_failures: Count::default(),
+            copies: Count::default(),
             failures_in_a_row: Count::default(),
             cpu_nanos: Count::default(),
             memory: Count::default(),
@@ -188,6 +191,11 @@ impl VmCells {
         self.state.set(until.as_nanos().saturating_add(2));
         self.memory.set(0);
         self.failures_in_a_row.set(in_a_row.into());
+        self.copy_failed(why);
+    }
+
+    /// A copy of it has failed: it runs on.
+    pub(crate) fn copy_failed(&self, why: &str) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
     }
 

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -15,13 +16,16 @@ use crate::capabilities::Capabilities;
 use crate::compiler::{CompileLimits, Compiler};
 use crate::guest::{Guest, TABLE_ELEMENTS};
 use crate::module::{LoadError, Module};
+use crate::plugin::Isolation;
 use crate::ticker::Ticker;
-use crate::{hostcalls, wasi};
+use crate::{exposed, hostcalls, wasi};
 
 /// How deep a guest may recurse, in bytes. A worker's stack must be larger.
 const STACK_BYTES: usize = 512 << 10;
 /// The largest memory a 32-bit guest can have.
 const ADDRESSABLE: u64 = 4 << 30;
+/// What is done to modules whose VMs are copied: a new number for every change of [`exposed::expose`].
+const COPYABLE: &[u8] = b"copyable 1";
 /// What a VM costs of the system's memory mappings, about.
 const MAPPINGS_PER_VM: u64 = 4;
 /// How many VMs' address space fits the 47 bits a process has, with room for everything else.
@@ -91,6 +95,19 @@ pub struct Engine {
     compiler: Option<Compiler>,
     counts_instructions: bool,
     ticker: Arc<Ticker>,
+    /// How many copies of VMs there are.
+    copies: Arc<AtomicU32>,
+}
+
+/// A copy's part of the pool, until it is dropped.
+pub(crate) struct CopyRoom {
+    copies: Arc<AtomicU32>,
+}
+
+impl Drop for CopyRoom {
+    fn drop(&mut self) {
+        self.copies.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Engine {
@@ -120,7 +137,8 @@ impl Engine {
                 })
                 .ok()
         });
-        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory, compiler, counts_instructions, ticker }))
+        let copies = Arc::default();
+        Ok(Arc::new(Self { engine, linker, cache, max_vms, max_memory, compiler, counts_instructions, ticker, copies }))
     }
 
     /// Whether instructions that guests execute are counted.
@@ -151,18 +169,41 @@ impl Engine {
         crate::module::check_header(wasm)?;
         crate::bounds::check(wasm)?;
         let digest: [u8; 32] = Sha256::digest(wasm).into();
-        let kept = self.cache.as_ref().and_then(|cache| cache.read(&digest));
-        let module = match kept.and_then(|code| revive(&self.engine, name, &code)) {
+        let module = match self.known(name, &digest) {
             Some(module) => module,
             None => self.compile(name, &digest, wasm, limits)?,
         };
-        Module::new(name, digest, module, &self.linker).map(Arc::new)
+        Module::new(name, digest, module, &self.linker, Isolation::Vm).map(Arc::new)
+    }
+
+    /// [`Self::load_within`], for VMs of which every exchange gets a copy ([`Isolation::Request`]). It is another module than the one
+    /// that is loaded for VMs that exchanges share, and is compiled anew.
+    ///
+    /// # Errors
+    /// When this gateway cannot run it, or could make no copies.
+    pub fn load_copyable(&self, name: &str, wasm: &[u8], limits: &CompileLimits) -> Result<Arc<Module>, LoadError> {
+        crate::module::check_header(wasm)?;
+        crate::bounds::check(wasm)?;
+        let digest: [u8; 32] = Sha256::digest(wasm).into();
+        // What is done to it is part of what its code depends on.
+        let key: [u8; 32] = Sha256::new().chain_update(COPYABLE).chain_update(digest).finalize().into();
+        let module = match self.known(name, &key) {
+            Some(module) => module,
+            None => self.compile(name, &key, &exposed::expose(wasm)?, limits)?,
+        };
+        Module::new(name, digest, module, &self.linker, Isolation::Request).map(Arc::new)
+    }
+
+    /// What the cache has under this key.
+    fn known(&self, name: &str, key: &[u8; 32]) -> Option<wasmtime::Module> {
+        let code = self.cache.as_ref()?.read(key)?;
+        revive(&self.engine, name, &code)
     }
 
     fn compile(
         &self,
         name: &str,
-        digest: &[u8; 32],
+        key: &[u8; 32],
         wasm: &[u8],
         limits: &CompileLimits,
     ) -> Result<wasmtime::Module, LoadError> {
@@ -171,14 +212,14 @@ impl Engine {
             let unfit = || LoadError::Compiler { reason: "its code does not fit this program".to_owned() };
             let module = revive(&self.engine, name, &code).ok_or_else(unfit)?;
             if let Some(cache) = &self.cache {
-                cache.write(digest, &code);
+                cache.write(key, &code);
             }
             return Ok(module);
         }
         let module = wasmtime::Module::new(&self.engine, wasm).map_err(|error| LoadError::invalid(&error))?;
         if let Some(cache) = &self.cache {
             match module.serialize() {
-                Ok(code) => cache.write(digest, &code),
+                Ok(code) => cache.write(key, &code),
                 Err(error) => tracing::warn!(%error, "a compiled module cannot be kept"),
             }
         }
@@ -197,6 +238,14 @@ impl Engine {
                 restricted.map(Arc::new).map_err(|error| LoadError::invalid(&error))
             }
         }
+    }
+
+    /// Room for one more copy of a VM, if there is any: half of the pool is for those that stay, whatever exchanges there are.
+    pub(crate) fn room_for_copy(&self) -> Option<CopyRoom> {
+        let taken = CopyRoom { copies: self.copies.clone() };
+        // Given back when `taken` is dropped, whatever comes of it.
+        let before = self.copies.fetch_add(1, Ordering::Relaxed);
+        (before < (self.max_vms / 2).max(1)).then_some(taken)
     }
 
     /// The most VMs that run at once.

@@ -129,6 +129,9 @@ pub enum StartFailure {
         /// Its limit.
         allowed: u64,
     },
+    /// Its tenant has no memory left.
+    #[error("its tenant's VMs have as much memory as they may have together; raise the tenant's limit on memory")]
+    TenantMemory,
     /// wasmtime refused to make an instance.
     #[error("it could not be instantiated: {0}")]
     Instantiate(String),
@@ -154,6 +157,7 @@ impl StartFailure {
         match self {
             Self::NoRoom { .. } => "no room to start it".to_owned(),
             Self::TooMuchMemory { .. } => "more memory at its start than it may have".to_owned(),
+            Self::TenantMemory => "no memory of its tenant's left to start it".to_owned(),
             Self::Instantiate(_) => "no instance of its module could be made".to_owned(),
             Self::Trapped { function, fault } => format!("{} in {function}", fault.cause.as_str()),
             Self::Refused { function } => format!("{function} returned false"),

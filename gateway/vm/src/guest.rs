@@ -20,6 +20,7 @@ use wasmtime::{Caller, Extern, Memory, ResourceLimiter, TypedFunc};
 use crate::budget::{Budget, Took};
 use crate::cells::VmCells;
 use crate::foreign::Expressions;
+use crate::instance::Role;
 use crate::log::Voice;
 use crate::memory::{self, Block};
 use crate::metrics::Defined;
@@ -63,6 +64,7 @@ pub(crate) struct Guest {
     pub(crate) timers_changed: bool,
     /// Whether it has registered for a shared queue.
     pub(crate) consumes: bool,
+    pub(crate) role: Role,
 }
 
 impl Guest {
@@ -71,7 +73,7 @@ impl Guest {
         let Took { counted, is_long } = self.budget.end();
         if !counted.is_zero() {
             self.limits.cells.cpu_nanos.add(u64::try_from(counted.as_nanos()).unwrap_or(u64::MAX));
-            if let Some(account) = &self.limits.account {
+            if let Some(account) = &self.limits.taken.account {
                 account.charge(counted, now);
                 if is_long {
                     account.took_long(counted, now);
@@ -88,31 +90,39 @@ pub(crate) struct MemoryLimits {
     /// Whether more memory was refused in this callback.
     pub(crate) refused: bool,
     pub(crate) cells: Arc<VmCells>,
-    pub(crate) account: Option<Arc<Account>>,
-    /// Bytes it has of its tenant's.
-    taken: u64,
+    /// Whether its size is the VM's that metrics tell: a copy's is not.
+    pub(crate) told: bool,
+    pub(crate) taken: Taken,
 }
 
-impl MemoryLimits {
-    pub(crate) fn new(memory: u64, cells: Arc<VmCells>, account: Option<Arc<Account>>) -> Self {
-        Self { memory, refused: false, cells, account, taken: 0 }
+/// Bytes of a tenant's memory. They are given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    account: Option<Arc<Account>>,
+    bytes: u64,
+}
+
+impl Taken {
+    /// None, of nobody's where nobody counts.
+    pub(crate) fn none(account: Option<Arc<Account>>) -> Self {
+        Self { account, bytes: 0 }
     }
 
-    /// Takes what it lacks of so many bytes from its tenant's.
-    fn take(&mut self, bytes: u64) -> bool {
-        let more = bytes.saturating_sub(self.taken);
+    /// Takes what it lacks of so many bytes; false where the tenant has no more.
+    pub(crate) fn reach(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
         if self.account.as_ref().is_some_and(|account| !account.take_memory(more)) {
             return false;
         }
-        self.taken += more;
+        self.bytes += more;
         true
     }
 }
 
-impl Drop for MemoryLimits {
+impl Drop for Taken {
     fn drop(&mut self) {
         if let Some(account) = &self.account {
-            account.give_memory(self.taken);
+            account.give_memory(self.bytes);
         }
     }
 }
@@ -122,12 +132,11 @@ pub(crate) const TABLE_ELEMENTS: usize = 1 << 16;
 
 impl ResourceLimiter for MemoryLimits {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired as u64 <= self.memory && self.take(desired as u64);
-        if allowed {
+        let allowed = desired as u64 <= self.memory && self.taken.reach(desired as u64);
+        if allowed && self.told {
             self.cells.memory.set(desired as u64);
-        } else {
-            self.refused = true;
         }
+        self.refused |= !allowed;
         Ok(allowed)
     }
 

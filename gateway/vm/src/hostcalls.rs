@@ -409,7 +409,8 @@ hostcalls! {
         let (queues, post) = (guest.guest().space.queues.clone(), guest.guest().post.clone());
         let root = host.root_ref().ok_or(Status::InternalFailure)?;
         guest.put(out_id, [0; 4])?;
-        let id = queues.register(guest.read(name, name_len)?, root, &post);
+        let role = guest.guest().role;
+        let id = queues.register_as(role, guest.read(name, name_len)?, root, &post);
         guest.guest().consumes |= id != 0;
         if id == 0 {
             guest.note(format_args!("there are too many queues, or the name is too long: this one can hold nothing"));

@@ -4,6 +4,8 @@
 //! **Invariants:** one callback runs at a time, and only the guest's allocator runs inside it. What is lent comes back on every
 //! path out of a callback, a trap included. After a trap the store is never entered again.
 
+mod inside;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +16,16 @@ use portcullis_core::grpc::{Heard, News};
 use portcullis_core::host::Host;
 use portcullis_core::rollout::Version;
 use portcullis_core::time::Time;
-use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
+use wasmtime::{Extern, PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use crate::budget::Budget;
 use crate::callbacks::{self, Callbacks, answer};
 use crate::cells::VmCells;
-use crate::engine::Engine;
+use crate::engine::{CopyRoom, Engine};
 use crate::failure::{Exited, Fault, StartFailure};
 use crate::foreign::Expressions;
-use crate::guest::{Guest, MemoryLimits, World};
-use crate::log::Voice;
+use crate::guest::{Guest, MemoryLimits, Taken, World};
+use crate::log::{Rate, Voice};
 use crate::metrics::Defined;
 use crate::plugin::VmSpec;
 use crate::queues::Post;
@@ -34,6 +36,9 @@ use crate::trace;
 /// configuration then, and languages with a runtime set it up.
 const START_TIME: Duration = Duration::from_secs(1);
 
+/// What is said to have failed where that did.
+const START_SECTION: &str = "the start section";
+
 /// What a life begins with.
 #[derive(Clone)]
 pub(crate) struct Birth {
@@ -42,6 +47,17 @@ pub(crate) struct Birth {
     pub(crate) cells: Arc<VmCells>,
     pub(crate) space: Arc<Space>,
     pub(crate) post: Arc<Post>,
+    pub(crate) rate: Arc<Rate>,
+    pub(crate) role: Role,
+}
+
+/// What a life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The VM itself.
+    Original,
+    /// One exchange's copy of it.
+    Copy,
 }
 
 /// A callback that failed, and the life with it.
@@ -50,10 +66,22 @@ pub(crate) struct Died {
     pub(crate) fault: Fault,
 }
 
+impl Died {
+    /// A few words for it, of which none is the guest's.
+    pub(crate) fn in_words(&self) -> String {
+        format!("{} in {}", self.fault.cause.as_str(), self.function)
+    }
+}
+
 /// One live VM.
 pub(crate) struct Instance {
     store: Store<Guest>,
+    instance: wasmtime::Instance,
     callbacks: Callbacks,
+    /// When its first timer fires, as far as its worker knows.
+    pub(crate) timer: Option<Time>,
+    /// A copy's part of the pool.
+    _room: Option<CopyRoom>,
 }
 
 /// A life that did not begin: why, and the errors its guest logged.
@@ -71,7 +99,7 @@ impl Instance {
         if needs > spec.memory {
             return Err((StartFailure::TooMuchMemory { needs, allowed: spec.memory }, None));
         }
-        let mut instance = Self::instantiate(engine, spec, birth, exchanges.now)?;
+        let mut instance = Self::blank(engine, spec, birth, exchanges.now)?;
         match instance.configure(spec, exchanges) {
             Ok(()) => {
                 instance.store.data_mut().budget = Budget::new(spec.cpu, engine.ticker());
@@ -81,8 +109,8 @@ impl Instance {
         }
     }
 
-    /// Makes the instance, which runs the module's start section.
-    fn instantiate(engine: &Engine, spec: &VmSpec, birth: Birth, now: Time) -> Result<Self, NotStarted> {
+    /// Makes the instance, which runs the module's start section; nothing of one that was made ready to be copied.
+    pub(crate) fn blank(engine: &Engine, spec: &VmSpec, birth: Birth, now: Time) -> Result<Self, NotStarted> {
         let pre = spec.module.pre();
         let mut store = new_store(engine, spec, birth);
         store.data().voice.hear_time(now);
@@ -95,10 +123,11 @@ impl Instance {
         guest.count_time(now);
         guest.memory = memory;
         guest.allocator = callbacks.allocate.take();
-        Ok(Self { store, callbacks })
+        Ok(Self { store, instance, callbacks, timer: None, _room: None })
     }
 
     fn configure(&mut self, spec: &VmSpec, exchanges: &mut Exchanges) -> Result<(), StartFailure> {
+        self.run_start_section(spec, exchanges)?;
         self.run_start_functions(exchanges)?;
         for root in &spec.roots {
             let (name, configuration) = (root.name.clone(), root.configuration.clone());
@@ -118,6 +147,14 @@ impl Instance {
             self.store.data_mut().configuring = false;
         }
         Ok(())
+    }
+
+    /// Where that is left to be run.
+    fn run_start_section(&mut self, spec: &VmSpec, exchanges: &mut Exchanges) -> Result<(), StartFailure> {
+        let Some(start) = spec.module.start() else { return Ok(()) };
+        let function = self.instance.get_module_export(&mut self.store, start).and_then(Extern::into_func);
+        let Some(function) = function else { return Ok(()) };
+        self.begin(exchanges, None, START_SECTION, |store, _| function.typed::<(), ()>(&store)?.call(store, ()))
     }
 
     /// In the reference host's order: a reactor's `_initialize`, then its `main`; else a command's `_start`.
@@ -364,7 +401,7 @@ impl Instance {
 }
 
 fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
-    let Birth { vm, life, cells, space, post } = birth;
+    let Birth { vm, life, cells, space, post, rate, role } = birth;
     let mut contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
     contexts.shadow = spec.version == Version::Shadow;
     contexts.account.clone_from(&spec.account);
@@ -372,11 +409,14 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         world: Some(Box::new(World { exchanges: Exchanges::default(), contexts })),
         memory: None,
         allocator: None,
-        limits: MemoryLimits::new(spec.memory.min(engine.max_memory()), cells.clone(), spec.account.clone()),
-        // A start is rare and takes long.
-        budget: Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
+        limits: memory_limits(engine, spec, cells.clone(), role),
+        budget: match role {
+            // A start is rare and takes long.
+            Role::Original => Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
+            Role::Copy => Budget::new(spec.cpu, engine.ticker()),
+        },
         metrics: Defined::none(cells.metrics.clone()),
-        voice: Voice::new(cells, spec.account.clone()),
+        voice: Voice::new(cells, spec.account.clone(), rate),
         space,
         post,
         expressions: Expressions::default(),
@@ -384,6 +424,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         configuring: false,
         timers_changed: false,
         consumes: false,
+        role,
     };
     let mut store = Store::new(spec.module.pre().module().engine(), guest);
     store.limiter(|guest| &mut guest.limits);
@@ -397,11 +438,18 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
     store
 }
 
+fn memory_limits(engine: &Engine, spec: &VmSpec, cells: Arc<VmCells>, role: Role) -> MemoryLimits {
+    let (memory, taken) = (spec.memory.min(engine.max_memory()), Taken::none(spec.account.clone()));
+    MemoryLimits { memory, refused: false, cells, told: role == Role::Original, taken }
+}
+
 fn not_instantiated(error: &wasmtime::Error, engine: &Engine, guest: &Guest) -> NotStarted {
     let failure = if error.is::<PoolConcurrencyLimitError>() {
         StartFailure::NoRoom { slots: engine.max_vms() }
+    } else if guest.limits.refused {
+        StartFailure::TenantMemory
     } else if error.is::<wasmtime::Trap>() || error.is::<Exited>() {
-        StartFailure::Trapped { function: "the start section", fault: Fault::of(error, guest.limits.refused) }
+        StartFailure::Trapped { function: START_SECTION, fault: Fault::of(error, guest.limits.refused) }
     } else {
         StartFailure::Instantiate(error.root_cause().to_string())
     };

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use portcullis_abi::LogLevel;
@@ -43,23 +43,30 @@ pub(crate) struct Voice {
     account: Option<Arc<Account>>,
     /// When the callback began that runs.
     now: Cell<Time>,
-    left: Cell<u32>,
-    filled: Cell<Instant>,
-    dropped: Cell<u64>,
+    rate: Arc<Rate>,
     errors: RefCell<String>,
 }
 
+/// How many lines are left to a VM in this second, to all its lives and copies together.
+#[derive(Debug)]
+pub(crate) struct Rate(Mutex<Second>);
+
+#[derive(Debug)]
+struct Second {
+    left: u32,
+    filled: Instant,
+    dropped: u64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self(Mutex::new(Second { left: LINES_PER_SECOND, filled: Instant::now(), dropped: 0 }))
+    }
+}
+
 impl Voice {
-    pub(crate) fn new(cells: Arc<VmCells>, account: Option<Arc<Account>>) -> Self {
-        Self {
-            cells,
-            account,
-            now: Cell::default(),
-            left: Cell::new(LINES_PER_SECOND),
-            filled: Cell::new(Instant::now()),
-            dropped: Cell::new(0),
-            errors: RefCell::default(),
-        }
+    pub(crate) fn new(cells: Arc<VmCells>, account: Option<Arc<Account>>, rate: Arc<Rate>) -> Self {
+        Self { cells, account, now: Cell::default(), rate, errors: RefCell::default() }
     }
 
     /// Notes what time it is.
@@ -143,19 +150,21 @@ impl Voice {
     }
 
     fn is_in_time(&self) -> bool {
-        if let Some(left) = self.left.get().checked_sub(1) {
-            self.left.set(left);
+        // Nobody else is ever at it: it is behind a lock because VMs start on one thread and live on another.
+        let mut second = self.rate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = second.left.checked_sub(1) {
+            second.left = left;
             return true;
         }
         let now = Instant::now();
-        if now.saturating_duration_since(self.filled.get()).as_secs() == 0 {
-            self.dropped.set(self.dropped.get() + 1);
+        if now.saturating_duration_since(second.filled).as_secs() == 0 {
+            second.dropped += 1;
             self.cells.log_lines_dropped.add(1);
             return false;
         }
-        self.filled.set(now);
-        self.left.set(LINES_PER_SECOND - 1);
-        let dropped = self.dropped.take();
+        let dropped =
+            std::mem::replace(&mut *second, Second { left: LINES_PER_SECOND - 1, filled: now, dropped: 0 }).dropped;
+        drop(second);
         tracing::warn!(tenant = self.tenant(), plugin = &*self.cells.plugin, dropped, "the plugin logs too much");
         true
     }
@@ -209,7 +218,7 @@ mod tests {
         let account = Arc::<Account>::default();
         account.limit(&Limits { log: Some(10), ..Limits::default() });
         let cells = Arc::new(VmCells::new(None, "p".into(), Arc::default()));
-        let voices = [(); 2].map(|()| Voice::new(cells.clone(), Some(account.clone())));
+        let voices = [(); 2].map(|()| Voice::new(cells.clone(), Some(account.clone()), Arc::default()));
         voices.iter().for_each(|voice| voice.hear_time(Time::from_nanos(1 << 40)));
         for voice in &voices {
             voice.say(LogLevel::Critical, b"six by");
@@ -221,7 +230,7 @@ mod tests {
     #[test]
     fn lines_beyond_the_rate_are_dropped_and_counted() {
         let cells = Arc::new(VmCells::new(None, "p".into(), Arc::default()));
-        let voice = Voice::new(cells.clone(), None);
+        let voice = Voice::new(cells.clone(), None, Arc::default());
         for _ in 0..LINES_PER_SECOND + 3 {
             voice.say(LogLevel::Critical, b"again");
         }

@@ -138,34 +138,41 @@ impl GuestMetrics {
 }
 
 /// The metrics that one VM has defined, by its ids.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Defined {
     of: Arc<GuestMetrics>,
+    /// Shared with copies of the VM, until one of them defines another.
+    known: Arc<Known>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
     ids: HashMap<(MetricType, Box<[u8]>), u32>,
     metrics: Vec<Arc<Metric>>,
 }
 
 impl Defined {
     pub(crate) fn none(of: Arc<GuestMetrics>) -> Self {
-        Self { of, ids: HashMap::new(), metrics: Vec::new() }
+        Self { of, known: Arc::default() }
     }
 
     /// The id of the metric of this name, made if need be.
     pub(crate) fn define(&mut self, kind: MetricType, name: &[u8]) -> u32 {
         let metric = self.of.define(kind, name);
-        if let Some(id) = self.ids.get(&(kind, metric.name.clone())) {
+        if let Some(id) = self.known.ids.get(&(kind, metric.name.clone())) {
             return *id;
         }
-        let place = u32::try_from(self.metrics.len()).unwrap_or(u32::MAX / 8);
+        let known = Arc::make_mut(&mut self.known);
+        let place = u32::try_from(known.metrics.len()).unwrap_or(u32::MAX / 8);
         let id = (place + 1) * 4 + u32::from(kind);
-        self.ids.insert((kind, metric.name.clone()), id);
-        self.metrics.push(metric);
+        known.ids.insert((kind, metric.name.clone()), id);
+        known.metrics.push(metric);
         id
     }
 
     fn cells(&self, id: u32) -> Result<&Cells, Status> {
         let place = (id / 4).checked_sub(1).ok_or(Status::NotFound)? as usize;
-        let metric = self.metrics.get(place).ok_or(Status::NotFound)?;
+        let metric = self.known.metrics.get(place).ok_or(Status::NotFound)?;
         let kind = match metric.cells {
             Cells::Counter(_) => MetricType::Counter,
             Cells::Gauge(_) => MetricType::Gauge,

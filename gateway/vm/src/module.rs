@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use portcullis_abi::{MARKER_PREFIX, Version};
 use portcullis_core::filter::Exports;
-use wasmtime::{ExternType, InstancePre, Linker};
+use wasmtime::{ExternType, InstancePre, Linker, ModuleExport};
 
 use crate::bounds::{MODULE_BYTES, MODULE_FUNCTIONS};
 use crate::capabilities::Capabilities;
 use crate::guest::Guest;
 use crate::hostcalls::{self, Row};
-use crate::{callbacks, signature, wasi};
+use crate::plugin::Isolation;
+use crate::{callbacks, exposed, signature, wasi};
 
 /// Why a module cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,12 @@ pub enum LoadError {
         /// Why.
         reason: String,
     },
+    /// Its VMs could not be copied.
+    #[error("no copy of it can be made for each request: {what}; use `isolation: vm`")]
+    Uncopyable {
+        /// What stands in the way.
+        what: &'static str,
+    },
     /// It exports no memory.
     #[error("it exports no `memory`; Proxy-Wasm SDKs export it, unless the linker was told not to")]
     NoMemory,
@@ -96,6 +103,9 @@ pub struct Module {
     exports: Exports,
     capabilities: Capabilities,
     pre: InstancePre<Guest>,
+    /// Its mutable globals, and its start function, where it was made ready to be copied.
+    globals: Arc<[ModuleExport]>,
+    start: Option<ModuleExport>,
 }
 
 impl Module {
@@ -104,6 +114,7 @@ impl Module {
         digest: [u8; 32],
         module: wasmtime::Module,
         linker: &Linker<Guest>,
+        isolation: Isolation,
     ) -> Result<Self, LoadError> {
         let version = check_marker(&module)?;
         check_memory(&module)?;
@@ -114,7 +125,15 @@ impl Module {
         let capabilities = Capabilities::All;
         let exports = callbacks::exports(&module, &capabilities);
         let pre = linker.instantiate_pre(&module).map_err(|error| LoadError::invalid(&error))?;
-        Ok(Self { name: name.into(), digest, version, exports, capabilities, pre })
+        let (globals, start) = match isolation {
+            Isolation::Vm => (Arc::default(), None),
+            Isolation::Request => {
+                let globals = module.exports().filter(|export| export.name().starts_with(exposed::GLOBAL));
+                let globals = globals.filter_map(|export| module.get_export_index(export.name())).collect();
+                (globals, module.get_export_index(exposed::START))
+            }
+        };
+        Ok(Self { name: name.into(), digest, version, exports, capabilities, pre, globals, start })
     }
 
     /// The same, linked to what is granted of what `linker` offers.
@@ -127,6 +146,8 @@ impl Module {
             exports: callbacks::exports(module, &capabilities),
             pre: capabilities.restrict(linker)?.instantiate_pre(module)?,
             capabilities,
+            globals: self.globals.clone(),
+            start: self.start,
         })
     }
 
@@ -167,6 +188,16 @@ impl Module {
             Some(ExternType::Memory(memory)) => memory.minimum().saturating_mul(memory.page_size()),
             _ => 0,
         }
+    }
+
+    /// Its mutable globals, where it was made ready to be copied.
+    pub(crate) fn globals(&self) -> &[ModuleExport] {
+        &self.globals
+    }
+
+    /// Its start function, where an instance is made without running it.
+    pub(crate) fn start(&self) -> Option<&ModuleExport> {
+        self.start.as_ref()
     }
 
     pub(crate) fn pre(&self) -> &InstancePre<Guest> {

@@ -26,6 +26,8 @@ pub struct VmSpec {
     pub memory: u64,
     /// How much processor time one callback may take.
     pub cpu: Duration,
+    /// Whether exchanges share it. One that they do not share is of a module loaded by [`crate::Engine::load_copyable`].
+    pub isolation: Isolation,
     /// How long it stays when no exchange comes, if it may go away at all: the next one then starts it anew.
     pub idle: Option<Duration>,
     /// The VM's own configuration, given to `proxy_on_vm_start`; usually empty.
@@ -43,7 +45,7 @@ impl VmSpec {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         // One tenant has one account.
-        let Self { tenant, name, version, module, memory, cpu, idle, configuration, .. } = self;
+        let Self { tenant, name, version, module, memory, cpu, isolation, idle, configuration, .. } = self;
         let Self { account: _, roots, upstreams, .. } = self;
         *tenant == other.tenant
             && *name == other.name
@@ -52,11 +54,22 @@ impl VmSpec {
             && module.capabilities() == other.module.capabilities()
             && *memory == other.memory
             && *cpu == other.cpu
+            && *isolation == other.isolation
             && *idle == other.idle
             && *configuration == other.configuration
             && *roots == other.roots
             && *upstreams == other.upstreams
     }
+}
+
+/// What exchanges of one plugin are kept apart by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// Their contexts: they share the VM, and what a guest keeps in it.
+    #[default]
+    Vm,
+    /// A VM for each, which is a copy of the one that was started, and ends with it.
+    Request,
 }
 
 /// A plugin's configuration, for a root context.

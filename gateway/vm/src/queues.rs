@@ -16,6 +16,8 @@ use bytes::Bytes;
 use portcullis_abi::Status;
 use portcullis_core::context::ContextRef;
 
+use crate::instance::Role;
+
 /// How many queues a tenant may have.
 pub const MOST_QUEUES: usize = 256;
 /// How many items a queue may hold.
@@ -80,6 +82,14 @@ impl Queues {
             queue.announce(self, id);
         }
         id
+    }
+
+    /// [`Self::register`], unless it is a copy that asks: that is gone when its exchange is, and what comes in stays the original's.
+    pub(crate) fn register_as(self: &Arc<Self>, role: Role, name: &[u8], root: ContextRef, post: &Arc<Post>) -> u32 {
+        match role {
+            Role::Original => self.register(name, root, post),
+            Role::Copy => lock(&self.0).id(name).unwrap_or(0),
+        }
     }
 
     /// The id of the queue of this name.

@@ -11,26 +11,29 @@
 //!
 //! **Invariant:** a life that has ended is never mistaken for its successor: its exchanges are told, and references to it fail.
 
+mod copies;
+mod leaving;
 mod slot;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use portcullis_core::context::{CalloutResponse, ContextRef, Farewell, Owner};
+use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
 use portcullis_core::exchange::Exchanges;
-use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
+use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, NotOpened, VmIndex};
 use portcullis_core::grpc::{News, Wish};
 use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
 use portcullis_core::timing::{Outcome, Phase};
 
+use self::leaving::Leaving;
 pub use self::slot::{Newborn, Retired};
 use self::slot::{Slot, State};
 use crate::cells::{Occasion, VmCells};
 use crate::engine::Engine;
 use crate::failure::{StartError, StartFailure};
 use crate::instance::{Died, Instance};
-use crate::plugin::VmSpec;
+use crate::plugin::{Isolation, VmSpec};
 use crate::queues::Inbox;
 use crate::shared::Shared;
 
@@ -41,8 +44,8 @@ pub struct Vms {
     slots: Vec<Option<Slot>>,
     inbox: Arc<Inbox>,
     leaving: Leaving,
-    /// Which VM's timer fires next.
-    timers: BTreeSet<(Time, VmIndex)>,
+    /// Which VM's timer fires next, and in which life, since copies have theirs.
+    timers: BTreeSet<(Time, VmIndex, u32)>,
     /// When it is to be seen which VM has been idle for so long that it goes.
     rests: BTreeSet<(Time, VmIndex)>,
     clock: Option<Clock>,
@@ -52,15 +55,6 @@ pub struct Vms {
 
 /// Tells the time.
 type Clock = Box<dyn Fn() -> Time>;
-
-/// VMs that no revision uses any more.
-#[derive(Debug, Default)]
-struct Leaving {
-    /// Those whose guests do not know it yet.
-    untold: VecDeque<VmIndex>,
-    /// Those that asked for time, and how long they get.
-    awaited: Vec<(VmIndex, Time)>,
-}
 
 /// Nobody wants to hear of a life's gRPC any more when it is over.
 fn abandon_calls(exchanges: &mut Exchanges, instance: &Instance, life: u32) {
@@ -131,101 +125,16 @@ impl Vms {
             State::Live(instance) => instance.changed_tick().flatten(),
             State::Down { .. } => None,
         };
+        let life = new.life;
         let inbox = self.inbox.clone();
         let Some(slot) = self.slot(vm) else { return };
         new.holders = slot.holders;
         *slot = new.at(&inbox);
-        self.set_timer(vm, timer);
+        self.set_timer((vm, life), timer);
         self.may_rest(vm, exchanges.now);
         exchanges.timers_changed = true;
         exchanges.callouts.extend(callouts);
         exchanges.grpc.extend(grpc);
-    }
-
-    /// Notes one user less of the place `vm`. With the last, the VM that was there is returned and the place is free; or, if its
-    /// guest wants to know of its end, it is for [`Self::end_next`] to tell it. Nobody may take the place while that goes on.
-    pub fn release(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Option<Retired> {
-        let slot = self.slot(vm)?;
-        slot.holders = slot.holders.saturating_sub(1);
-        if slot.holders > 0 {
-            return None;
-        }
-        if let State::Live(instance) = &slot.state {
-            // Revisions are kept until their last exchange has ended; this is for exchanges that were cut off.
-            for owner in instance.contexts().owners() {
-                exchanges.orphan(owner.exchange, owner.filter);
-            }
-            if instance.hears_of_end() {
-                self.leaving.untold.push_back(vm);
-                return None;
-            }
-        }
-        self.take(exchanges, vm)
-    }
-
-    /// Whether some VM that nobody uses is still here.
-    #[must_use]
-    pub fn has_leaving(&self) -> bool {
-        !self.leaving.untold.is_empty() || !self.leaving.awaited.is_empty()
-    }
-
-    /// Tells one guest that its end has come. One that asks for time keeps its place, its timers and its callouts for as long as
-    /// [`portcullis_core::limits::Limits::farewell`]; the end of the others is returned.
-    pub fn end_next(&mut self, exchanges: &mut Exchanges) -> Option<Retired> {
-        let vm = self.leaving.untold.pop_front()?;
-        let _failed = self.enter(exchanges, Entry::beside(vm), Instance::announce_end);
-        if self.is_over(vm) {
-            return self.take(exchanges, vm);
-        }
-        self.leaving.awaited.push((vm, exchanges.now + exchanges.limits.farewell));
-        None
-    }
-
-    /// Whether there are guests that have not been told of their end.
-    #[must_use]
-    pub fn has_untold(&self) -> bool {
-        !self.leaving.untold.is_empty()
-    }
-
-    /// The VMs that had asked for time and are done, or have had enough of it.
-    pub fn end_awaited(&mut self, exchanges: &mut Exchanges) -> Vec<Retired> {
-        let mut over = Vec::new();
-        for (vm, until) in std::mem::take(&mut self.leaving.awaited) {
-            let _failed = self.enter(exchanges, Entry::beside(vm), |instance, exchanges| {
-                instance.delete_roots(exchanges, Farewell::Done)?;
-                if until <= exchanges.now { instance.delete_roots(exchanges, Farewell::Awaited) } else { Ok(()) }
-            });
-            if self.is_over(vm) {
-                over.extend(self.take(exchanges, vm));
-            } else {
-                self.leaving.awaited.push((vm, until));
-            }
-        }
-        over
-    }
-
-    /// All VMs that nobody uses, whether they are done or not.
-    pub fn end_all(&mut self) -> Vec<Retired> {
-        let Leaving { untold, awaited } = std::mem::take(&mut self.leaving);
-        let all = untold.into_iter().chain(awaited.into_iter().map(|(vm, _)| vm));
-        all.filter_map(|vm| Some(self.slots.get_mut(vm.0 as usize)?.take()?.retire())).collect()
-    }
-
-    fn is_over(&mut self, vm: VmIndex) -> bool {
-        self.slot(vm).is_none_or(|slot| match &slot.state {
-            State::Live(instance) => instance.is_over(),
-            State::Down { .. } => true,
-        })
-    }
-
-    fn take(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Option<Retired> {
-        self.set_timer(vm, None);
-        if let Some(slot) = self.slot(vm)
-            && let State::Live(instance) = &slot.state
-        {
-            abandon_calls(exchanges, instance, slot.life);
-        }
-        Some(self.slots.get_mut(vm.0 as usize)?.take()?.retire())
     }
 
     /// Starts every VM, so that no exchange waits for one.
@@ -272,7 +181,8 @@ impl Vms {
             return None;
         }
         self.enter(exchanges, Entry::beside(vm), Instance::end).ok()?;
-        self.set_timer(vm, None);
+        let life = self.slot(vm)?.life;
+        self.set_timer((vm, life), None);
         let slot = self.slot(vm)?;
         if let State::Live(instance) = &slot.state {
             abandon_calls(exchanges, instance, slot.life);
@@ -322,7 +232,7 @@ impl Vms {
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn next_tick(&self) -> Option<Time> {
-        self.timers.first().map(|(time, _)| *time)
+        self.timers.first().map(|(time, ..)| *time)
     }
 
     /// Runs every timer that is due, or puts it off where its tenant has used up its processor time or is set apart. One that is late
@@ -330,22 +240,26 @@ impl Vms {
     pub fn tick(&mut self, exchanges: &mut Exchanges) {
         let now = exchanges.now;
         // A guest that sets a timer to nothing while it ticks gets its turn the next time.
-        let due: Vec<VmIndex> = self.timers.iter().take_while(|(time, _)| *time <= now).map(|(_, vm)| *vm).collect();
-        for vm in due {
+        let due = self.timers.iter().take_while(|(time, ..)| *time <= now);
+        let due: Vec<(VmIndex, u32)> = due.map(|(_, vm, life)| (*vm, *life)).collect();
+        for (vm, life) in due {
             let spares_others = self.spares_others;
             let waits = |account: &Account| {
                 let apart = || account.apart_until(now).filter(|_| spares_others);
                 account.out_of_cpu_until(now).or_else(apart)
             };
             match self.slot(vm).and_then(|slot| waits(slot.spec.account.as_deref()?)) {
-                Some(until) => self.set_timer(vm, Some(until)),
-                None => _ = self.enter(exchanges, Entry::beside(vm), Instance::tick),
+                Some(until) => self.set_timer((vm, life), Some(until)),
+                None => _ = self.enter(exchanges, Entry::beside(vm).in_life(life), Instance::tick),
             }
         }
     }
 
     /// Tells a root what came of its callout. If its VM's life is over there is nobody to tell.
+    ///
+    /// Copies of the VM that were made while it was under way hear of it too.
     pub fn deliver(&mut self, exchanges: &mut Exchanges, root: ContextRef, token: u32, response: CalloutResponse) {
+        self.deliver_to_copies(exchanges, root, token, &response);
         let _failed = self.enter(exchanges, Entry::beside(root.vm).in_life(root.life), |instance, exchanges| {
             instance.deliver(exchanges, root.id, token, response)
         });
@@ -388,20 +302,28 @@ impl Vms {
         call: impl FnOnce(&mut Instance, &mut Exchanges) -> Result<R, Died>,
     ) -> Result<R, Failed> {
         let slot = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut).ok_or(Failed)?;
-        if life.is_some_and(|life| life != slot.life) {
-            return Err(Failed);
-        }
-        let State::Live(instance) = &mut slot.state else { return Err(Failed) };
+        let life = life.unwrap_or(slot.life);
+        let instance = slot.instance(life).ok_or(Failed)?;
         let called = call(instance, exchanges);
+        let timer = if called.is_ok() { instance.changed_tick() } else { None };
         if let Some(occasion) = occasion {
             slot.cells.called(occasion, if called.is_ok() { Outcome::Next } else { Outcome::Fail });
         }
+        let is_copy = life != slot.life;
+        if !is_copy {
+            // What it has become, copies are to begin with.
+            slot.image = None;
+        }
         match called {
             Ok(answer) => {
-                if let Some(timer) = instance.changed_tick() {
-                    self.set_timer(vm, timer);
+                if let Some(timer) = timer {
+                    self.set_timer((vm, life), timer);
                 }
                 Ok(answer)
+            }
+            Err(died) if is_copy => {
+                self.discard_copy(exchanges, (vm, life), &died);
+                Err(Failed)
             }
             Err(died) => {
                 self.discard(exchanges, vm, &died);
@@ -410,40 +332,32 @@ impl Vms {
         }
     }
 
-    fn set_timer(&mut self, vm: VmIndex, timer: Option<Time>) {
+    fn set_timer(&mut self, (vm, life): (VmIndex, u32), timer: Option<Time>) {
         let Some(slot) = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut) else { return };
-        if slot.timer != timer {
-            if let Some(old) = slot.timer {
-                self.timers.remove(&(old, vm));
+        let Some(instance) = slot.instance(life) else { return };
+        if instance.timer != timer {
+            if let Some(old) = instance.timer {
+                self.timers.remove(&(old, vm, life));
             }
-            self.timers.extend(timer.map(|time| (time, vm)));
-            slot.timer = timer;
+            self.timers.extend(timer.map(|time| (time, vm, life)));
+            instance.timer = timer;
         }
     }
 
     /// Ends a life: its exchanges are told, and the store is dropped.
     fn discard(&mut self, exchanges: &mut Exchanges, vm: VmIndex, died: &Died) {
-        self.set_timer(vm, None);
+        let Some(life) = self.slot(vm).map(|slot| slot.life) else { return };
+        self.set_timer((vm, life), None);
         let Some(slot) = self.slot(vm) else { return };
-        let (until, life) = (slot.failed(exchanges.now), slot.life);
+        let until = slot.failed(exchanges.now);
         let State::Live(instance) = std::mem::replace(&mut slot.state, State::Down { until }) else { return };
         for owner in instance.contexts().owners() {
             exchanges.orphan(owner.exchange, owner.filter);
         }
         abandon_calls(exchanges, &instance, life);
-        let Died { function, fault } = died;
-        slot.cells.trapped(fault.cause);
-        slot.cells.failed(&format!("{} in {function}", fault.cause.as_str()), slot.failures, until);
-        tracing::error!(
-            tenant = slot.cells.tenant.as_deref().unwrap_or_default(),
-            plugin = &*slot.cells.plugin,
-            callback = function,
-            cause = fault.cause.as_str(),
-            backtrace = %fault.backtrace.join(" < "),
-            said = instance.last_words().as_deref().unwrap_or_default(),
-            "a plugin failed: {}",
-            fault.message
-        );
+        slot.cells.trapped(died.fault.cause);
+        slot.cells.failed(&died.in_words(), slot.failures, until);
+        slot.tell(died, instance.last_words().as_deref());
     }
 
     /// Begins a new life.
@@ -463,8 +377,8 @@ impl Vms {
         self.may_rest(vm, exchanges.now);
         let Some(slot) = self.slot(vm) else { return Ok(()) };
         let State::Live(instance) = &mut slot.state else { return Ok(()) };
-        let timer = instance.changed_tick();
-        self.set_timer(vm, timer.flatten());
+        let (timer, life) = (instance.changed_tick(), slot.life);
+        self.set_timer((vm, life), timer.flatten());
         Ok(())
     }
 
@@ -486,20 +400,22 @@ impl Vms {
 }
 
 impl Filters for Vms {
-    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         let vm = filter.vm;
         if let Err(failed) = self.revive(exchanges, vm) {
             if let Some(slot) = self.slot(vm) {
                 slot.cells.called(Occasion::Create, Outcome::Fail);
             }
-            return Err(failed);
+            return Err(failed.into());
         }
-        if let Some(slot) = self.slot(vm) {
-            slot.used = exchanges.now;
-        }
-        let entry = Entry { vm, life: None, occasion: Some(Occasion::Create) };
+        let slot = self.slot(vm).ok_or(Failed)?;
+        slot.used = exchanges.now;
+        let life = match slot.spec.isolation {
+            Isolation::Vm => slot.life,
+            Isolation::Request => self.copy(exchanges, vm)?,
+        };
+        let entry = Entry { vm, life: Some(life), occasion: Some(Occasion::Create) };
         let id = self.enter(exchanges, entry, |instance, exchanges| instance.open(exchanges, owner))?.ok_or(Failed)?;
-        let life = self.slot(vm).ok_or(Failed)?.life;
         Ok(ContextRef { vm, life, id })
     }
 
@@ -519,11 +435,11 @@ impl Filters for Vms {
         self.clock.as_ref().map(|clock| clock())
     }
 
-    fn close(&mut self, context: ContextRef) {
-        if let Some(slot) = self.slot(context.vm)
-            && slot.life == context.life
-            && let State::Live(instance) = &mut slot.state
-        {
+    fn close(&mut self, exchanges: &mut Exchanges, context: ContextRef) {
+        let Some(slot) = self.slot(context.vm) else { return };
+        if slot.life != context.life {
+            self.end_copy(exchanges, (context.vm, context.life));
+        } else if let State::Live(instance) = &mut slot.state {
             instance.close(context.id);
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{
-    Callback, Chain, ChainFilter, Export, Exports, Failed, Filters, HeadersPause, OnFailure, VmIndex,
+    Callback, Chain, ChainFilter, Export, Exports, Failed, Filters, HeadersPause, NotOpened, OnFailure, VmIndex,
 };
 use portcullis_core::grpc::News;
 use portcullis_core::time::Time;
@@ -552,9 +552,9 @@ impl Threads {
 }
 
 impl Filters for Threads {
-    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         self.revive(exchanges, filter.vm)?;
-        self.enter(exchanges, (filter.vm, None), |vm, exchanges| vm.open(exchanges, owner))
+        Ok(self.enter(exchanges, (filter.vm, None), |vm, exchanges| vm.open(exchanges, owner))?)
     }
 
     fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed> {
@@ -562,7 +562,7 @@ impl Filters for Threads {
         self.enter(exchanges, place, |vm, exchanges| vm.callback(exchanges, context.id, callback))
     }
 
-    fn close(&mut self, context: ContextRef) {
+    fn close(&mut self, _: &mut Exchanges, context: ContextRef) {
         if let Some(place) = self.vms.get_mut(context.vm.0 as usize)
             && place.life == context.life
             && let Some(vm) = &mut place.vm

@@ -18,7 +18,7 @@ use portcullis_core::filter::{Chain, ChainFilter, HeadersPause, OnFailure, VmInd
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::retry::Policy;
 use portcullis_core::rollout::Version;
-use portcullis_vm::{Engine, EngineOptions, Module, RootSpec, Shared, VmSpec, Vms};
+use portcullis_vm::{Engine, EngineOptions, Isolation, Module, RootSpec, Shared, VmSpec, Vms};
 use wasm_smith::Config;
 
 /// What a plugin exports, less what runs when it starts, where a loop may take a second.
@@ -198,6 +198,7 @@ fn spec(tenant: &str, module: Arc<Module>) -> VmSpec {
         memory: 1 << 20,
         // For the other tenant's it is only time that it does not take.
         cpu: Duration::from_millis(if tenant == "bad" { 2 } else { 1000 }),
+        isolation: Isolation::Vm,
         idle: None,
         configuration: Bytes::new(),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::new() }],

@@ -80,9 +80,9 @@ impl<F: Filters> Walk<'_, F> {
         }
         let Some(station) = self.exchange().and_then(|exchange| exchange.response.station(index)) else { return };
         if !std::mem::replace(&mut station.told_of_end, true)
-            && self.call(index, Callback::Closed(Direction::Response, Peer::Unknown)).is_err()
+            && let Err(failure) = self.call(index, Callback::Closed(Direction::Response, Peer::Unknown))
         {
-            self.fail(index);
+            self.fail(index, failure);
         }
     }
 
@@ -102,8 +102,8 @@ impl<F: Filters> Walk<'_, F> {
             .try_for_each(|callback| self.call(index, callback).map(|_| ()));
         let slot = self.exchange().and_then(|exchange| exchange.slots.get(index)).copied();
         match (slot, called) {
-            (_, Err(())) => self.set_slot(index, Slot::Failed),
-            (Some(Slot::Live(context)), Ok(())) => self.filters.close(context),
+            (_, Err(_)) => self.set_slot(index, Slot::Failed),
+            (Some(Slot::Live(context)), Ok(())) => self.filters.close(self.exchanges, context),
             (_, Ok(())) => {}
         }
     }

@@ -17,7 +17,7 @@ impl<F: Filters> Walk<'_, F> {
         loop {
             let Some(exchange) = self.exchange() else { return };
             if let Some(index) = exchange.slots.iter().position(|slot| *slot == Slot::Orphaned) {
-                self.fail(index);
+                self.fail(index, Failure::FilterFailed);
             } else if let Some(asked) = exchange.asked.take() {
                 self.reply(asked);
             } else if let Some((direction, index)) = exchange.take_resume() {
@@ -28,13 +28,13 @@ impl<F: Filters> Walk<'_, F> {
         }
     }
 
-    /// Applies a filter's failure policy.
-    pub(super) fn fail(&mut self, index: FilterIndex) {
+    /// Applies a filter's failure policy; with `closed` it is this failure.
+    pub(super) fn fail(&mut self, index: FilterIndex, failure: Failure) {
         self.set_slot(index, Slot::Failed);
         let Some(exchange) = self.exchange() else { return };
         let policy = exchange.filter(index).map_or(OnFailure::Closed, |filter| filter.on_failure);
         match policy {
-            OnFailure::Closed => exchange.ask(Asked::Fail(Failure::FilterFailed)),
+            OnFailure::Closed => exchange.ask(Asked::Fail(failure)),
             // What it holds, in either direction, goes on without it.
             OnFailure::Open => {
                 for direction in [Direction::Request, Direction::Response] {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use portcullis_abi::MapType;
 use portcullis_core::context::{CalloutResponse, ContextId, ContextRef, Contexts, Owner, UpstreamId};
 use portcullis_core::exchange::{ExchangeId, Exchanges};
-use portcullis_core::filter::{Callback, ChainFilter, Failed, FilterIndex, Filters, Speaks, VmIndex};
+use portcullis_core::filter::{Callback, ChainFilter, Failed, FilterIndex, Filters, NotOpened, Speaks, VmIndex};
 use portcullis_core::host::Host;
 
 use crate::scene::Scene;
@@ -220,7 +220,7 @@ fn count(known: &mut Known, when: &str) -> usize {
 }
 
 impl Filters for Fakes {
-    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         let script = self.script(owner.root).clone();
         let vm = self.vm(filter.vm.0);
         let life = vm.contexts.life;
@@ -236,7 +236,7 @@ impl Filters for Fakes {
             self.vm(script.vm).contexts.leave();
             if played.is_err() {
                 self.die(script.vm, exchanges);
-                return Err(Failed);
+                return Err(NotOpened::Failed);
             }
         }
         Ok(ContextRef { vm: filter.vm, life, id })
@@ -273,7 +273,7 @@ impl Filters for Fakes {
         answer
     }
 
-    fn close(&mut self, context: ContextRef) {
+    fn close(&mut self, _: &mut Exchanges, context: ContextRef) {
         let vm = self.vm(context.vm.0);
         assert_eq!(vm.contexts.life, context.life, "a context was closed in a VM that is gone");
         let known = vm.known.get_mut(&context.id).expect("contexts are created before they are closed");

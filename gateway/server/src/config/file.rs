@@ -8,6 +8,7 @@
 mod grants;
 mod modules;
 mod observe;
+mod plugin;
 mod rollout;
 mod services;
 mod tls;
@@ -24,13 +25,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::defaults;
-use super::granted::Capability;
-use super::written::{ByteRate, CpuShare, Digest, Module, Rate, Size, Text, Token};
+use super::written::{ByteRate, CpuShare, Rate, Size, Text, Token};
 use crate::config::private::Private;
 
 pub(crate) use self::grants::{Grants, PluginBounds, TenantDefaults, TightenOnly};
 pub(crate) use self::modules::{Modules, Registry, TenantModules};
 pub(crate) use self::observe::{AccessLog, AccessLogSettings, Askers, Otlp, Parents, ServerTiming, Tracing};
+pub(crate) use self::plugin::{Isolation, OnFailure, Plugin, PluginLimits};
 pub(crate) use self::rollout::{Candidate, Rollout};
 pub(crate) use self::services::{OnStoreFailure, Redis, ServiceLimit, Services};
 pub(crate) use self::tls::{
@@ -252,71 +253,6 @@ pub(crate) struct Http2 {
     pub(crate) ping: Option<Text<Duration>>,
 }
 
-/// A module with its bounds.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["module"]))]
-pub(crate) struct Plugin {
-    /// The WebAssembly module: `builtin:NAME` for one that comes with the gateway, `file:PATH`, relative to this file,
-    /// `oci://HOST/REPOSITORY:TAG` or `oci://HOST/REPOSITORY@sha256:DIGEST` for one in a registry, or `https://…`.
-    pub(crate) module: Text<Module>,
-    /// The SHA-256 digest that the module must have, in hexadecimal digits.
-    pub(crate) sha256: Option<Text<Digest>>,
-    /// What one running instance may use.
-    pub(crate) limits: PluginLimits,
-    /// What happens to a request whose filter fails: traps, or exceeds its limits.
-    pub(crate) on_failure: OnFailure,
-    /// Whether its VMs are started with the configuration and stay. Those that are not are started for their first request, and go
-    /// away when they have been idle. Default: those that run for a tenant are not.
-    #[schemars(extend("x-explicit" = true))]
-    pub(crate) warm: Option<bool>,
-    /// How long a VM that is not warm stays without a request. Default: 60s.
-    pub(crate) idle: Option<Text<Duration>>,
-    /// The functions of the ABI that its module may use: hostcalls, WASI's functions and callbacks by their names, as in Envoy's
-    /// `capability_restriction_config`. Default: all.
-    #[schemars(length(min = 1), extend("x-explicit" = true))]
-    pub(crate) capabilities: Option<Vec<Text<Capability>>>,
-    /// Whether a plugin that answers "stop iteration" to headers goes on being shown the body, as Envoy's option of this name
-    /// has it. If not, the whole stream stops. Default: as the module's manifest asks, which those of the SDK have.
-    #[schemars(extend("x-explicit" = true))]
-    pub(crate) allow_on_headers_stop_iteration: Option<bool>,
-    /// The plugin's next version, tried on a share of the exchanges. Absent: there is none.
-    pub(crate) rollout: Option<Rollout>,
-}
-
-/// What one running instance of a plugin may use.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct PluginLimits {
-    /// Memory, in units of 64KiB.
-    pub(crate) memory: Text<Size>,
-    /// Processor time in one call from the gateway.
-    pub(crate) cpu: Text<Duration>,
-    /// What compiling the module may take, in a process of its own.
-    pub(crate) compile: CompileLimits,
-}
-
-/// What compiling a module may take.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct CompileLimits {
-    /// Processor time, in whole seconds.
-    pub(crate) cpu: Text<Duration>,
-    /// Memory.
-    pub(crate) memory: Text<Size>,
-}
-
-/// What happens to a request whose filter fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OnFailure {
-    /// It is answered with 503.
-    #[default]
-    Closed,
-    /// It goes on without the filter.
-    Open,
-}
-
 /// One entry of a list of filters: a plugin with its configuration, or a policy.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -480,19 +416,5 @@ impl Default for ClientTimeouts {
 impl Default for Http2 {
     fn default() -> Self {
         Self { max_streams: defaults::MAX_STREAMS, ping: None }
-    }
-}
-
-impl Default for PluginLimits {
-    fn default() -> Self {
-        let (memory, cpu) = (Text(Size(defaults::PLUGIN_MEMORY)), Text(defaults::PLUGIN_CPU));
-        Self { memory, cpu, compile: CompileLimits::default() }
-    }
-}
-
-impl Default for CompileLimits {
-    fn default() -> Self {
-        let portcullis_vm::CompileLimits { cpu, memory } = portcullis_vm::CompileLimits::default();
-        Self { cpu: Text(cpu), memory: Text(Size(memory)) }
     }
 }

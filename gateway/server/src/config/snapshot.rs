@@ -27,7 +27,7 @@ use portcullis_core::trace;
 use portcullis_core::upgrade::Tunnels;
 pub use portcullis_core::upstream::Balance;
 use portcullis_core::upstream::Ejection;
-pub use portcullis_vm::{Capabilities, CompileLimits};
+pub use portcullis_vm::{Capabilities, CompileLimits, Isolation};
 use sha2::{Digest as _, Sha256};
 
 pub use self::rollout::Rollout;
@@ -323,6 +323,8 @@ pub struct Plugin {
     pub digest: [u8; 32],
     /// What one running instance may use.
     pub limits: PluginLimits,
+    /// What exchanges are kept apart by.
+    pub isolation: Isolation,
     /// What happens to an exchange whose filter fails.
     pub on_failure: OnFailure,
     /// What a pause in a headers callback means.

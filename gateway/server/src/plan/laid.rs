@@ -12,7 +12,7 @@ use portcullis_core::context::UpstreamId;
 use portcullis_core::filter::{ChainFilter, VmIndex};
 use portcullis_core::rollout::{Rollout, Version};
 use portcullis_core::tenant::Account;
-use portcullis_vm::{Capabilities, Module, RootSpec, VmSpec};
+use portcullis_vm::{Capabilities, Isolation, Module, RootSpec, VmSpec};
 
 use super::places::Placed;
 use super::{Ground, PlanError, rollouts};
@@ -78,6 +78,7 @@ struct VmKey {
     digest: [u8; 32],
     memory: u64,
     cpu: Duration,
+    isolation: Isolation,
     idle: Option<Duration>,
     configuration: Bytes,
     capabilities: Capabilities,
@@ -91,6 +92,7 @@ impl VmKey {
             digest: *spec.module.digest(),
             memory: spec.memory,
             cpu: spec.cpu,
+            isolation: spec.isolation,
             idle: spec.idle,
             configuration: spec.configuration.clone(),
             capabilities: spec.module.capabilities().clone(),
@@ -171,6 +173,7 @@ impl<'e> Draft<'e> {
             digest: *module.digest(),
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
+            isolation: plugin.isolation,
             idle: plugin.idle(filter.tenant),
             configuration: plugin.vm_config.clone(),
             capabilities: plugin.capabilities.clone(),
@@ -214,13 +217,18 @@ impl<'e> Draft<'e> {
     fn module(&mut self, plugin: &Plugin, tenant: Option<&Arc<str>>) -> Result<Arc<Module>, PlanError> {
         let Ground { engine, modules, .. } = self.ground;
         let unloadable = |source| PlanError::Load { tenant: tenant.cloned(), plugin: plugin.name.clone(), source };
-        let load = || engine.load_within(&plugin.name, &plugin.code, &plugin.limits.compile);
-        let whole = modules.get_or_make(plugin.digest, &Capabilities::All, load).map_err(unloadable)?;
+        let (name, wasm, limits) = (&plugin.name, &plugin.code, &plugin.limits.compile);
+        let load = || match plugin.isolation {
+            Isolation::Vm => engine.load_within(name, wasm, limits),
+            Isolation::Request => engine.load_copyable(name, wasm, limits),
+        };
+        let code = (plugin.digest, plugin.isolation);
+        let whole = modules.get_or_make(code, &Capabilities::All, load).map_err(unloadable)?;
         if !self.laid.modules.iter().any(|known| Arc::ptr_eq(known, &whole)) {
             self.laid.modules.push(whole.clone());
         }
         let restrict = || engine.restrict(&whole, &plugin.capabilities);
-        modules.get_or_make(plugin.digest, &plugin.capabilities, restrict).map_err(unloadable)
+        modules.get_or_make(code, &plugin.capabilities, restrict).map_err(unloadable)
     }
 
     fn spec(
@@ -238,6 +246,7 @@ impl<'e> Draft<'e> {
             module,
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
+            isolation: plugin.isolation,
             idle: plugin.idle(tenant),
             configuration: plugin.vm_config.clone(),
             account: self.laid.account.clone(),

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
-use portcullis_vm::{Capabilities, LoadError, Module};
+use portcullis_vm::{Capabilities, Isolation, LoadError, Module};
 
-/// Modules by their digests, and with what they may use.
+/// Modules by their digests, with what they are compiled for and what they may use.
 #[derive(Debug, Default)]
 pub(super) struct Modules(
     #[allow(clippy::disallowed_types, reason = "taken when plans are made, which no request waits for")]
     std::sync::Mutex<Known>,
 );
 
-type Known = HashMap<([u8; 32], Capabilities), Weak<Module>>;
+type Known = HashMap<(Code, Capabilities), Weak<Module>>;
+
+/// A module's digest, and whether its VMs are copied: then its code is another.
+pub(super) type Code = ([u8; 32], Isolation);
 
 impl Modules {
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -22,11 +25,11 @@ impl Modules {
     /// The module that some plan has, or else a new one.
     pub(super) fn get_or_make(
         &self,
-        digest: [u8; 32],
+        code: Code,
         capabilities: &Capabilities,
         make: impl FnOnce() -> Result<Arc<Module>, LoadError>,
     ) -> Result<Arc<Module>, LoadError> {
-        let key = (digest, capabilities.clone());
+        let key = (code, capabilities.clone());
         if let Some(module) = self.known().get(&key).and_then(Weak::upgrade) {
             return Ok(module);
         }

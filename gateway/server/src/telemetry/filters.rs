@@ -37,6 +37,7 @@ pub(super) struct Sums {
     calls: [[u64; Outcome::ALL.len()]; Occasion::ALL.len()],
     cpu_nanos: u64,
     starts: u64,
+    copies: u64,
     start_failures: u64,
     running: u64,
     failed: u64,
@@ -56,6 +57,7 @@ impl Sums {
         }
         self.cpu_nanos += cells.cpu_nanos.get();
         self.starts += cells.starts.get();
+        self.copies += cells.copies.get();
         self.start_failures += cells.start_failures.get();
         match cells.state(now) {
             VmState::Absent => {}
@@ -72,7 +74,7 @@ impl Sums {
     }
 
     fn add(&mut self, other: &Self) {
-        let Self { calls, cpu_nanos, starts, start_failures, running, failed, resting, .. } = other;
+        let Self { calls, cpu_nanos, starts, copies, start_failures, running, failed, resting, .. } = other;
         let Self { queue_items_dropped, memory, log_lines_dropped, traps, .. } = other;
         for (sum, more) in self.calls.as_flattened_mut().iter_mut().zip(calls.as_flattened()) {
             *sum += more;
@@ -82,6 +84,7 @@ impl Sums {
         }
         self.cpu_nanos += cpu_nanos;
         self.starts += starts;
+        self.copies += copies;
         self.start_failures += start_failures;
         self.running += running;
         self.failed += failed;
@@ -184,6 +187,8 @@ pub(super) fn render(text: &mut Exposition, all: &ByName) {
         }
     };
     metric("portcullis_filter_starts_total", "counter", "Times VMs were started.", |sums| sums.starts);
+    let help = "Copies of VMs that were made for exchanges.";
+    metric("portcullis_filter_copies_total", "counter", help, |sums| sums.copies);
     let help = "Times VMs could not be started.";
     metric("portcullis_filter_start_failures_total", "counter", help, |sums| sums.start_failures);
     metric("portcullis_filter_memory_bytes", "gauge", "Linear memory of guests.", |sums| sums.memory);

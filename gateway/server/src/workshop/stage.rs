@@ -11,13 +11,15 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
 use portcullis_core::exchange::Exchanges;
-use portcullis_core::filter::{Callback, Chain, ChainFilter, Failed, Filters, HeadersPause, OnFailure, VmIndex};
+use portcullis_core::filter::{
+    Callback, Chain, ChainFilter, Failed, Filters, HeadersPause, NotOpened, OnFailure, VmIndex,
+};
 use portcullis_core::grpc::News;
 use portcullis_core::rollout::Version;
 use portcullis_core::time::Time;
 use portcullis_module::HOLDS_HEADERS_HERE;
 use portcullis_simulation::{Guests, Line, Origin, Reply, Simulation, Stub, numbered};
-use portcullis_vm::{Engine, Module, RootSpec, Shared, StartError, VmSpec, Vms};
+use portcullis_vm::{Engine, Isolation, Module, RootSpec, Shared, StartError, VmSpec, Vms};
 
 use super::cases::{Case, Suite};
 use crate::config::defaults::PLUGIN_MEMORY;
@@ -75,6 +77,7 @@ impl Stage {
             module: self.module.clone(),
             memory: PLUGIN_MEMORY,
             cpu: Duration::from_secs(1),
+            isolation: Isolation::Vm,
             idle: None,
             configuration: Bytes::from_static(if self.holds { HOLDS_HEADERS_HERE } else { b"" }),
             roots: vec![RootSpec { name: "plugin".into(), configuration: config }],
@@ -117,7 +120,7 @@ fn now() -> Time {
 pub(super) struct Modules(pub(super) Vms);
 
 impl Filters for Modules {
-    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         self.0.open(exchanges, filter, owner)
     }
 
@@ -125,8 +128,8 @@ impl Filters for Modules {
         self.0.call(exchanges, context, callback)
     }
 
-    fn close(&mut self, context: ContextRef) {
-        self.0.close(context);
+    fn close(&mut self, exchanges: &mut Exchanges, context: ContextRef) {
+        self.0.close(exchanges, context);
     }
 }
 

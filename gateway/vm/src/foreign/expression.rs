@@ -30,9 +30,9 @@ const ITEMS: u64 = 256;
 const JOIN_STEPS: u64 = 64;
 
 /// A VM's expressions, by the numbers it knows them by.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Expressions {
-    all: HashMap<u32, Program>,
+    all: HashMap<u32, Arc<Program>>,
     last: u32,
 }
 
@@ -50,7 +50,7 @@ impl Expressions {
             return Err(Status::BadArgument);
         }
         self.last = self.last.checked_add(1).ok_or(Status::InternalFailure)?;
-        self.all.insert(self.last, program);
+        self.all.insert(self.last, Arc::new(program));
         Ok(self.last.to_le_bytes().to_vec())
     }
 

@@ -1,5 +1,6 @@
 //! One VM's place on a worker, what is in it, and how that comes and goes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,7 +14,9 @@ use portcullis_core::time::Time;
 use crate::cells::VmCells;
 use crate::engine::Engine;
 use crate::failure::{StartError, StartFailure};
-use crate::instance::{Birth, Died, Instance};
+use crate::image::Image;
+use crate::instance::{Birth, Died, Instance, Role};
+use crate::log::Rate;
 use crate::plugin::VmSpec;
 use crate::queues::{Inbox, Post};
 use crate::shared::{Shared, Space};
@@ -25,6 +28,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest a VM is left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often it is said that copies fail.
+const TELLS_EVERY: Duration = Duration::from_secs(1);
+
+/// What has been said of copies that failed.
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<Time>,
+    untold: u64,
+}
+
 /// One VM's place.
 pub(super) struct Slot {
     pub(super) spec: Arc<VmSpec>,
@@ -34,12 +47,17 @@ pub(super) struct Slot {
     pub(super) space: Arc<Space>,
     pub(super) post: Arc<Post>,
     pub(super) state: State,
+    /// What copies of it are made of, since one was made, if nothing has been told to it since.
+    pub(super) image: Option<Box<Image>>,
+    /// One for each exchange, where it is isolated by request, by their lives.
+    pub(super) copies: HashMap<u32, Box<Instance>>,
+    rate: Arc<Rate>,
+    told: Told,
     /// Which life it is in, or was in last.
     pub(super) life: u32,
     pub(super) started: Time,
     /// Lives in a row that ended early.
     pub(super) failures: u32,
-    pub(super) timer: Option<Time>,
     /// When an exchange last began here.
     pub(super) used: Time,
 }
@@ -53,7 +71,7 @@ pub(super) enum State {
 }
 
 /// A number that no other life in this process has: a place that is given to another VM knows none of the old one's contexts.
-fn next_life() -> u32 {
+pub(super) fn next_life() -> u32 {
     static LIVES: AtomicU32 = AtomicU32::new(1);
     LIVES.fetch_add(1, Ordering::Relaxed)
 }
@@ -141,10 +159,13 @@ impl Slot {
             space,
             post: Arc::default(),
             state: State::Down { until: Time::default() },
+            image: None,
+            copies: HashMap::new(),
+            rate: Arc::default(),
+            told: Told::default(),
             life: 0,
             started: Time::default(),
             failures: 0,
-            timer: None,
             used: Time::default(),
             spec,
         }
@@ -160,8 +181,8 @@ impl Slot {
     pub(super) fn start(&mut self, engine: &Engine, vm: VmIndex, exchanges: &mut Exchanges) -> Result<(), StartError> {
         self.life = next_life();
         self.started = exchanges.now;
-        let (cells, space, post) = (self.cells.clone(), self.space.clone(), self.post.clone());
-        let birth = Birth { vm, life: self.life, cells, space, post };
+        self.image = None;
+        let birth = self.birth(vm, self.life, Role::Original);
         match Instance::start(engine, &self.spec, birth, exchanges) {
             Ok(instance) => {
                 self.cells.starts.add(1);
@@ -176,6 +197,50 @@ impl Slot {
         }
     }
 
+    /// What a life here begins with.
+    pub(super) fn birth(&self, vm: VmIndex, life: u32, role: Role) -> Birth {
+        let (cells, space, post) = (self.cells.clone(), self.space.clone(), self.post.clone());
+        Birth { vm, life, cells, space, post, rate: self.rate.clone(), role }
+    }
+
+    /// The VM in this of its lives, or the copy whose life that is.
+    pub(super) fn instance(&mut self, life: u32) -> Option<&mut Instance> {
+        match &mut self.state {
+            State::Live(instance) if life == self.life => Some(instance),
+            State::Live(_) | State::Down { .. } => self.copies.get_mut(&life).map(Box::as_mut),
+        }
+    }
+
+    /// Logs that a life has failed.
+    pub(super) fn tell(&self, Died { function, fault }: &Died, said: Option<&str>) {
+        tracing::error!(
+            tenant = self.cells.tenant.as_deref().unwrap_or_default(),
+            plugin = &*self.cells.plugin,
+            callback = function,
+            cause = fault.cause.as_str(),
+            backtrace = %fault.backtrace.join(" < "),
+            said = said.unwrap_or_default(),
+            "a plugin failed: {}",
+            fault.message
+        );
+    }
+
+    /// Logs that a copy has failed; once a second, since nothing else bounds how often copies fail.
+    pub(super) fn tell_of_copy(&mut self, died: &Died, said: Option<&str>, now: Time) {
+        if self.told.last.is_some_and(|last| now.saturating_since(last) < TELLS_EVERY) {
+            self.told.untold += 1;
+            return;
+        }
+        let untold = std::mem::take(&mut self.told.untold);
+        self.told.last = Some(now);
+        self.tell(died, said);
+        if untold > 0 {
+            let VmCells { tenant, plugin, .. } = &*self.cells;
+            let tenant = tenant.as_deref().unwrap_or_default();
+            tracing::error!(tenant, plugin = &**plugin, untold, "it has failed more often than was said");
+        }
+    }
+
     /// Counts a life that did not begin.
     pub(super) fn did_not_start(&mut self, failure: &StartFailure, now: Time) {
         self.cells.start_failures.add(1);
@@ -187,7 +252,7 @@ impl Slot {
     /// Whether nothing but a new exchange will ever be told to its guest: no exchange, timer, queue, call or stream is its.
     pub(super) fn awaits_nothing(&self) -> bool {
         match &self.state {
-            State::Live(instance) => instance.awaits_nothing(),
+            State::Live(instance) => self.copies.is_empty() && instance.awaits_nothing(),
             State::Down { .. } => true,
         }
     }
@@ -198,6 +263,7 @@ impl Slot {
             State::Live(instance) => Some(instance),
             State::Down { .. } => None,
         };
+        self.image = None;
         self.cells.is_gone();
         Retired { instance, cells: self.cells.clone() }
     }

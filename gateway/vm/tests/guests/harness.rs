@@ -21,7 +21,7 @@ use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::retry::Policy;
 use portcullis_core::rollout::Version;
 use portcullis_core::time::Time;
-use portcullis_vm::{Engine, EngineOptions, LoadError, RootSpec, Shared, VmSpec, Vms};
+use portcullis_vm::{Engine, EngineOptions, Isolation, LoadError, RootSpec, Shared, VmSpec, Vms};
 
 use crate::abi;
 
@@ -112,6 +112,7 @@ pub(crate) fn spec(text: &str) -> VmSpec {
         module,
         memory: 1 << 20,
         cpu: Duration::from_millis(20),
+        isolation: Isolation::Vm,
         idle: None,
         configuration: Bytes::from_static(b"vm!"),
         roots: vec![RootSpec { name: "root".into(), configuration: Bytes::from_static(b"settings") }],

@@ -4,6 +4,7 @@
 mod abi;
 mod callbacks;
 mod capabilities;
+mod copies;
 mod endings;
 mod failures;
 mod foreign;

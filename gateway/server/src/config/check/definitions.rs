@@ -111,6 +111,7 @@ impl Check<'_> {
             code,
             digest,
             limits,
+            isolation: self.isolated(plugin.isolation, node, section),
             on_failure: match plugin.on_failure {
                 file::OnFailure::Closed => OnFailure::Closed,
                 file::OnFailure::Open => OnFailure::Open,

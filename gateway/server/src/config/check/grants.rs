@@ -12,7 +12,7 @@ use portcullis_core::route::HostPattern;
 use super::definitions::capabilities;
 use super::{Check, Section, tiers};
 use crate::config::file::{self, File};
-use crate::config::snapshot::{Capabilities, Plugin, PluginLimits, UpstreamIndex};
+use crate::config::snapshot::{Capabilities, Isolation, Plugin, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
 use crate::config::written::{Endpoint, Size, Text, Written};
 use crate::diagnostic::Diagnostic;
@@ -120,6 +120,24 @@ impl Check<'_> {
             memory: self.at_most(limits.memory, written("memory"), memory, "limits.memory"),
             cpu: Duration::from_nanos(self.at_most(nanos(limits.cpu), written("cpu"), cpu, "limits.cpu")),
             ..limits
+        }
+    }
+
+    /// What exchanges of a plugin are kept apart by. Where its tenant's must each have a VM of its own, it is so whatever is said.
+    pub(super) fn isolated(&mut self, says: file::Isolation, node: &Node, section: &Section<'_>) -> Isolation {
+        let granted = section.grants.find(&["tighten_only", "isolation"], |grants| grants.tighten_only.isolation);
+        match (says, granted.filter(|_| node.is_tenants())) {
+            (file::Isolation::Vm, Some((file::Isolation::Request, grant))) => {
+                if let Some(place) = node.get("isolation") {
+                    let problem = Diagnostic::error("`isolation` can be tightened here, and not loosened")
+                        .at(&place.span, "looser than `request`")
+                        .at(&grant.span, "this is what must be");
+                    self.report(problem);
+                }
+                Isolation::Request
+            }
+            (file::Isolation::Vm, _) => Isolation::Vm,
+            (file::Isolation::Request, _) => Isolation::Request,
         }
     }
 

@@ -7,7 +7,7 @@ use portcullis_core::route::HostPattern;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{RouteTimeouts, TenantLimits};
+use super::{Isolation, RouteTimeouts, TenantLimits};
 use crate::config::granted::{Capability, ModulePattern, Pattern};
 use crate::config::written::{Size, Text};
 
@@ -59,6 +59,9 @@ pub(crate) struct TightenOnly {
     pub(crate) timeouts: RouteTimeouts,
     /// `limits` of its plugins.
     pub(crate) limits: PluginBounds,
+    /// `isolation` of its plugins: with `request`, none of them runs otherwise. Absent: as they say.
+    #[schemars(extend("x-explicit" = true))]
+    pub(crate) isolation: Option<Isolation>,
 }
 
 /// What instances of a tenant's plugins may use at most.

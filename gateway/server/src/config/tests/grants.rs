@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
-use portcullis_vm::Capabilities;
+use portcullis_vm::{Capabilities, Isolation};
 
 use super::Folder;
 
@@ -311,6 +311,31 @@ limits: { requests: 1000/m, in_flight: 11 }
               ┌ gateway.yaml:9:40
             9 │   limits: { requests: 20/s, in_flight: 10, cpu: 50ms/s }
               │                                        ^^ this is the most
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_tenant_that_must_be_isolated_by_request_is() {
+    let gateway = "tenant_defaults: { grants: { tighten_only: { isolation: request } } }\n";
+    let own = |says: &str| format!("plugins: {{ own: {{ module: \"file:a.wasm\"{says} }} }}\n");
+    for says in ["", ", isolation: request"] {
+        let (snapshot, _) = tenant(gateway, &own(says)).load(&["gateway.yaml"]).unwrap_or_else(|said| panic!("{said}"));
+        let isolation = snapshot.plugins().map(|(_, plugin)| plugin.isolation).collect::<Vec<_>>();
+        assert_eq!(isolation, [Isolation::Request], "{says}");
+    }
+    check(
+        gateway,
+        &own(", isolation: vm"),
+        &expect![[r#"
+            error: `isolation` can be tightened here, and not loosened
+              ┌ acme/own.yaml:1:53
+            1 │ plugins: { own: { module: "file:a.wasm", isolation: vm } }
+              │                                                     ^^ looser than `request`
+              ┌ gateway.yaml:8:57
+            8 │ tenant_defaults: { grants: { tighten_only: { isolation: request } } }
+              │                                                         ^^^^^^^ this is what must be
 
         "#]],
     );

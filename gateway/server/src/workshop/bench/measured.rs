@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
 use portcullis_core::exchange::Exchanges;
-use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, VmIndex};
+use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, NotOpened, VmIndex};
 use portcullis_core::grpc::News;
 use portcullis_core::time::Time;
 use portcullis_simulation::{Guests, Line};
@@ -107,7 +107,7 @@ impl Measured {
 }
 
 impl Filters for Measured {
-    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, Failed> {
+    fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         self.measure(CREATE, |modules| modules.open(exchanges, filter, owner))
     }
 
@@ -115,8 +115,8 @@ impl Filters for Measured {
         self.measure(callback_name(callback), |modules| modules.call(exchanges, context, callback))
     }
 
-    fn close(&mut self, context: ContextRef) {
-        self.modules.close(context);
+    fn close(&mut self, exchanges: &mut Exchanges, context: ContextRef) {
+        self.modules.close(exchanges, context);
     }
 }
 
