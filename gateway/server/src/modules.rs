@@ -27,7 +27,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
-use self::cache::{Cache, Resolved};
+use self::cache::{Cache, FOLDER_BYTES, Resolved};
 use self::fetch::{Ask, Client, FetchError, Hosts, MAX_MODULE};
 use self::lock::Locked;
 use self::oci::{Repository, checked};
@@ -177,6 +177,7 @@ impl Fetcher {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
+        self.cache.sweep_folder(FOLDER_BYTES);
         got
     }
 

@@ -4,12 +4,14 @@
 //! digest it is named by is not used. What references stand for is believed: a directory that others can write to is not used.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,11 @@ use sha2::{Digest as _, Sha256};
 use super::fetch::MAX_MODULE;
 use super::signature::Signature;
 use crate::config::{Digest, Text, Written as _};
+
+/// The most bytes of modules that the directory keeps, beyond those in use.
+pub(super) const FOLDER_BYTES: u64 = 1 << 30;
+/// A file that has not been finished for so long never will be.
+const UNFINISHED: Duration = Duration::from_secs(3600);
 
 /// What a reference stood for when it was last asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +61,8 @@ pub(super) struct Cache {
     folder: Option<PathBuf>,
     #[allow(clippy::disallowed_types, reason = "taken while a configuration is read, which no request waits for")]
     memory: std::sync::Mutex<Memory>,
+    /// Whether a module was written since the directory was last looked through.
+    has_grown: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -107,9 +116,13 @@ impl Cache {
     pub(super) fn sweep(&self) {
         let mut memory = self.memory();
         let Memory { modules, resolved } = &mut *memory;
-        modules.retain(|_, held| {
+        modules.retain(|digest, held| {
             let age = std::mem::replace(&mut held.age, Age::Old);
-            age == Age::New || !held.module.is_unique()
+            let stays = age == Age::New || !held.module.is_unique();
+            if !stays {
+                self.was_used(digest);
+            }
+            stays
         });
         resolved.retain(|_, resolved| modules.contains_key(&resolved.module.0));
     }
@@ -132,8 +145,74 @@ impl Cache {
             tracing::warn!(path = %path.display(), "a fetched module is damaged; fetching it again");
             return None;
         }
+        self.was_used(digest);
         self.memory().hold(*digest, module.clone());
         Some(module)
+    }
+
+    /// Notes on disk that a module is used now: what was used longest ago goes first.
+    fn was_used(&self, digest: &Digest) {
+        let Some(path) = self.module_path(digest) else { return };
+        let noted = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = noted {
+            tracing::debug!(%error, "when a module was used cannot be noted");
+        }
+    }
+
+    /// Makes the modules on disk fit `most` bytes, if any were written: those go that were used longest ago, but none that is in memory,
+    /// where everything is that a configuration names. What references stood for goes with their modules.
+    pub(super) fn sweep_folder(&self, most: u64) {
+        let Some(folder) = self.folder.as_ref().filter(|_| self.has_grown.swap(false, Ordering::Relaxed)) else {
+            return;
+        };
+        if let Err(error) = self.try_sweep_folder(folder, most) {
+            tracing::warn!(path = %folder.display(), %error, "fetched modules that nobody uses cannot be removed");
+        }
+    }
+
+    fn try_sweep_folder(&self, folder: &Path, most: u64) -> io::Result<()> {
+        let mut modules = Vec::new();
+        let mut references = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            // Another process may take a file away meanwhile.
+            let Ok(there) = fs::metadata(&path) else { continue };
+            match path.extension().and_then(OsStr::to_str) {
+                Some("wasm") => modules.push((there.modified()?, there.len(), path)),
+                Some("json") => references.push(path),
+                Some("tmp") if there.modified()?.elapsed().is_ok_and(|age| age > UNFINISHED) => fs::remove_file(path)?,
+                _ => {}
+            }
+        }
+        let mut bytes: u64 = modules.iter().map(|(_, len, _)| len).sum();
+        modules.sort();
+        let mut gone = 0;
+        for (_, len, path) in modules {
+            if bytes <= most {
+                break;
+            }
+            if !self.is_in_memory(&path) {
+                fs::remove_file(&path)?;
+                bytes -= len;
+                gone += 1;
+            }
+        }
+        if gone > 0 {
+            tracing::info!(path = %folder.display(), modules = gone, "fetched modules that were not used for long are gone");
+            references.iter().filter(|path| self.leads_nowhere(path)).try_for_each(fs::remove_file)?;
+        }
+        Ok(())
+    }
+
+    fn is_in_memory(&self, module: &Path) -> bool {
+        let digest = module.file_stem().and_then(OsStr::to_str).and_then(|name| Digest::read(name).ok());
+        digest.is_some_and(|digest| self.memory().modules.contains_key(&digest))
+    }
+
+    /// Whether a file says what a reference stood for, and that is not there.
+    fn leads_nowhere(&self, reference: &Path) -> bool {
+        let kept = fs::read(reference).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
+        kept.is_some_and(|kept| self.module_path(&kept.resolved.module.0).is_some_and(|module| !module.exists()))
     }
 
     /// What a reference stood for.
@@ -163,6 +242,7 @@ impl Cache {
         // The module first: what a reference stands for shall be there.
         let is_there = fs::metadata(&module_path).is_ok_and(|there| there.len() == module.len() as u64);
         let written = if is_there { Ok(()) } else { replace(&module_path, module) };
+        self.has_grown.fetch_or(!is_there, Ordering::Relaxed);
         if let Err(error) = written.and_then(|()| replace(&reference_path, &kept)) {
             tracing::warn!(reference, %error, "a fetched module cannot be kept");
         }
@@ -241,6 +321,45 @@ mod tests {
         drop(used);
         cache.sweep();
         assert_eq!((cache.resolved(REFERENCE), cache.module(&resolved.module.0)), (None, None));
+    }
+
+    #[test]
+    fn on_disk_stays_what_is_used_and_of_the_rest_what_was_used_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Cache::in_folder(folder.path().to_owned()).unwrap();
+        let module = |n: u8| {
+            let module = Bytes::from(vec![n; 100]);
+            let resolved = Resolved::new(Digest(Sha256::digest(&module).into()), None, None, 7);
+            (format!("oci://r.example/geo:{n}"), resolved, module)
+        };
+        for n in 0..5 {
+            let (reference, resolved, bytes) = module(n);
+            let cache = open();
+            cache.keep(&reference, &resolved, &bytes);
+            let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + u64::from(n));
+            let file = File::open(cache.module_path(&resolved.module.0).unwrap()).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        let cache = open();
+        // One is in use, and another has been used since.
+        let used = cache.module(&module(0).1.module.0).unwrap();
+        assert!(open().module(&module(1).1.module.0).is_some());
+        cache.sweep_folder(0);
+        let there = |n: u8| {
+            let (reference, resolved, _) = module(n);
+            let cache = open();
+            (cache.resolved(&reference).is_some(), cache.module_path(&resolved.module.0).unwrap().exists())
+        };
+        assert_eq!((0..5).map(there).collect::<Vec<_>>(), [(true, true); 5], "nothing was written");
+        let (reference, resolved, bytes) = module(5);
+        cache.keep(&reference, &resolved, &bytes);
+        cache.sweep_folder(350);
+        let stays = [0, 1, 5];
+        assert_eq!(
+            (0..6).map(there).collect::<Vec<_>>(),
+            (0..6).map(|n| [(false, false), (true, true)][usize::from(stays.contains(&n))]).collect::<Vec<_>>()
+        );
+        drop(used);
     }
 
     #[test]
