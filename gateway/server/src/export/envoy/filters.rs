@@ -5,7 +5,7 @@ use portcullis_module::HOLDS_HEADERS;
 use serde_json::{Map, Value, json};
 
 use super::{Export, typed};
-use crate::config::snapshot::{FilterIndex, TcpRoute};
+use crate::config::snapshot::{Capabilities, FilterIndex, TcpRoute};
 
 impl Export<'_> {
     /// Every filter that some chain has, switched off, and the router behind them.
@@ -64,6 +64,7 @@ impl Export<'_> {
                 OnFailure::Closed => "FAIL_RELOAD",
                 OnFailure::Open => "FAIL_OPEN",
             },
+            "capability_restriction_config": restriction(&plugin.capabilities),
             "vm_config": {
                 "vm_id": self.tenant_name(filter.tenant).unwrap_or_default(),
                 "runtime": "envoy.wasm.runtime.v8",
@@ -72,6 +73,14 @@ impl Export<'_> {
             },
         })
     }
+}
+
+/// The functions that a module may use, where they are not all. Envoy takes what no module can do without for one of them.
+fn restriction(capabilities: &Capabilities) -> Option<Value> {
+    let Capabilities::Only(names) = capabilities else { return None };
+    let names = names.iter().map(|name| &**name).chain(["proc_exit"]);
+    let allowed: Map<String, Value> = names.map(|name| (name.to_owned(), json!({}))).collect();
+    Some(json!({ "allowed_capabilities": allowed }))
 }
 
 /// The name of the filter that holds tenants to their requests in a time.

@@ -20,6 +20,17 @@ const GATEWAY: &[Setting] = &[
     ),
     lost("access_log.otlp", "the lines are not sent to the collector"),
     lost("access_log.filters", "no line says what filters did"),
+    differs(
+        "tenant_defaults.grants",
+        "what tenants say was held to it when this was written; nothing holds later changes to it",
+    ),
+    lost("tenant_defaults.limits.in_flight", "nothing bounds a tenant's requests under way"),
+    lost("tenant_defaults.limits.cpu", "nothing bounds the processor time of a tenant's filters"),
+    lost("tenant_defaults.limits.memory", "nothing bounds the memory of a tenant's filters"),
+    lost("tenant_defaults.limits.callouts", "nothing bounds how often a tenant's filters call upstreams"),
+    lost("tenant_defaults.limits.callouts_in_flight", "nothing bounds a tenant's calls under way"),
+    lost("tenant_defaults.limits.log", "nothing bounds what a tenant's filters log"),
+    lost("tenant_defaults.limits.shared_data", "nothing bounds a tenant's shared data"),
 ];
 
 /// Of a listener.
@@ -38,6 +49,18 @@ const TENANT: &[Setting] = &[
     lost("limits.in_flight", "nothing bounds a tenant's requests under way"),
     lost("limits.cpu", "nothing bounds the processor time of a tenant's filters"),
     lost("limits.memory", "nothing bounds the memory of a tenant's filters"),
+    lost("limits.callouts", "nothing bounds how often a tenant's filters call upstreams"),
+    lost("limits.callouts_in_flight", "nothing bounds a tenant's calls under way"),
+    lost("limits.log", "nothing bounds what a tenant's filters log"),
+    lost("limits.shared_data", "nothing bounds a tenant's shared data"),
+    lost("grants.upstreams", "its routes were held to it when this was written; its filters call any cluster"),
+    differs("grants.hosts", "what it says was held to it when this was written"),
+    differs("grants.networks", "addresses were held to it when this was written; what names resolve to later is not"),
+    differs("grants.plugins", "what it says was held to it when this was written"),
+    differs("grants.capabilities", "every plugin of its own has the functions that are left to it"),
+    differs("grants.tighten_only", "what it says was held to it when this was written"),
+    differs("modules", "modules were fetched and verified when this was written"),
+    differs("include", "what its files say is written as if it stood here; later changes are not read"),
 ];
 
 /// Of a plugin.
@@ -47,6 +70,9 @@ const PLUGIN: &[Setting] = &[
     differs("warm", "every VM starts with Envoy"),
     differs("idle", "no VM goes before Envoy does"),
     lost("limits.compile", "nothing bounds what compiling a module takes"),
+    differs("capabilities", "Envoy has deprecated what restricts a module, and a release after 1.40 may refuse it"),
+    lost("isolation", "requests share a VM, and what the module keeps in its memory"),
+    lost("rollout", "the current version alone is there, and gets every request"),
 ];
 
 /// Of an upstream.
@@ -107,5 +133,121 @@ impl Export<'_> {
         }
         self.notes
             .differs(root, "what filters log and measure is Envoy's log and its statistics, not told apart by tenant");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::schema;
+
+    /// Keys that the export writes, or that say where something is to be found. With a dot and all that follows where more is below.
+    const WRITTEN: [(&str, &[&str]); 7] = [
+        (
+            "",
+            &[
+                "version",
+                "max_connections",
+                "access_log.to",
+                "access_log.sample",
+                "access_log.request_headers",
+                "access_log.response_headers",
+                "tenant_defaults.limits.requests",
+            ],
+        ),
+        (
+            "listeners",
+            &[
+                "bind",
+                "protocol",
+                "upstream",
+                "filters",
+                "tenant",
+                "tls",
+                "timeouts",
+                "http2",
+                "max_connections",
+                "encoded_slashes",
+                "underscores_in_headers",
+                "forward_client_certificate",
+            ],
+        ),
+        ("tenants", &["hosts", "limits.requests"]),
+        ("plugins", &["module", "sha256", "on_failure", "allow_on_headers_stop_iteration"]),
+        ("upstreams", &["endpoints", "balance", "protocol", "resolve", "tls", "retries", "timeouts"]),
+        ("routes", &["name", "match", "filters", "skip", "upstream", "timeout", "timeouts", "retries"]),
+        ("filters", &["name", "plugin", "policy", "config", "optional"]),
+    ];
+
+    fn settings(section: &str) -> &'static [Setting] {
+        match section {
+            "" => GATEWAY,
+            "listeners" => LISTENER,
+            "tenants" => TENANT,
+            "plugins" => PLUGIN,
+            "upstreams" => UPSTREAM,
+            "routes" => ROUTE,
+            _ => &[],
+        }
+    }
+
+    /// What a part of the schema refers to, and its alternatives.
+    fn forms<'s>(root: &'s Value, schema: &'s Value) -> Vec<&'s Value> {
+        let named = schema["$ref"].as_str().and_then(|name| root["$defs"].get(name.rsplit('/').next()?));
+        let more = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|word| schema[word].as_array()).flatten();
+        let more = more.chain(named).flat_map(|form| forms(root, form));
+        std::iter::once(schema).chain(more.collect::<Vec<_>>()).collect()
+    }
+
+    /// The keys of a part, with dots between.
+    fn keys(root: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
+        let properties = forms(root, schema).into_iter().filter_map(|form| form["properties"].as_object()).flatten();
+        let properties: Vec<_> = properties.collect();
+        if properties.is_empty() {
+            return found.push(path.to_owned());
+        }
+        for (name, below) in properties {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            keys(root, below, &path, found);
+        }
+    }
+
+    /// One of a section's parts.
+    fn part<'s>(root: &'s Value, section: &str) -> &'s Value {
+        let of = &root["properties"][section];
+        forms(root, of).into_iter().find_map(|form| form.get("items").or(form.get("additionalProperties"))).unwrap()
+    }
+
+    #[test]
+    fn every_key_is_written_or_noted() {
+        let root = schema();
+        let sections: Vec<&str> = WRITTEN.iter().map(|(section, _)| *section).chain(["policies"]).collect();
+        for (section, written) in WRITTEN {
+            let mut found = Vec::new();
+            match section {
+                "" => keys(&root, &root, "", &mut found),
+                _ => keys(&root, part(&root, section), "", &mut found),
+            }
+            assert!(found.len() > 4, "{section}: {found:?}");
+            // What stands in a section of its own is looked at there.
+            let own = |key: &String| section == "listeners" || !sections.contains(&key.split('.').next().unwrap());
+            let own = |key: &String| !matches!(section, "" | "tenants") || own(key);
+            for key in found.iter().filter(|key| own(key)) {
+                let below = |known: &str| key == known || key.starts_with(&format!("{known}."));
+                let is_known = written.iter().any(|known| below(known))
+                    || settings(section).iter().any(|setting| below(setting.path));
+                assert!(
+                    is_known,
+                    "`{key}` of `{section}` is neither written nor noted: say what becomes of it on Envoy"
+                );
+            }
+            for setting in settings(section) {
+                let is_there =
+                    found.iter().any(|key| key == setting.path || key.starts_with(&format!("{}.", setting.path)));
+                assert!(is_there, "`{}` of `{section}` is no key any more", setting.path);
+            }
+        }
     }
 }
