@@ -169,8 +169,8 @@ impl Crossing {
     /// Starts this guest.
     #[must_use]
     pub fn of(wasm: &[u8], isolation: Isolation) -> Self {
-        // For those that have copies, half is for these: the exchange's, and one more.
-        let engine = engine(4);
+        // Half is for copies: the exchange's, the context's, and one that comes and goes.
+        let engine = engine(8);
         let loaded = match isolation {
             Isolation::Vm => engine.load("guest", wasm),
             Isolation::Request => engine.load_copyable("guest", wasm, &CompileLimits::default()),

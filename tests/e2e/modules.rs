@@ -1,5 +1,6 @@
 //! Modules from other machines: pushed, pulled, kept, locked, signed.
 
+mod candidates;
 mod faults;
 mod signatures;
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::check::{Code, Modules, Taken};
 use super::gather::{self, Gathered, Out, Own, Unread};
 use super::inputs::Inputs;
-use super::snapshot::{Module, Snapshot};
+use super::snapshot::{Module, Plugin, Snapshot};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::modules::Fetcher;
 
@@ -212,10 +212,11 @@ impl Standing {
     /// The tenants with a module on another machine that is to be asked for again.
     fn due(&self, snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
         let Some(refresh) = snapshot.refresh else { return BTreeSet::new() };
-        let due = snapshot.plugins().map(|(_, plugin)| plugin).filter(|plugin| match &plugin.module {
-            Module::Remote(remote) => self.fetcher.is_due(remote, refresh),
-            Module::Builtin(_) | Module::File(_) => false,
-        });
+        let due =
+            snapshot.plugins().flat_map(|(_, plugin)| with_candidate(plugin)).filter(|plugin| match &plugin.module {
+                Module::Remote(remote) => self.fetcher.is_due(remote, refresh),
+                Module::Builtin(_) | Module::File(_) => false,
+            });
         due.filter_map(|plugin| Some(snapshot.tenant(plugin.tenant?).name.clone())).collect()
     }
 
@@ -253,10 +254,13 @@ fn blame(problems: &[Diagnostic], held: &Held, firm: Option<&str>) -> Option<Hel
 fn code_of(held: &Held, snapshot: &Snapshot) -> HashMap<(Arc<str>, Arc<str>), Code> {
     let tenants = held.keys().filter_map(|name| snapshot.tenants.named(name));
     let own = tenants.flat_map(|tenant| {
-        let plugins = &tenant.share.plugins;
-        let candidates = plugins.iter().filter_map(|plugin| Some(&*plugin.rollout.as_ref()?.candidate));
-        let all = plugins.iter().chain(candidates);
+        let all = tenant.share.plugins.iter().flat_map(with_candidate);
         all.map(|plugin| ((tenant.name.clone(), plugin.name.clone()), (plugin.code.clone(), plugin.digest)))
     });
     own.collect()
+}
+
+/// A plugin and its next version.
+fn with_candidate(plugin: &Plugin) -> impl Iterator<Item = &Plugin> {
+    std::iter::once(plugin).chain(plugin.rollout.as_ref().map(|rollout| &*rollout.candidate))
 }

@@ -11,13 +11,14 @@ use portcullis_module::{Manifest, Outline, Unreadable};
 use sha2::{Digest as _, Sha256};
 
 use super::remote::{Orders, Trust};
+use super::rollout::module_place;
 use super::{Check, Section};
 use crate::builtin::{self, Builtin};
 use crate::config::file;
 use crate::config::names::close_or_all;
 use crate::config::secrets::reason;
 use crate::config::snapshot::Module;
-use crate::config::tree::{Key, Node, Value};
+use crate::config::tree::{Key, Node};
 use crate::config::written::{Digest, Written};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::modules::Fetcher;
@@ -50,15 +51,14 @@ impl Check<'_> {
         node: &Node,
         section: &Section<'_>,
     ) -> Option<Code> {
-        // A candidate is written as its module alone, or as a mapping.
-        let place = node.get("module").or_else(|| matches!(node.value, Value::Text(_)).then_some(node))?;
+        let place = module_place(node)?;
         let found = match (self.modules.held(section.name, &key.name), &plugin.module.0) {
             // What is in use has been found good.
             (Some(code), _) => return Some(code),
             (None, Module::Builtin(name)) => builtin_code(name, &place.span).map(|code| (code, None)),
             (None, Module::File(path)) => self.file(&path.to_string_lossy(), key, place, section.trust),
             (None, Module::Remote(_)) => {
-                let fetched = self.fetched(section.name, key, node)?;
+                let fetched = self.fetched(section.name, key, place)?;
                 Ok(((fetched.module, fetched.digest.0), fetched.signature))
             }
         };

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::rollout::{candidate, module_place};
 use super::{Check, Section};
 use crate::config::file::{self, File};
 use crate::config::private::Configuration;
@@ -93,20 +94,11 @@ impl Check<'_> {
         let mut first = None;
         for section in sections {
             for (key, node) in section.node.get("plugins").into_iter().flat_map(Node::entries) {
-                let (Some(plugin), Some(place)) = (section.plugins.get(&key.name), node.get("module")) else {
-                    continue;
-                };
-                let Module::Remote(remote) = &plugin.module.0 else { continue };
-                if self.modules.held(section.name, &key.name).is_some() {
-                    continue;
-                }
-                match self.order(remote, plugin, (key, place), section.trust) {
-                    Ok(order) => {
-                        first = first.or(Some(place));
-                        let name = (section.name.to_owned(), key.name.clone());
-                        _ = self.modules.remote.orders.insert(name, order);
-                    }
-                    Err(problem) => self.report(problem),
+                let Some(plugin) = section.plugins.get(&key.name) else { continue };
+                first = first.or(self.order_of(plugin, (key, node), section));
+                let written = node.get("rollout").and_then(|rollout| rollout.get("candidate"));
+                if let (Some((next, key)), Some(written)) = (candidate(plugin, key), written) {
+                    first = first.or(self.order_of(&next, (&key, written), section));
                 }
             }
         }
@@ -121,6 +113,27 @@ impl Check<'_> {
         let settings = Settings { hosts: Arc::new(hosts), refresh, timeout: file.modules.timeout.0 };
         let wanted: Vec<Wanted> = self.modules.remote.orders.values().map(|order| order.wanted.clone()).collect();
         self.modules.remote.fetched = fetcher.get(wanted, &settings);
+    }
+
+    /// Notes what is to be fetched for a plugin, if it is anything; where that is written.
+    fn order_of<'n>(
+        &mut self,
+        plugin: &file::Plugin,
+        (key, node): (&Key, &'n Node),
+        section: &Section<'_>,
+    ) -> Option<&'n Node> {
+        let Module::Remote(remote) = &plugin.module.0 else { return None };
+        let place = module_place(node).filter(|_| self.modules.held(section.name, &key.name).is_none())?;
+        match self.order(remote, plugin, (key, place), section.trust) {
+            Ok(order) => {
+                _ = self.modules.remote.orders.insert((section.name.to_owned(), key.name.clone()), order);
+                Some(place)
+            }
+            Err(problem) => {
+                self.report(problem);
+                None
+            }
+        }
     }
 
     /// What is to be fetched for a plugin, or why nothing is.
@@ -187,8 +200,7 @@ impl Check<'_> {
     }
 
     /// What was fetched for a plugin; nothing if it was not, which has been reported.
-    pub(super) fn fetched(&mut self, section: &str, key: &Key, node: &Node) -> Option<Fetched> {
-        let place = node.get("module")?;
+    pub(super) fn fetched(&mut self, section: &str, key: &Key, place: &Node) -> Option<Fetched> {
         let order = self.modules.remote.orders.get(&(section.to_owned(), key.name.clone()))?.clone();
         let refuse = |problem: fn(String) -> Diagnostic| {
             problem(format!("the module `{}` of plugin `{}` cannot be fetched", place.written(), key.name))

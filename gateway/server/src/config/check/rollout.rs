@@ -5,8 +5,8 @@ use portcullis_core::rollout::{Bounds, Mode, Rule, Term, WHOLE};
 use super::{Check, Section};
 use crate::config::file;
 use crate::config::private::Configuration;
-use crate::config::snapshot::{Module, Plugin, Rollout};
-use crate::config::tree::{Key, Node};
+use crate::config::snapshot::{Plugin, Rollout};
+use crate::config::tree::{Key, Node, Value};
 use crate::diagnostic::Diagnostic;
 
 impl Check<'_> {
@@ -20,24 +20,15 @@ impl Check<'_> {
     ) -> Option<Rollout> {
         let (rollout, node) = (plugin.rollout.as_ref()?, node.get("rollout")?);
         let place = node.get("candidate")?;
-        let (module, sha256, config) = match &rollout.candidate {
-            file::Candidate::Module(module) => (module, None, None),
-            file::Candidate::Settings(settings) => {
-                (&settings.module, settings.sha256.as_ref(), settings.config.as_ref())
-            }
+        let config = match &rollout.candidate {
+            file::Candidate::Module(_) => None,
+            file::Candidate::Settings(settings) => settings.config.as_ref(),
         };
-        let next = file::Plugin { module: module.clone(), sha256: sha256.cloned(), ..file::Plugin::default() };
-        if let Module::Remote(_) = module.0 {
-            let problem = Diagnostic::error("a candidate cannot be fetched from another machine");
-            let help = "have it in a file, and write `file:` and its path";
-            self.report(problem.at(&place.span, "neither `file:` nor `builtin:`").help(help));
-            return None;
-        }
-        let key = Key { name: format!("{}@candidate", key.name), span: key.span.clone() };
+        let (next, key) = candidate(plugin, key)?;
         let (code, digest) = self.module(&next, &key, place, section)?;
         let (headers_pause, vm_config) = self.pauses(plugin, &code, &key, place);
         let name = key.name.as_str().into();
-        let module = module.0.clone();
+        let module = next.module.0.clone();
         let candidate =
             Plugin { name, module, code, digest, headers_pause, vm_config, rollout: None, ..current.clone() };
         let promote_after = self.term(rollout, node);
@@ -85,6 +76,21 @@ impl Check<'_> {
         }
         Some(Term { exchanges, time })
     }
+}
+
+/// A plugin's next version as a plugin of its own, and what that is called.
+pub(super) fn candidate(plugin: &file::Plugin, key: &Key) -> Option<(file::Plugin, Key)> {
+    let (module, sha256) = match &plugin.rollout.as_ref()?.candidate {
+        file::Candidate::Module(module) => (module, None),
+        file::Candidate::Settings(settings) => (&settings.module, settings.sha256.as_ref()),
+    };
+    let next = file::Plugin { module: module.clone(), sha256: sha256.cloned(), ..file::Plugin::default() };
+    Some((next, Key { name: format!("{}@candidate", key.name), span: key.span.clone() }))
+}
+
+/// Where a module is written: under a key of this name, or, as candidates may be, alone.
+pub(super) fn module_place(node: &Node) -> Option<&Node> {
+    node.get("module").or_else(|| matches!(node.value, Value::Text(_)).then_some(node))
 }
 
 /// A percentage in hundredths of a percent.
