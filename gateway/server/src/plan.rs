@@ -9,6 +9,8 @@ mod modules;
 mod places;
 mod rollouts;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

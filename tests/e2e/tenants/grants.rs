@@ -4,7 +4,7 @@ use std::fs;
 
 use portcullis_tests::guests::module;
 use portcullis_tests::origin::{Answer, Origin};
-use portcullis_tests::process::{Process, Start};
+use portcullis_tests::process::{Process, Start, free_address};
 use portcullis_tests::wire::Message;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
@@ -71,4 +71,51 @@ fn what_is_beyond_a_grant_is_the_tenants_mistake_and_a_grant_in_use_is_not_taken
     assert_eq!(answer.status(), 422);
     assert!(answer.text().contains("is not granted upstream `shared`"), "{}", answer.text());
     assert_eq!(ask(&process, "").text(), "shared");
+}
+
+const DIRECTORY: &str = r#"
+workers: 2
+admin: { bind: "{admin}", token: "${env:ADMIN_TOKEN}", tenants: tenants }
+upstreams:
+  shared: { endpoints: ["{shared}"] }
+  billing: { endpoints: ["{billing}"] }
+tenant_defaults: { grants: { upstreams: [shared] } }
+tenant_tiers: { "gold-*": { grants: { hosts: ["*.gold.test"], upstreams: [shared, billing] } } }
+routes:
+  - { name: welcome, match: { path: "/*" }, upstream: shared }
+  - { name: status, match: { path: "/*", hosts: [status.gold.test] }, upstream: shared }
+"#;
+
+#[test]
+fn tenants_made_over_the_admin_listener_are_granted_what_their_names_say() {
+    let [shared, billing] = ["shared", "billing"].map(|name| Origin::always(Answer::ok(name)));
+    let admin = free_address();
+    let process = Start::new(GATEWAY, DIRECTORY, &[("shared", &shared), ("billing", &billing), ("admin", &admin)])
+        .admin_at(admin)
+        .argument("--no-watch")
+        .variable("ADMIN_TOKEN", "correct-horse-battery-staple")
+        .start();
+    let put = |name: &str, host: &str, upstream: &str| {
+        let text =
+            format!("hosts: [{host}]\nroutes: [{{ name: all, match: {{ path: \"/*\" }}, upstream: {upstream} }}]\n");
+        let token = [("authorization", "Bearer correct-horse-battery-staple")];
+        process.tell_admin("PUT", &format!("/v1/tenants/{name}"), &token, text)
+    };
+    let says = |host: &str| process.client().ask("GET", "/", &[("host", host)], "").text();
+    for (name, host, upstream, said) in [
+        ("acme", "acme.test", "shared", ["which route `welcome` of the gateway serves", "for every host"]),
+        ("gold-a", "status.gold.test", "shared", ["which route `status` of the gateway names", "for this host"]),
+        ("gold-a", "a.test", "shared", ["is not granted host `a.test`", "*.gold.test"]),
+        ("silver-a", "a.gold.test", "billing", ["is not granted upstream `billing`", "upstreams: [shared]"]),
+    ] {
+        let refused = put(name, host, upstream);
+        assert_eq!(refused.status(), 422, "{}", refused.text());
+        let text = refused.text();
+        assert!(said.iter().all(|said| text.contains(said)) && text.contains("tenant.yaml:"), "{said:?}: {text}");
+        assert_eq!(says(host), "shared", "{host} is the gateway's, as it was");
+    }
+    let made = put("gold-a", "a.gold.test", "billing");
+    assert_eq!(made.status(), 201, "{}", made.text());
+    assert_eq!(says("a.gold.test"), "billing");
+    assert_eq!(["b.gold.test", "status.gold.test"].map(says), ["shared", "shared"]);
 }

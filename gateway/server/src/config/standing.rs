@@ -93,6 +93,12 @@ impl Standing {
         Self { copy, fetcher: fetcher.clone(), ..Self::default() }
     }
 
+    /// What is in use; nothing as long as nothing is.
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshot.as_ref()
+    }
+
     /// Reads the copy, if there is one.
     fn read_copy(&self) -> Self {
         let Some((paths, inputs)) = &self.copy else { return Self::default() };
