@@ -1,5 +1,6 @@
 //! The filter as a whole, on the core that gateways run.
 
+mod claims;
 mod compositions;
 mod schedules;
 
@@ -338,7 +339,7 @@ fn the_answers_of_a_request_are_bounded_together() {
     let calls = r#"{"name":"a","upstream":"a","path":"/1"},{"name":"b","upstream":"a","path":"/2","optional":true}"#;
     let settings = |more: &str| format!("{{\"endpoints\":[{{\"calls\":[{calls}]{more}}}]}}");
     let short = |_: &str, _: &Seen| Reply::ok("\"12345678\"");
-    let many = |_: &str, _: &Seen| Reply::ok(format!("[{}1]", "1,".repeat(12_000)));
+    let many = |_: &str, _: &Seen| Reply::ok(format!("[{}1]", "1,".repeat(30_000)));
     for (more, answer, partial) in [
         (r#","max_answers_bytes":20"#, short as fn(&str, &Seen) -> Reply, None),
         (r#","max_answers_bytes":19"#, short, Some("b")),
