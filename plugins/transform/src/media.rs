@@ -109,12 +109,14 @@ impl Stale {
     }
 }
 
-/// What a request has to say so that its response can be read: it comes whole, and in no coding but gzip.
+/// What a request has to say so that its response can be read: it comes whole, and in no coding but those that are read here.
 pub(crate) fn ask_for_readable(headers: &mut HeadersMut<'_>, streams: Streams) {
     headers.remove("range");
     let accepted = headers.get("accept-encoding").unwrap_or_default();
-    if streams == Streams::None && accepts_gzip(&String::from_utf8_lossy(accepted.as_bytes())) {
-        headers.set("accept-encoding", "gzip");
+    let accepted = String::from_utf8_lossy(accepted.as_bytes());
+    let offered: Vec<&str> = ["gzip", "zstd"].into_iter().filter(|coding| accepts(&accepted, coding)).collect();
+    if streams == Streams::None && !offered.is_empty() {
+        headers.set("accept-encoding", offered.join(", "));
     } else {
         headers.remove("accept-encoding");
     }
@@ -127,12 +129,13 @@ pub(crate) enum Streams {
     Some,
 }
 
-/// RFC 9110 §12.5.3.
-fn accepts_gzip(accepted: &str) -> bool {
+/// Whether a client takes a coding (RFC 9110 §12.5.3).
+fn accepts(accepted: &str, wanted: &str) -> bool {
     accepted.split(',').any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
-        let named =
-            parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip"));
+        let name = parts.next().unwrap_or_default();
+        // RFC 9110 §8.4.1.3: `x-gzip` is the same.
+        let named = name.strip_prefix("x-").unwrap_or(name).eq_ignore_ascii_case(wanted);
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         named && weight.and_then(|weight| weight.parse::<f32>().ok()).is_none_or(|weight| weight > 0.0)
     })
@@ -196,6 +199,7 @@ mod tests {
             ("", None, false, Ok(Coding::Identity)),
             ("identity", Some("10"), false, Ok(Coding::Identity)),
             ("GZIP", None, false, Ok(Coding::Gzip)),
+            ("zstd", None, false, Ok(Coding::Zstd)),
             ("br", None, false, Err(Obstacle::Encoded)),
             ("gzip, gzip", None, false, Err(Obstacle::Encoded)),
             ("", Some("11"), false, Err(Obstacle::TooLarge)),
@@ -209,18 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_asked_for_where_the_client_takes_it() {
-        for (accepted, want) in [
-            ("gzip", true),
-            ("br, GZIP;q=0.5", true),
-            ("x-gzip", true),
-            ("gzip;q=0", false),
-            ("gzip; q=0.000, br", false),
-            ("br, zstd", false),
-            ("*", false),
-            ("", false),
+    fn a_coding_is_asked_for_where_the_client_takes_it() {
+        for (accepted, gzip, zstd) in [
+            ("gzip", true, false),
+            ("br, GZIP;q=0.5, zstd", true, true),
+            ("x-gzip", true, false),
+            ("gzip;q=0, zstd;q=1", false, true),
+            ("gzip; q=0.000, br", false, false),
+            ("br", false, false),
+            ("*", false, false),
+            ("", false, false),
         ] {
-            assert_eq!(accepts_gzip(accepted), want, "{accepted}");
+            assert_eq!((accepts(accepted, "gzip"), accepts(accepted, "zstd")), (gzip, zstd), "{accepted}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use portcullis_sdk::Response;
 
+use crate::coding::READ;
 use crate::condition::Way;
 
 /// Why a message could not be transformed.
@@ -24,7 +25,7 @@ impl Obstacle {
     pub(crate) fn reply(self, way: Way) -> Response {
         let (status, code, title) = self.words(way);
         let reply = Response::problem(status, code).title(title);
-        if status == 415 { reply.header("accept-encoding", "gzip, identity") } else { reply }
+        if status == 415 { reply.header("accept-encoding", READ) } else { reply }
     }
 
     /// Its word, as in a reply.
@@ -38,7 +39,7 @@ impl Obstacle {
             (Way::Request, Self::TooLarge) => (413, "body_too_large", "The body is too large"),
             (Way::Request, Self::Complex) => (413, "body_too_complex", "The body holds too many values"),
             (Way::Request, Self::Encoded) => {
-                (415, "body_encoded", "The body has to come in gzip, or without a content encoding")
+                (415, "body_encoded", "The body has to come in gzip or zstd, or without a content encoding")
             }
             (Way::Request, Self::Unfit) => (400, "value_unfit", "A value of the request cannot be passed on"),
             (Way::Response, Self::Malformed) => (502, "response_malformed", "The upstream's answer cannot be used"),

@@ -234,24 +234,28 @@ fn what_a_head_says_of_the_old_body_goes_with_it() {
 }
 
 #[test]
-fn gzip_is_undone_and_done_again() {
+fn codings_are_undone_and_done_again() {
+    use coding::Coding;
     let settings =
         r#"{"max_bytes": 100, "request": {"body": {"set": {"/a": 1}}}, "response": {"body": {"remove": ["/secret"]}}}"#;
-    let gzip = |plain: &str| coding::Coding::Gzip.encoded(plain.as_bytes().to_vec()).unwrap();
-    let plain = |body: &[u8]| String::from_utf8(coding::Coding::Gzip.decoded(body.to_vec(), 1000).unwrap()).unwrap();
-    let request = json().header("content-encoding", "gzip").header("accept-encoding", "br, gzip").body(gzip("{}"));
-    let reply = Reply::json(gzip(r#"{"secret":1,"b":2}"#)).header("content-encoding", "gzip");
-    let outcome = held(settings, reply.clone(), request);
-    let seen = outcome.at_upstream();
-    assert_eq!((plain(&seen.body).as_str(), seen.header("accept-encoding")), (r#"{"a":1}"#, Some("gzip")));
-    assert_eq!(
-        (plain(&outcome.reply.body).as_str(), outcome.reply.header("content-encoding")),
-        (r#"{"b":2}"#, Some("gzip"))
-    );
-    let bomb = gzip(&" ".repeat(101));
-    assert!(bomb.len() < 100);
-    let outcome = held(settings, reply, json().header("content-encoding", "gzip").body(bomb));
-    assert_eq!((outcome.status(), outcome.details.as_str()), (413, "body_too_large"));
+    for (coding, name) in [(Coding::Gzip, "gzip"), (Coding::Zstd, "zstd")] {
+        let encoded = |plain: &str| coding.encoded(plain.as_bytes().to_vec()).unwrap();
+        let plain = |body: &[u8]| String::from_utf8(coding.decoded(body.to_vec(), 1000).unwrap()).unwrap();
+        let to_read = json().header("content-encoding", name);
+        let request = to_read.clone().header("accept-encoding", format!("br, {name}")).body(encoded("{}"));
+        let reply = Reply::json(encoded(r#"{"secret":1,"b":2}"#)).header("content-encoding", name);
+        let outcome = held(settings, reply.clone(), request);
+        let seen = outcome.at_upstream();
+        assert_eq!((plain(&seen.body).as_str(), seen.header("accept-encoding")), (r#"{"a":1}"#, Some(name)));
+        assert_eq!(
+            (plain(&outcome.reply.body).as_str(), outcome.reply.header("content-encoding")),
+            (r#"{"b":2}"#, Some(name))
+        );
+        let bomb = encoded(&" ".repeat(10_000));
+        assert!(bomb.len() < 100);
+        let outcome = held(settings, reply, to_read.body(bomb));
+        assert_eq!((outcome.status(), outcome.details.as_str()), (413, "body_too_large"));
+    }
 }
 
 #[test]
