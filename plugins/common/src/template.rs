@@ -105,7 +105,16 @@ impl Template {
         target: Target,
         known: &dyn Fn(&[String]) -> Result<(), String>,
     ) -> Result<Self, TemplateError> {
-        Ok(Self { target, pieces: parse::pieces(text, target, known)? })
+        let pieces = parse::pieces(text, target, known)?;
+        // What a value in front begins with is not known yet.
+        let fits = match pieces.first() {
+            Some(Piece::Text(first)) => first.starts_with('/') && !first.starts_with("//"),
+            first => first.is_some(),
+        };
+        if target == Target::Path && !fits {
+            return Err(TemplateError { at: 1, why: "a path begins with one `/`".to_owned() });
+        }
+        Ok(Self { target, pieces })
     }
 
     /// Where its values come from, in their order.

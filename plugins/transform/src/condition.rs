@@ -109,6 +109,11 @@ impl Guard {
         Ok(Self { when, unless })
     }
 
+    /// The names that its path captures.
+    pub(crate) fn captures(&self) -> impl Iterator<Item = &str> {
+        self.when.path.iter().flat_map(Pattern::names)
+    }
+
     /// The values as what it guards sees them, if that is for this exchange.
     pub(crate) fn scope(&self, values: &Rc<Values>) -> Option<Scope> {
         let captures = self.when.holds(values)?;

@@ -20,7 +20,7 @@ use crate::headers::HeaderRules;
 use crate::media::{Format, Otherwise, Output};
 use crate::rule::{Plan, Rule};
 use crate::target::{QueryRules, Rewrite};
-use crate::values::known;
+use crate::values::Names;
 use edit::EditSettings;
 
 /// Changes methods, paths, queries, statuses, headers and bodies.
@@ -156,17 +156,18 @@ fn default_max_record_bytes() -> usize {
     64 * 1024
 }
 
-type Env = BTreeMap<String, String>;
-
 impl Settings {
     /// # Errors
     /// What an operator has to change.
     pub(crate) fn checked(self) -> Result<Plan, String> {
         let env = self.env;
+        let names = Names { env: &env, captures: Vec::new() };
+        let rewrites = each("rewrite", self.rewrite, |rewrite| rewrite.checked(&names))?;
+        let names = names.and(rewrites.iter().flat_map(Rewrite::captures));
         Ok(Plan {
-            rewrites: each("rewrite", self.rewrite, |rewrite| rewrite.checked(&env))?,
-            request: each("request", self.request.0, |rule| rule.checked(&env))?,
-            response: each("response", self.response.0, |rule| rule.checked(&env))?,
+            request: each("request", self.request.0, |rule| rule.checked(&names))?,
+            response: each("response", self.response.0, |rule| rule.checked(&names))?,
+            rewrites,
             max_bytes: self.max_bytes,
             max_record_bytes: self.max_record_bytes,
             on_overflow: self.on_overflow,
@@ -183,18 +184,20 @@ fn each<S, T>(name: &str, items: Vec<S>, check: impl Fn(S) -> Result<T, String>)
 }
 
 impl RewriteSettings {
-    fn checked(self, env: &Env) -> Result<Rewrite, String> {
-        let from = Pattern::parse(&self.from)?;
-        let to = template(&self.to, Target::Path, env).map_err(|why| format!("to: {why}"))?;
-        let has_query = self.to.contains('?');
+    fn checked(self, names: &Names<'_>) -> Result<Rewrite, String> {
+        let from = Pattern::parse(&self.from).map_err(|why| format!("from: {why}"))?;
         let guard = Guard::checked(self.when, self.unless, Way::Request)?;
+        let names = names.and(from.names().chain(guard.captures()));
+        let to = template(&self.to, Target::Path, &names).map_err(|why| format!("to: {why}"))?;
+        let has_query = self.to.contains('?');
         Ok(Rewrite { guard, from, to, has_query })
     }
 }
 
 impl RequestRule {
-    fn checked(self, env: &Env) -> Result<Rule, String> {
+    fn checked(self, names: &Names<'_>) -> Result<Rule, String> {
         let guard = Guard::checked(self.when, self.unless, Way::Request)?;
+        let names = names.and(guard.captures());
         for (from, to) in &self.method {
             let token = |method: &String| !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
             if !token(from) || !token(to) || ["HEAD", "CONNECT"].contains(&to.as_str()) {
@@ -204,19 +207,20 @@ impl RequestRule {
         Ok(Rule {
             guard,
             methods: self.method.into_iter().collect(),
-            query: self.query.checked(env)?,
-            headers: self.headers.checked(env)?,
+            query: self.query.checked(&names)?,
+            headers: self.headers.checked(&names)?,
             format: self.format,
             to: output(self.format, self.to)?,
-            edits: each("body", self.body.0, |edit| edit.checked(env))?,
+            edits: each("body", self.body.0, |edit| edit.checked(&names))?,
             ..Rule::default()
         })
     }
 }
 
 impl ResponseRule {
-    fn checked(self, env: &Env) -> Result<Rule, String> {
+    fn checked(self, names: &Names<'_>) -> Result<Rule, String> {
         let guard = Guard::checked(self.when, self.unless, Way::Response)?;
+        let names = names.and(guard.captures());
         let status = |(from, to): (String, u16)| {
             if !(200..600).contains(&to) || [204, 205, 304].contains(&to) {
                 return Err(format!("status.{from}: {to} is no status that a response with a body has"));
@@ -226,10 +230,10 @@ impl ResponseRule {
         Ok(Rule {
             guard,
             statuses: self.status.into_iter().map(status).collect::<Result<_, _>>()?,
-            headers: self.headers.checked(env)?,
+            headers: self.headers.checked(&names)?,
             format: self.format,
             to: output(self.format, self.to)?,
-            edits: each("body", self.body.0, |edit| edit.checked(env))?,
+            edits: each("body", self.body.0, |edit| edit.checked(&names))?,
             ..Rule::default()
         })
     }
@@ -243,14 +247,14 @@ fn output(format: Format, to: Option<Output>) -> Result<Option<Output>, String> 
     }
 }
 
-fn template(text: &str, target: Target, env: &Env) -> Result<Template, String> {
-    Template::compile(text, target, &|path| known(path, env)).map_err(|why| why.to_string())
+fn template(text: &str, target: Target, names: &Names<'_>) -> Result<Template, String> {
+    Template::compile(text, target, &|path| names.known(path)).map_err(|why| why.to_string())
 }
 
 impl QuerySettings {
-    fn checked(self, env: &Env) -> Result<QueryRules, String> {
+    fn checked(self, names: &Names<'_>) -> Result<QueryRules, String> {
         let compiled = |what: &str, texts: BTreeMap<String, String>| {
-            let one = |(name, text): (String, String)| match template(&text, Target::Text, env) {
+            let one = |(name, text): (String, String)| match template(&text, Target::Text, names) {
                 Ok(template) => Ok((name, template)),
                 Err(why) => Err(format!("query.{what}.{name}: {why}")),
             };
@@ -262,9 +266,9 @@ impl QuerySettings {
 }
 
 impl HeaderSettings {
-    fn checked(self, env: &Env) -> Result<HeaderRules, String> {
+    fn checked(self, names: &Names<'_>) -> Result<HeaderRules, String> {
         let compiled = |what: &str, texts: BTreeMap<HeaderName, HeaderText>| {
-            let one = |(name, text): (HeaderName, HeaderText)| match template(text.as_str(), Target::Header, env) {
+            let one = |(name, text): (HeaderName, HeaderText)| match template(text.as_str(), Target::Header, names) {
                 Ok(template) => Ok((name, template)),
                 Err(why) => Err(format!("headers.{what}.{name}: {why}")),
             };

@@ -21,6 +21,11 @@ pub(crate) struct Rewrite {
 }
 
 impl Rewrite {
+    /// The names that a request which it was made for has values of.
+    pub(crate) fn captures(&self) -> impl Iterator<Item = &str> {
+        self.from.names().chain(self.guard.captures())
+    }
+
     /// The new target of a request, if its path is the old one, and what its names captured.
     pub(crate) fn apply(&self, values: &Rc<Values>) -> Result<Option<(String, Captures)>, Obstacle> {
         let Some(mut scope) = self.guard.scope(values) else { return Ok(None) };

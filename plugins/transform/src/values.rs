@@ -13,14 +13,41 @@ use serde_json::Value;
 
 use crate::target::decoded;
 
-/// What templates may name: everything of [`template::http`], and of `env` what the settings have.
-///
-/// # Errors
-/// What to write instead.
-pub(crate) fn known(path: &[String], env: &BTreeMap<String, String>) -> Result<(), String> {
-    match path {
-        [first, name] if first == "env" && !env.contains_key(name) => Err(format!("`{name}` is not under `env`")),
-        _ => template::http(path),
+/// What templates may name beside the messages: what the settings have.
+pub(crate) struct Names<'s> {
+    pub(crate) env: &'s BTreeMap<String, String>,
+    /// Of the path that a rule is for, and of all rewrites, one of which may have been made.
+    pub(crate) captures: Vec<String>,
+}
+
+impl Names<'_> {
+    /// The same with the captures of one more path.
+    pub(crate) fn and<'n>(&self, captures: impl Iterator<Item = &'n str>) -> Self {
+        let captures = captures.map(str::to_owned).chain(self.captures.iter().cloned()).collect();
+        Self { env: self.env, captures }
+    }
+
+    /// Whether a template may name this: everything of [`template::http`], of `env` and `captures` what is there.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub(crate) fn known(&self, path: &[String]) -> Result<(), String> {
+        match path {
+            [first, name] if first == "env" && !self.env.contains_key(name) => {
+                Err(format!("`{name}` is not under `env`"))
+            }
+            [first, name] if first == "captures" && !self.captures.contains(name) => {
+                Err(format!("no path here has `{{{name}}}`: {}", self.captured()))
+            }
+            _ => template::http(path),
+        }
+    }
+
+    fn captured(&self) -> String {
+        match self.captures.as_slice() {
+            [] => "neither `when.path` nor a rewrite's `from` captures anything".to_owned(),
+            names => format!("what is captured is {}", names.join(", ")),
+        }
     }
 }
 

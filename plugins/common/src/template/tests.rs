@@ -71,7 +71,7 @@ fn no_value_ends_a_header_or_climbs_in_a_path() {
         ("/a/%2E${captures.dot}", Target::Path, Refused::Path),
         ("/${captures.empty}/evil.example", Target::Path, Refused::Path),
         ("/${request.path | raw}", Target::Path, Refused::Path),
-        ("a", Target::Path, Refused::Path),
+        ("${captures.dot}a", Target::Path, Refused::Path),
     ] {
         assert_eq!(rendered(text, target), Err(want), "{text}");
     }
@@ -117,6 +117,9 @@ fn errors_name_the_place_and_the_remedy() {
         ("a\n${env.A}", Target::Header, "character 1: a header value may not hold control characters"),
         ("/a b", Target::Path, "character 1: a path may not hold this text"),
         ("/$${x}", Target::Path, "character 1: a path has no `{`"),
+        ("", Target::Path, "character 1: a path begins with one `/`"),
+        ("a/${env.A}", Target::Path, "character 1: a path begins with one `/`"),
+        ("//a", Target::Path, "character 1: a path begins with one `/`"),
     ] {
         let why = Template::compile(text, target, &http).unwrap_err().to_string();
         assert!(why.starts_with(&format!("template, {want}")), "{text}: {why}");

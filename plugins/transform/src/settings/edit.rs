@@ -8,10 +8,11 @@ use portcullis_sdk::schema::{Piece, Schema};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{Env, Listed, each, template};
+use super::{Listed, each, template};
 use crate::edit::{Content, Edit};
 use crate::place::Place;
 use crate::pointer::Pointer;
+use crate::values::Names;
 
 /// Edits of a document, made in this order. A place is a JSON Pointer (`/user/name`) or a JSONPath query (`$.users[*].name`).
 #[derive(Default, Config)]
@@ -68,10 +69,10 @@ impl Schema for Inner {
 impl EditSettings {
     /// # Errors
     /// What an operator has to change.
-    pub(crate) fn checked(self, env: &Env) -> Result<Edit, String> {
+    pub(crate) fn checked(self, names: &Names<'_>) -> Result<Edit, String> {
         let content = |what: &'static str, all: Map<String, Value>| {
             let one = |(at, value): (String, Value)| {
-                let content = Content::checked(value, env).map_err(|why| format!("{what}.{at}: {why}"))?;
+                let content = Content::checked(value, names).map_err(|why| format!("{what}.{at}: {why}"))?;
                 Ok((place(what)(at)?, content))
             };
             all.into_iter().map(one).collect::<Result<Vec<_>, String>>()
@@ -80,7 +81,7 @@ impl EditSettings {
             return Err(format!("default.{at}: a query for what may be missing ends with a name"));
         }
         let nested = |(at, Inner(edits)): (String, Inner)| {
-            let edits = each(&format!("each.{at}"), edits.0, |edit| edit.checked(env))?;
+            let edits = each(&format!("each.{at}"), edits.0, |edit| edit.checked(names))?;
             Ok((place("each")(at)?, edits))
         };
         Ok(Edit {
@@ -117,14 +118,14 @@ fn pairs<V, K, T>(
 }
 
 impl Content {
-    fn checked(value: Value, env: &Env) -> Result<Self, String> {
+    fn checked(value: Value, names: &Names<'_>) -> Result<Self, String> {
         match value {
-            Value::String(text) if text.contains("${") => template(&text, Target::Text, env).map(Self::Text),
+            Value::String(text) if text.contains("${") => template(&text, Target::Text, names).map(Self::Text),
             Value::Array(items) => {
-                items.into_iter().map(|item| Self::checked(item, env)).collect::<Result<_, _>>().map(Self::List)
+                items.into_iter().map(|item| Self::checked(item, names)).collect::<Result<_, _>>().map(Self::List)
             }
             Value::Object(fields) => {
-                let field = |(key, value)| Ok((key, Self::checked(value, env)?));
+                let field = |(key, value)| Ok((key, Self::checked(value, names)?));
                 fields.into_iter().map(field).collect::<Result<_, String>>().map(Self::Object)
             }
             plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => Ok(Self::Fixed(plain)),

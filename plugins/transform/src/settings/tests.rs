@@ -28,7 +28,29 @@ fn settings_say_what_is_wrong_with_them() {
             "request[0]: headers.set.x: template, character 1: `A` is not",
         ),
         (r#"{"env":{"A":"1"},"request":{"headers":{"set":{"x":"${env.A}"}}}}"#, ""),
-        (r#"{"rewrite":[{"from":"a","to":"/"}]}"#, "rewrite[0]: `a` is not a path such as"),
+        (r#"{"rewrite":[{"from":"a","to":"/"}]}"#, "rewrite[0]: from: `a` is not a path such as"),
+        (
+            r#"{"rewrite":[{"from":"/a","to":"b"}]}"#,
+            "rewrite[0]: to: template, character 1: a path begins with one `/`",
+        ),
+        (
+            r#"{"rewrite":[{"from":"/a","to":"//b"}]}"#,
+            "rewrite[0]: to: template, character 1: a path begins with one `/`",
+        ),
+        (r#"{"rewrite":[{"from":"/a","to":""}]}"#, "rewrite[0]: to: template, character 1: a path begins with one `/`"),
+        (
+            r#"{"rewrite":[{"from":"/a/{id}","to":"/${captures.is}"}]}"#,
+            "rewrite[0]: to: template, character 2: no path here has `{is}`: what is captured is id",
+        ),
+        (
+            r#"{"response":{"headers":{"set":{"x":"${captures.id}"}}}}"#,
+            "response[0]: headers.set.x: template, character 1: no path here has `{id}`: neither",
+        ),
+        (
+            r#"{"rewrite":[{"from":"/a/{id}","to":"/${captures.id}"}],"request":{"when":{"path":"/*"},
+                "headers":{"set":{"x":"${captures.id}${captures.rest}"}}}}"#,
+            "",
+        ),
         (r#"{"rewrite":[{"from":"/a","to":"/${claims.sub}"}]}"#, ""),
         (r#"{"request":[{"when":{"methods":["GET"]},"method":{"GET":"POST"}},{"query":{"remove":["a"]}}]}"#, ""),
         (r#"{"request":[{},{"when":{"status":404}}]}"#, "request[1]: when: status: a request has none"),
