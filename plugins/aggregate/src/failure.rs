@@ -108,6 +108,7 @@ impl Failure {
             (None, Self::Status(503) | Self::Refused) => {
                 (503, "call_unavailable", format!("The call `{name}` cannot be made at the moment"))
             }
+            (None, Self::UnknownUpstream) => (502, "upstream_unknown", format!("The call `{name}` cannot be made")),
             (None, Self::TooMany) => (502, "too_many_calls", format!("The call `{name}` would be too many calls")),
             (None, _) => (502, "call_failed", format!("The call `{name}` failed")),
         };

@@ -100,7 +100,9 @@ impl Aggregate {
             Ok(body) => {
                 let count = if failed.is_empty() { &self.metrics.composed } else { &self.metrics.partial };
                 count.increment();
-                endpoint.reply.response(body, &failed, &run.values())
+                let response = endpoint.reply.response(body, &failed, &run.values());
+                // A wrong configuration is told from an upstream that fails.
+                if run.lacks_upstream.get() { response.with_code("upstream_unknown") } else { response }
             }
             Err(Unfit::TooLarge) => {
                 Response::problem(502, "reply_too_large").title("The answers of the calls make too large a reply")

@@ -29,6 +29,8 @@ pub(crate) struct Run<'r> {
     pub(crate) outcomes: Vec<OnceCell<Outcome>>,
     /// Which calls failed, or failed for some item.
     failed: Vec<Cell<bool>>,
+    /// A call could not be made, nor can it ever be: its upstream is not there.
+    pub(crate) lacks_upstream: Cell<bool>,
     /// What upstreams were asked, so that nobody asks the same again.
     asked: RefCell<Vec<Rc<Question<'r>>>>,
     made: Cell<usize>,
@@ -79,6 +81,7 @@ impl<'r> Run<'r> {
             ends: host.now() + endpoint.deadline,
             outcomes: calls.iter().map(|_| OnceCell::new()).collect(),
             failed: calls.iter().map(|_| Cell::new(false)).collect(),
+            lacks_upstream: Cell::new(false),
             asked: RefCell::default(),
             made: Cell::new(0),
             room: Cell::new(Room { bytes: endpoint.max_answers_bytes, values: MAX_VALUES }),
@@ -133,6 +136,10 @@ impl<'r> Run<'r> {
     /// Notes that a call failed, and passes on what becomes of that.
     fn note<T>(&self, at: usize, call: &Call, failure: Failure, then: T) -> T {
         self.metrics.failed(&call.name, failure.word());
+        if failure == Failure::UnknownUpstream {
+            self.metrics.unknown_upstream(&call.name, call.upstream.name());
+            self.lacks_upstream.set(true);
+        }
         log::info!("the call {} failed: {failure:?}", call.name);
         if let Some(failed) = self.failed.get(at) {
             failed.set(true);

@@ -149,3 +149,22 @@ fn what_happens_is_counted() {
         assert_eq!(gateway.metric(&format!("aggregate_{metric}")), Some(want), "{metric}");
     }
 }
+
+#[test]
+fn a_call_to_an_upstream_that_is_not_there_is_told_from_one_that_fails() {
+    let calls = |more: &str| {
+        endpoint(&format!(
+            r#"{{"name":"a","upstream":"a","path":"/"}},{{"name":"b","upstream":"nowhere","path":"/"{more}}}"#
+        ))
+    };
+    for (more, want) in [(r#","optional":true"#, (200, "upstream_unknown")), ("", (502, "upstream_unknown"))] {
+        let mut gateway = gateway(&calls(more), |_, _| Reply::ok("1"));
+        let outcomes = [(); 2].map(|()| gateway.send(Request::get("/")));
+        for outcome in &outcomes {
+            assert_eq!((outcome.status(), outcome.details.as_str()), want);
+        }
+        let said = outcomes.map(|outcome| outcome.logged("knows no upstream `nowhere` that this filter may call"));
+        assert_eq!(said, [true, false], "once");
+        assert_eq!(gateway.metric("aggregate_failed.b.unknown_upstream"), Some(2));
+    }
+}
