@@ -13,7 +13,7 @@ mod table;
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use portcullis_core::context::UpstreamId;
 use portcullis_core::filter::{Chain, ChainFilter, VmIndex};
@@ -74,9 +74,10 @@ pub(crate) struct Plan {
     /// At the tenants' places.
     tenants: Vec<Option<Arc<Laid>>>,
     views: Views,
-    /// What the plan before this one does not have, and what it has that this one does not.
+    /// What the plan before this one does not have.
     new: Vec<Arc<Laid>>,
-    gone: Vec<Arc<Laid>>,
+    /// What it has that this one does not: kept by it alone, since there may be secrets in it.
+    gone: Vec<Weak<Laid>>,
     new_vms: Vec<NewVm>,
     /// The routing table of each worker, once it has been made.
     tables: Vec<OnceLock<Arc<Table>>>,
@@ -172,9 +173,9 @@ impl Plan {
         &self.new
     }
 
-    /// What the plan before this one has and this one has not.
-    pub(crate) fn gone_shares(&self) -> &[Arc<Laid>] {
-        &self.gone
+    /// What the plan before this one has and this one has not, for as long as somebody has that plan.
+    pub(crate) fn gone_shares(&self) -> impl Iterator<Item = Arc<Laid>> {
+        self.gone.iter().filter_map(Weak::upgrade)
     }
 
     fn laid_for(&self, tenant: &str) -> Option<&Arc<Laid>> {
@@ -186,12 +187,12 @@ impl Plan {
     }
 
     /// What is laid out here and not in the plan that follows. What that one keeps has the same place there.
-    fn not_in(&self, next: &Self) -> Vec<Arc<Laid>> {
+    fn not_in(&self, next: &Self) -> Vec<Weak<Laid>> {
         let tenants = self.tenants.iter().zip(next.tenants.iter().map(Some).chain(std::iter::repeat(None)));
         let tenants = tenants.filter_map(|(laid, next)| Some((laid.as_ref()?, next.and_then(Option::as_ref))));
         let all = std::iter::once((&self.gateway, Some(&next.gateway))).chain(tenants);
         let gone = all.filter(|(laid, next)| next.is_none_or(|next| !Arc::ptr_eq(laid, next)));
-        gone.map(|(laid, _)| laid.clone()).collect()
+        gone.map(|(laid, _)| Arc::downgrade(laid)).collect()
     }
 
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {

@@ -127,8 +127,8 @@ impl Earlier {
     /// Adds a revision that another has followed.
     pub(crate) fn followed(&mut self, before: Rc<Revision>, next: &Revision) {
         let last = before.plan.number();
-        let gone = next.plan.gone_shares().iter();
-        self.shares.extend(gone.map(|share| Leaving { share: share.clone(), first: share.since(), last }));
+        let gone = next.plan.gone_shares();
+        self.shares.extend(gone.map(|share| Leaving { first: share.since(), share, last }));
         self.revisions.push(before);
     }
 
