@@ -369,6 +369,12 @@ impl Exchange {
         self.timings = Some(Box::default());
     }
 
+    /// What filters have left in properties of their own, by name.
+    #[must_use]
+    pub fn properties(&self) -> &[(Bytes, Bytes)] {
+        &self.properties
+    }
+
     /// What filters did, if that was noted.
     #[must_use]
     pub fn timings(&self) -> Option<&Timings> {

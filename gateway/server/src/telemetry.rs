@@ -36,6 +36,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::Method;
 use http::header::HeaderMap;
 use portcullis_core::downstream::{Overdue, Refusal};
@@ -124,6 +125,8 @@ pub struct Record<'a> {
     pub request_fields: &'a Chosen,
     /// Those of the response.
     pub response_fields: &'a Chosen,
+    /// What its filters have left in properties, by name.
+    pub properties: &'a [(Bytes, Bytes)],
     /// Its filters.
     pub chain: &'a Chain,
     /// What they did, if that was noted.

@@ -93,14 +93,16 @@ pub struct AccessLog {
     pub request_headers: Vec<HeaderName>,
     /// Response header fields that are written too.
     pub response_headers: Vec<HeaderName>,
+    /// Properties that filters leave and that are written too, by name.
+    pub properties: Vec<String>,
 }
 
 impl AccessLog {
     /// One line for each request goes there.
     #[must_use]
     pub fn to(to: LogTarget) -> Self {
-        let (request_headers, response_headers) = (Vec::new(), Vec::new());
-        Self { to, sample: 1.0, otlp: false, filters: false, request_headers, response_headers }
+        let (request_headers, response_headers, properties) = (Vec::new(), Vec::new(), Vec::new());
+        Self { to, sample: 1.0, otlp: false, filters: false, request_headers, response_headers, properties }
     }
 }
 

@@ -3,8 +3,8 @@
 //! A line is built straight in the worker's buffer: no value tree, no allocation per line. Buffers are handed to
 //! [`super::log_writer`] when they are full or when the worker flushes. Everything a client or guest can influence is escaped
 //! and cut to a length, so that no request can forge a line, break a terminal or fill a disk.
-//! **Invariant:** values of query parameters, header values other than `Host`, `User-Agent` and the request id, and bodies are
-//! never written.
+//! **Invariant:** values of query parameters, header values other than `Host`, `User-Agent`, the request id and those that were chosen,
+//! and bodies are never written.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -151,6 +151,7 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
 fn chosen(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     fields(out, b",\"request_headers\":{", &choice.request, record.request_fields);
     fields(out, b",\"response_headers\":{", &choice.response, record.response_fields);
+    properties(out, record, choice);
     if choice.filters
         && let Some(timings) = record.timings
     {
@@ -184,6 +185,21 @@ fn fields(out: &mut Vec<u8>, opening: &[u8], names: &[HeaderName], chosen: &Chos
         out.push(b'"');
     }
     out.push(b'}');
+}
+
+/// What filters have left in properties that were chosen; nothing where there is none.
+fn properties(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
+    let mut opening: &[u8] = b",\"properties\":{\"";
+    let mut closing: &[u8] = b"";
+    for (name, value) in choice.properties(record) {
+        out.extend_from_slice(opening);
+        (opening, closing) = (b",\"", b"}");
+        words(out, name.as_bytes(), MAX_WORDS);
+        out.extend_from_slice(b"\":\"");
+        words(out, value, MAX_WORDS);
+        out.push(b'"');
+    }
+    out.extend_from_slice(closing);
 }
 
 /// What each filter did.

@@ -17,6 +17,8 @@ pub(super) struct Choice {
     share: u64,
     pub(super) request: Box<[HeaderName]>,
     pub(super) response: Box<[HeaderName]>,
+    /// The properties that filters leave, by their names.
+    pub(super) properties: Box<[String]>,
     pub(super) filters: bool,
     pub(super) otlp: bool,
 }
@@ -38,9 +40,18 @@ impl Choice {
             share,
             request: request.into(),
             response: response.into(),
+            properties: settings.properties.clone().into(),
             filters: settings.filters,
             otlp: settings.otlp,
         }
+    }
+
+    /// Those of the properties that were chosen and that there are, with their values.
+    pub(super) fn properties<'s>(&'s self, record: &'s Record<'_>) -> impl Iterator<Item = (&'s str, &'s [u8])> {
+        self.properties.iter().filter_map(|name| {
+            let (_, value) = record.properties.iter().find(|(own, _)| own == name.as_bytes())?;
+            Some((name.as_str(), &value[..]))
+        })
     }
 
     /// Whether a request is written. One that failed always is.

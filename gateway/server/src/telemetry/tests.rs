@@ -62,6 +62,7 @@ impl Sample {
             attempts: 1,
             request_fields: &self.request,
             response_fields: &self.response,
+            properties: &[],
             chain: &self.chain,
             timings: None,
         }

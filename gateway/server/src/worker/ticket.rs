@@ -253,6 +253,7 @@ impl Worker {
                 tries: self.waiting.borrow().get(ticket.id.index()).map_or(&[], |waiting| &waiting.attempts),
                 request_fields: &request.fields,
                 response_fields: &ticket.fields,
+                properties: exchange.properties(),
                 chain: exchange.chain(),
                 timings: exchange.timings(),
                 user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),

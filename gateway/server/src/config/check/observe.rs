@@ -90,6 +90,7 @@ impl Check<'_> {
             filters: settings.filters,
             request_headers: names(&settings.request_headers),
             response_headers: names(&settings.response_headers),
+            properties: settings.properties.clone(),
         }
     }
 }

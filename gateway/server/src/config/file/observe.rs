@@ -122,6 +122,11 @@ pub(crate) struct AccessLogSettings {
     /// Response header fields that are written too. Values of those that hold credentials are left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) response_headers: Vec<Text<http::HeaderName>>,
+    /// Properties that are written too, by the names that filters have set them by: `auth.consumer`. On Envoy, `wasm.NAME` of the filter
+    /// state.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)))]
+    pub(crate) properties: Vec<String>,
 }
 
 impl Default for AccessLogSettings {
@@ -133,6 +138,7 @@ impl Default for AccessLogSettings {
             filters: false,
             request_headers: Vec::new(),
             response_headers: Vec::new(),
+            properties: Vec::new(),
         }
     }
 }

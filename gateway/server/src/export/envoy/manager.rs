@@ -108,7 +108,7 @@ impl Export<'_> {
     }
 
     fn access_log(&self) -> Value {
-        let AccessLog { to, sample, request_headers, response_headers, .. } = &self.snapshot.access_log;
+        let AccessLog { to, sample, request_headers, response_headers, properties, .. } = &self.snapshot.access_log;
         let mut line: Map<String, Value> = Map::new();
         line.extend(LINE.iter().chain(&LINE_END).map(|(name, value)| ((*name).to_owned(), (*value).into())));
         let fields = |names: &[http::HeaderName], word: &str| -> Value {
@@ -123,6 +123,10 @@ impl Export<'_> {
         }
         if !response_headers.is_empty() {
             line.insert("response_headers".to_owned(), fields(response_headers, "RESP"));
+        }
+        if !properties.is_empty() {
+            let state = |name: &String| (name.clone(), format!("%FILTER_STATE(wasm.{name}:PLAIN)%").into());
+            line.insert("properties".to_owned(), properties.iter().map(state).collect::<Map<_, _>>().into());
         }
         let format = json!({ "json_format": line });
         let (name, config) = match to {

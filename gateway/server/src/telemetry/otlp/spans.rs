@@ -214,6 +214,9 @@ pub(in crate::telemetry) fn log(record: &Record<'_>, choice: &Choice) -> LogReco
     attributes.push(KeyValue::double("http.server.request.duration", record.duration.as_secs_f64()));
     fields(&mut attributes, "http.request.header.", &choice.request, record.request_fields);
     fields(&mut attributes, "http.response.header.", &choice.response, record.response_fields);
+    for (name, value) in choice.properties(record) {
+        attributes.push(KeyValue::text(&format!("portcullis.property.{name}"), clipped(value)));
+    }
     let line = format!("{} {} {}", known_method(record.method), shown_target(record.path), record.status);
     let sampled = record.trace;
     let end = (record.time + record.duration).as_nanos();
