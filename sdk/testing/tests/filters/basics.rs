@@ -96,9 +96,9 @@ fn a_filter_may_replace_the_upstreams_response() {
 #[test]
 fn settings_that_cannot_be_used_are_refused_with_the_reason() {
     for (config, want) in [
-        ("", "missing field `name` at line 1 column 2"),
-        ("{\"name\":7}", "`name`: invalid type: integer `7`, expected a string at line 1 column 9"),
-        ("{\"name\":\"a\",\"nmae\":1}", "unknown field `nmae`, expected `name` at line 1 column 18"),
+        ("", "missing field `name`"),
+        ("{\"name\":7}", "`name`: invalid type: integer `7`, expected a string"),
+        ("{\"name\":\"a\",\"nmae\":1}", "unknown field `nmae`, expected `name`"),
         ("{\"name\":\"a\"} x", "trailing characters at line 1 column 14"),
         ("{\"name\":\"\"}", "`name` is empty; give the filter a name"),
     ] {
