@@ -20,7 +20,7 @@ use portcullis_sdk::{Bodies, Filter, Host, Next, Request, Response, StartError};
 use bill::{Bill, Book};
 use global::{Answer, Service};
 use key::Caller;
-use policy::{Asked, Limit, Outcome, refusal};
+use policy::{Asked, Limit, Outcome};
 use settings::{OnFailure, Settings};
 
 struct RateLimit {
@@ -29,7 +29,15 @@ struct RateLimit {
     service: Option<Rc<Service>>,
     /// For each limit, how often it refused, or would have.
     refusals: Vec<Counter>,
+    /// For each limit, the property that says what it has left.
+    remaining: Vec<String>,
 }
+
+/// The property that names the limits that refused a request.
+const REFUSED: &str = "rate_limit.refused";
+
+/// The property that names the limits in shadow that would have.
+const WOULD_REFUSE: &str = "rate_limit.would_refuse";
 
 impl Filter for RateLimit {
     type Config = Settings;
@@ -44,10 +52,11 @@ impl Filter for RateLimit {
             host.counter(&format!("rate_limit_{what}.{}", limit.name))
         };
         let refusals = checked.limits.iter().map(counter).collect();
+        let remaining = checked.limits.iter().map(|limit| format!("rate_limit.remaining.{}", limit.name)).collect();
         let service = |global| Rc::new(Service::new(global, host.counter("rate_limit_service_failures")));
         let service = checked.global.map(service);
         let book = Rc::new(Book::new(checked.limits.into(), host.clone()));
-        Ok(Self { book, ipv6_prefix: checked.ipv6_prefix, service, refusals })
+        Ok(Self { book, ipv6_prefix: checked.ipv6_prefix, service, refusals, remaining })
     }
 
     async fn handle(&self, mut request: Request, next: Next) -> Response {
@@ -70,8 +79,9 @@ impl Filter for RateLimit {
             counter.increment();
         }
         let outcome = Outcome::of(limits, &asked, &verdicts);
+        self.note(&outcome, &verdicts, &mut request);
         let mut response = match outcome.retry {
-            Some(retry) => refusal(retry),
+            Some(retry) => outcome.refusal(retry),
             None => {
                 let bill = Bill::open(&self.book, asked, counted_by.cloned(), &mut request);
                 let response = next.run(request).await;
@@ -89,6 +99,18 @@ impl Filter for RateLimit {
 portcullis_sdk::export_filter!(RateLimit);
 
 impl RateLimit {
+    /// Leaves in properties how the limits stand, for access logs.
+    fn note(&self, outcome: &Outcome, verdicts: &[Verdict], request: &mut Request) {
+        for (name, verdict) in self.remaining.iter().zip(verdicts) {
+            request.set_property(name, verdict.remaining.to_string());
+        }
+        for (name, limits) in [(REFUSED, &outcome.refusing), (WOULD_REFUSE, &outcome.would_refuse)] {
+            if !limits.is_empty() {
+                request.set_property(name, limits.join(","));
+            }
+        }
+    }
+
     /// Takes what a request costs from its limits here.
     ///
     /// `None` when the store would not take the new states however often it was tried. Then requests pass: a store that is full

@@ -147,6 +147,10 @@ impl Amount {
 pub(crate) struct Outcome {
     /// Those that count, with their policies and standings.
     told: Vec<(String, String)>,
+    /// The names of those that refuse.
+    pub(crate) refusing: Vec<String>,
+    /// The names of those that would, were they not in shadow.
+    pub(crate) would_refuse: Vec<String>,
     /// Nanoseconds until it can pass, if it is refused. `u64::MAX` where it never can.
     pub(crate) retry: Option<u64>,
 }
@@ -156,7 +160,26 @@ impl Outcome {
         let all = limits.iter().zip(asked).zip(verdicts).filter(|((limit, _), _)| !limit.shadow);
         let told = all.clone().map(|((limit, asked), verdict)| (limit.policy(asked.amount), limit.standing(verdict)));
         let refusals = all.filter(|(_, verdict)| verdict.state.is_none()).map(|(_, verdict)| verdict.retry);
-        Self { told: told.collect(), retry: refusals.max() }
+        let names = |shadow: bool| {
+            let refusing = limits.iter().zip(verdicts).filter(|(_, verdict)| verdict.state.is_none());
+            refusing.filter(|(limit, _)| limit.shadow == shadow).map(|(limit, _)| limit.name.clone()).collect()
+        };
+        Self { told: told.collect(), retry: refusals.max(), refusing: names(false), would_refuse: names(true) }
+    }
+
+    /// The reply to a request too many.
+    ///
+    /// `violated-policies` names those that refuse, as draft-ietf-httpapi-ratelimit-headers has it for problem documents.
+    pub(crate) fn refusal(&self, retry: u64) -> Response {
+        // Names are letters, digits, hyphens, underscores and dots.
+        let names: Vec<String> = self.refusing.iter().map(|name| format!("\"{name}\"")).collect();
+        let refusal = Response::problem(429, "rate_limited").title("Too many requests");
+        let refusal = refusal.json_member("violated-policies", format!("[{}]", names.join(",")));
+        if retry == u64::MAX {
+            refusal
+        } else {
+            refusal.header("retry-after", retry.div_ceil(SECOND).max(1).to_string())
+        }
     }
 
     /// Tells the client.
@@ -169,12 +192,6 @@ impl Outcome {
             headers.set("ratelimit", standings.join(", "));
         }
     }
-}
-
-/// The reply to a request too many.
-pub(crate) fn refusal(retry: u64) -> Response {
-    let refusal = Response::problem(429, "rate_limited").title("Too many requests");
-    if retry == u64::MAX { refusal } else { refusal.header("retry-after", retry.div_ceil(SECOND).max(1).to_string()) }
 }
 
 #[cfg(test)]
@@ -200,6 +217,7 @@ mod tests {
         let verdicts = [verdict(None, 0, 5), verdict(None, 0, 500), verdict(None, 3, 9)];
         let outcome = Outcome::of(&limits, &asked, &verdicts);
         assert_eq!(outcome.retry, Some(9));
+        assert_eq!((outcome.refusing.join(" "), outcome.would_refuse.join(" ")), ("a c".to_owned(), "b".to_owned()));
         let told: Vec<_> = outcome.told.iter().map(|(policy, standing)| format!("{policy} {standing}")).collect();
         assert_eq!(told, ["\"a\";q=100;w=60 \"a\";r=0;t=1", "\"c\";q=100;w=60 \"c\";r=3;t=1"]);
         let passes = [verdict(Some(0), 1, 0), verdict(None, 0, 7), verdict(Some(0), 1, 0)];

@@ -1,10 +1,13 @@
-//! Claims that `auth` leaves for the filters after it, on Portcullis and on an Envoy.
+//! What `auth` leaves for the filters after it and for the access log, on Portcullis and on an Envoy.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use portcullis::workshop::envoy::Process;
 use portcullis::workshop::envoy::configuration::{Protocol, Wasm, cluster, listener, route};
 use portcullis_tests::client::Client;
+use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::guests::module;
 use portcullis_tests::origin::Origin;
@@ -42,13 +45,20 @@ fn chain() -> [(&'static str, Value); 3] {
 fn filters_after_it_get_the_claims_that_are_shared() {
     let origin = Origin::plain();
     let filters = chain().map(|(name, settings)| json!({ "plugin": name, "config": settings }));
-    let text = "upstreams: { origin: { endpoints: ['{origin}'] } }
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let text = "access_log: { to: 'file:{log}', properties: {properties} }
+upstreams: { origin: { endpoints: ['{origin}'] } }
 plugins: { auth: { module: 'builtin:auth' }, transform: { module: 'builtin:transform' }, rate-limit: { module: 'builtin:rate-limit' } }
 filters: {filters}
 routes: [ { name: all, match: { path: '/*' }, upstream: origin } ]
 ";
-    let gateway = Gateway::start(text, &[("origin", &origin), ("filters", &json!(filters))]);
+    let (shown, properties) = (log.display(), json!(PROPERTIES));
+    let places: [(&str, &dyn std::fmt::Display); 4] =
+        [("origin", &origin), ("filters", &json!(filters)), ("log", &shown), ("properties", &properties)];
+    let gateway = Gateway::start(text, &places);
     assert_told(gateway.address(), &origin);
+    assert_logged(&log);
 }
 
 #[test]
@@ -61,14 +71,54 @@ fn so_they_do_on_envoy() {
         let (vm_id, vm_configuration, holds_headers) = ("", "", false);
         Wasm { name, module: &module, configuration, vm_id, vm_configuration, holds_headers }.filter()
     });
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let mut main = listener("main", filters.into(), &[route("all", "/", "origin")]);
+    let states = PROPERTIES.map(|name| (name.to_owned(), format!("%FILTER_STATE(wasm.{name}:PLAIN)%").into()));
+    let format = json!({ "json_format": { "properties": Value::Object(states.into_iter().collect()) } });
+    main["filter_chains"][0]["filters"][0]["typed_config"]["access_log"] = json!([{
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": log, "log_format": format,
+        },
+    }]);
     let resources = json!({
-        "listeners": [listener("main", filters.into(), &[route("all", "/", "origin")])],
+        "listeners": [main],
         "clusters": [cluster("origin", &[origin.address], Protocol::Http1)],
     });
-    let mut process = Process::start(&envoy, &resources, &["--log-level", "error"]).unwrap();
+    let mut process =
+        Process::start(&envoy, &resources, &["--log-level", "error", "--file-flush-interval-msec", "50"]).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listeners = runtime.block_on(process.listeners()).unwrap();
     assert_told(listeners[0].1, &origin);
+    assert_logged(&log);
+}
+
+/// What the access log is asked for.
+const PROPERTIES: [&str; 3] = ["auth.consumer", "rate_limit.remaining.each", "rate_limit.refused"];
+
+/// Whose requests there were, what their limit left them, and which of them it refused.
+#[track_caller]
+fn assert_logged(log: &Path) {
+    let lines = || {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let whole = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let told =
+            |line: Value| PROPERTIES.map(|name| line["properties"][name].as_str().unwrap_or_default().to_owned());
+        whole.map(told).collect::<Vec<_>>()
+    };
+    eventually("all seven are written", || lines().len() == 7);
+    let want = [
+        ["", "0", ""],
+        ["", "0", "each"],
+        ["ann", "1", ""],
+        ["ann", "0", ""],
+        ["ann", "0", "each"],
+        ["tom", "0", ""],
+        ["tom", "0", "each"],
+    ];
+    assert_eq!(lines(), want);
 }
 
 /// Asks as each of those who may, as often as they may and once more, and looks at what the origin is told of them.
