@@ -45,7 +45,9 @@ fn a_new_plugin_builds_and_passes_at_once() {
     let said = says(&plugin, &["plugin", "test", "mark-it.wasm"], true);
     assert!(said.contains("1 passed, 0 failed"), "{said}");
     let said = says(&plugin, &["plugin", "inspect", "mark-it.wasm"], true);
-    for want in ["ABI 0.2.1", "mark-it 0.1.0", "runs on Portcullis", "runs on Envoy", "The header that marks them."] {
+    for want in
+        ["sha256 ", "ABI 0.2.1", "mark-it 0.1.0", "runs on Portcullis", "runs on Envoy", "The header that marks them."]
+    {
         assert!(said.contains(want), "{want}: {said}");
     }
     // What nobody has a use for is not there to be called.
@@ -116,6 +118,7 @@ fn mistakes_are_answered_with_a_remedy() {
         (vec!["build"], "see `portcullis plugin new`"),
         (vec!["inspect", "text.wasm"], "give the .wasm file that the plugin's build makes"),
         (vec!["inspect", "gone.wasm"], "cannot read gone.wasm"),
+        (vec!["inspect", "builtin:aut"], "`builtin:aut` is no plugin of this binary; there are "),
         (vec!["test", "gone.wasm"], "`portcullis plugin build` makes it"),
         (
             vec!["test", banner.to_str().unwrap(), "--cases", "odd.yaml"],

@@ -42,7 +42,7 @@ pub(crate) enum PluginCommand {
     },
     /// Show what stands in a module: ABI, imports, exports, manifest, size, and which hosts can run it
     Inspect {
-        /// The module
+        /// The module: a file, or `builtin:NAME`
         file: PathBuf,
     },
     /// Try a module by the cases of a file: exits with 1 if any fails

@@ -1,23 +1,30 @@
 //! What stands in a module, for people.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use portcullis_module::{Outline, needed, upstreams};
 use portcullis_vm::{Engine, EngineOptions};
+use sha2::{Digest as _, Sha256};
+
+use crate::builtin::{self, Builtin};
+use crate::config::{Digest, Written as _};
 
 /// Functions of Portcullis' own, which Envoy does not have.
 const WASI: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
-/// Describes a module.
-pub(crate) fn inspect(file: &Path) -> anyhow::Result<String> {
-    let shown = file.display();
-    let wasm = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+/// Describes a module: a file, or `builtin:NAME`.
+pub(crate) fn inspect(module: &Path) -> anyhow::Result<String> {
+    let shown = module.display();
+    let wasm = bytes(module)?;
     let outline = Outline::of(&wasm).with_context(|| shown.to_string())?;
     let mut out = String::new();
     let kib = |bytes: usize| bytes.div_ceil(1024);
     writeln!(out, "{shown}: {} KiB", kib(wasm.len()))?;
+    // As `sha256` of a plugin and lock files have it.
+    writeln!(out, "  sha256 {}", Digest(Sha256::digest(&wasm).into()).write())?;
     writeln!(
         out,
         "  code {} KiB, data {} KiB, names and manifest {} KiB; begins with {} KiB of memory",
@@ -44,6 +51,18 @@ pub(crate) fn inspect(file: &Path) -> anyhow::Result<String> {
     }
     describe_hosts(&wasm, &outline, &mut out)?;
     Ok(out)
+}
+
+fn bytes(module: &Path) -> anyhow::Result<Cow<'static, [u8]>> {
+    let shown = module.display();
+    let Some(name) = module.to_str().and_then(|text| text.strip_prefix("builtin:")) else {
+        return Ok(std::fs::read(module).with_context(|| format!("cannot read {shown}"))?.into());
+    };
+    match builtin::find(name) {
+        Some(Builtin::Present(wasm)) => Ok(wasm.into()),
+        Some(Builtin::Absent) => bail!("this binary was built without `{shown}`"),
+        None => bail!("`{shown}` is no plugin of this binary; there are {}", builtin::names().join(", ")),
+    }
 }
 
 fn describe_manifest(outline: &Outline, out: &mut String) -> anyhow::Result<()> {
