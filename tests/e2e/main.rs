@@ -11,6 +11,7 @@ mod admin;
 mod attacks;
 mod bodies;
 mod callouts;
+mod check;
 mod client_address;
 mod clients;
 mod compiling;

@@ -16,7 +16,7 @@ use crate::inherited::Inherited;
 use crate::life::{self, Files};
 use crate::modules::Fetcher;
 use crate::supervisor::{self, Gateway, Options};
-use crate::{compile, demo, export, telemetry, workshop};
+use crate::{compile, demo, export, telemetry, tryout, workshop};
 
 /// An API gateway whose policies are sandboxed WebAssembly.
 #[derive(Debug, Parser)]
@@ -46,14 +46,17 @@ enum Command {
         #[arg(long)]
         no_watch: bool,
     },
-    /// Check a configuration, and start nothing: exits with 0 if it can be used, with 1 if not
+    /// Check a configuration, with what its plugins say to their settings: exits with 0 if it can be used, with 1 if not
     Check {
         /// Files, or directories of .yaml files, that together are the configuration
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Where fetched modules are kept
+        /// Where fetched and compiled modules are kept
         #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
         cache: Option<PathBuf>,
+        /// Compile no modules and start no plugins: only the gateway's own settings are checked
+        #[arg(long)]
+        no_start: bool,
     },
     /// Print the JSON Schema of the configuration, for editors
     Schema,
@@ -90,9 +93,10 @@ enum Command {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     match arguments.command {
-        Command::Check { files, cache } => {
+        Command::Check { files, cache, no_start } => {
             let fetcher = Fetcher::keeping(cache.as_deref()).context("the cache for modules cannot be used")?;
-            Ok(check(&files, &Arc::new(fetcher), &mut out)?)
+            let plugins = if no_start { Plugins::Unstarted } else { Plugins::Started { cache } };
+            Ok(check(&files, &Arc::new(fetcher), plugins, &mut out)?)
         }
         Command::Schema => {
             schema(&mut out)?;
@@ -219,23 +223,50 @@ pub(crate) enum Watch {
     No,
 }
 
+/// Whether a check hears what plugins say to their settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plugins {
+    /// Each is started once.
+    Started {
+        /// Where compiled modules are kept; nowhere if absent.
+        cache: Option<PathBuf>,
+    },
+    /// None is.
+    Unstarted,
+}
+
 /// `portcullis check FILE…`: every problem to `out`. Exits with 1 if the configuration cannot be used.
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub fn check(paths: &[PathBuf], fetcher: &Arc<Fetcher>, out: &mut impl Write) -> io::Result<ExitCode> {
-    match config::load(paths, &Inputs::default(), fetcher) {
-        Ok((snapshot, warnings)) => {
-            print(&warnings, out)?;
-            let (routes, filters) = (snapshot.routes().count(), snapshot.filters().count());
-            writeln!(out, "ok: {routes} routes, {filters} filters, {} tenants", snapshot.tenants.len())?;
-            Ok(ExitCode::SUCCESS)
-        }
+pub fn check(
+    paths: &[PathBuf],
+    fetcher: &Arc<Fetcher>,
+    plugins: Plugins,
+    out: &mut impl Write,
+) -> io::Result<ExitCode> {
+    let whole = match config::load_whole(paths, fetcher) {
+        Ok(whole) => whole,
         Err(problems) => {
             report(&problems, out)?;
-            Ok(ExitCode::FAILURE)
+            return Ok(ExitCode::FAILURE);
         }
+    };
+    print(&whole.warnings, out)?;
+    print(&tryout::unknown_upstreams(&whole), out)?;
+    let snapshot = &whole.snapshot;
+    let (routes, filters) = (snapshot.routes().count(), snapshot.filters().count());
+    let said = format!("ok: {routes} routes, {filters} filters, {} tenants", snapshot.tenants.len());
+    let problems = match plugins {
+        Plugins::Started { cache } => tryout::problems(whole, cache),
+        Plugins::Unstarted => Vec::new(),
+    };
+    if problems.is_empty() {
+        writeln!(out, "{said}")?;
+        return Ok(ExitCode::SUCCESS);
     }
+    report(&problems, out)?;
+    Ok(ExitCode::FAILURE)
 }
 
 /// Every problem, and how many there are.

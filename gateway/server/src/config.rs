@@ -13,7 +13,7 @@ mod gather;
 pub(crate) mod granted;
 mod inputs;
 mod kept;
-mod names;
+pub(crate) mod names;
 pub mod private;
 mod schema;
 mod secrets;

@@ -32,6 +32,7 @@ pub mod supervisor;
 mod systemd;
 pub mod telemetry;
 mod tls;
+mod tryout;
 mod tunnel;
 mod upstream;
 mod websocket;

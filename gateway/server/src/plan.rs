@@ -7,6 +7,7 @@
 mod laid;
 mod modules;
 mod places;
+mod refusals;
 mod rollouts;
 mod table;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub(crate) use self::laid::Laid;
 use self::laid::{Among, Draft, Of, Views};
 use self::modules::Modules;
 use self::places::{Placed, Places};
+pub(crate) use self::refusals::Refusal;
 pub(crate) use self::table::Table;
 use crate::config::snapshot::{FilterIndex, Snapshot, TenantIndex, UpstreamIndex};
 use crate::supervisor::Options;
