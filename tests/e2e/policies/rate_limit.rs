@@ -114,20 +114,24 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 
 /// A gateway whose limits the service at that address counts.
 fn sharing(origin: &Origin, service: SocketAddr, limit: &str, on_failure: &str) -> Gateway {
-    let config = r#"
+    let limits = format!(r#"{{ endpoints: ["{service}"], protocol: http2 }}"#);
+    counted_by("", &limits, origin, limit, &format!("timeout: 500ms, on_failure: {on_failure}"))
+}
+
+/// A gateway whose filter has one limit and asks the upstream `limits`, which is this one, about it; `before` stands before all that.
+pub(super) fn counted_by(before: &str, limits: &str, origin: &Origin, limit: &str, asked: &str) -> Gateway {
+    let config = format!(
+        r#"{before}
 upstreams:
-  origin: { endpoints: ["{origin}"] }
-  limits: { endpoints: ["{service}"], protocol: http2 }
-plugins: { limit: {guest:rate-limit} }
+  origin: {{ endpoints: ["{origin}"] }}
+  limits: {limits}
+plugins: {{ limit: {{guest:rate-limit}} }}
 filters:
-  - plugin: limit
-    config:
-      limits: [{limit}]
-      global: { upstream: limits, domain: edge, timeout: 500ms, on_failure: {on_failure} }
-routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
-"#;
-    let (limit, on_failure) = (&limit, &on_failure);
-    Gateway::start(config, &[("origin", origin), ("service", &service), ("limit", limit), ("on_failure", on_failure)])
+  - {{ plugin: limit, config: {{ limits: [{limit}], global: {{ upstream: limits, domain: edge, {asked} }} }} }}
+routes: [{{ name: all, match: {{ path: "/*" }}, upstream: origin }}]
+"#
+    );
+    Gateway::start(&config, &[])
 }
 
 fn service(bind: SocketAddr, limits: &str) -> Gateway {

@@ -12,6 +12,8 @@ use portcullis_tests::pki::{Authority, Files, Use};
 use portcullis_tests::redis::{self, Redis};
 use portcullis_tests::{eventually, within};
 
+use super::rate_limit::counted_by;
+
 /// A gateway whose filter asks the gateway's own service, whose states are in this store.
 fn gateway(origin: &Origin, store: &str, limit: &str, on_store_failure: &str) -> Gateway {
     let gateway = start(origin, store, limit, on_store_failure);
@@ -21,26 +23,12 @@ fn gateway(origin: &Origin, store: &str, limit: &str, on_store_failure: &str) ->
 
 /// The same, whether its store can be connected to or not.
 fn start(origin: &Origin, store: &str, limit: &str, on_store_failure: &str) -> Gateway {
-    let config = r#"
-workers: 2
+    let service = format!(
+        "workers: 2
 services:
-  rate_limit:
-    store: { redis: { {store}, timeout: 200ms } }
-    on_store_failure: {on_store_failure}
-upstreams:
-  origin: { endpoints: ["{origin}"] }
-  limits: { service: rate_limit }
-plugins: { limit: {guest:rate-limit} }
-filters:
-  - plugin: limit
-    config:
-      limits: [{limit}]
-      global: { upstream: limits, domain: edge, timeout: 5s, on_failure: refuse }
-routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
-"#;
-    let places: [(&str, &dyn std::fmt::Display); 4] =
-        [("origin", origin), ("store", &store), ("limit", &limit), ("on_store_failure", &on_store_failure)];
-    Gateway::start(config, &places)
+  rate_limit: {{ store: {{ redis: {{ {store}, timeout: 200ms }} }}, on_store_failure: {on_store_failure} }}"
+    );
+    counted_by(&service, "{ service: rate_limit }", origin, limit, "timeout: 5s, on_failure: refuse")
 }
 
 fn at(servers: &[&Redis]) -> String {
