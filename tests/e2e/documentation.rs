@@ -1,4 +1,6 @@
-//! Every whole configuration that the documentation prints, started.
+//! Every whole configuration that the documentation prints, started; and the keys that it lists, beside those that there are.
+
+use std::collections::BTreeSet;
 
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::{docs, guests};
@@ -27,4 +29,30 @@ fn every_configuration_in_the_documentation_starts() {
         }
     }
     assert!(started >= 2, "{started} configurations were found");
+}
+
+/// The tables of the page about the configuration, and what the schema calls the same; the file itself has no name there.
+const TABLES: [(&str, Option<&str>); 6] = [
+    ("The file", None),
+    ("A plugin", Some("Plugin")),
+    ("A filter", Some("Filter")),
+    ("A route", Some("Route")),
+    ("A match", Some("Match")),
+    ("A tenant", Some("Tenant")),
+];
+
+#[test]
+fn the_page_about_the_configuration_lists_every_key_and_no_other() {
+    let page = docs::page("docs/configuration.md");
+    let schema = portcullis::config::schema();
+    for (heading, name) in TABLES {
+        let section =
+            page.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no section `{heading}`"));
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let listed: BTreeSet<&str> = rows.flat_map(|keys| keys.split('`').skip(1).step_by(2)).collect();
+        let described = name.map_or(&schema, |name| &schema["$defs"][name]);
+        let known = described["properties"].as_object().unwrap_or_else(|| panic!("no `{name:?}` in the schema"));
+        assert_eq!(listed, known.keys().map(String::as_str).collect(), "{heading}");
+    }
 }
