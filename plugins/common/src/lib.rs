@@ -22,10 +22,6 @@ pub const CLAIMS: &str = "auth.claims";
 /// The property in which `auth` leaves whom it let in: `sub` of a token, or the id of a consumer.
 pub const CONSUMER: &str = "auth.consumer";
 
-/// Fields that say something about the very bytes of a body (RFC 9110 §8.8.3, §14.3; RFC 9530; RFC 3230): a body that changes takes
-/// them with it.
-pub const OF_THE_BYTES: [&str; 6] = ["etag", "content-digest", "repr-digest", "digest", "content-md5", "accept-ranges"];
-
 /// The bytes as text, if that is what they are and every character is printable ASCII.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Option<&str> {

@@ -13,15 +13,13 @@ mod tests;
 use std::rc::Rc;
 
 use jaq_json::{Map, Val};
-use plugin_common::OF_THE_BYTES;
+use plugin_bodies::{Otherwise, Stale, Unread, Way};
 use portcullis_sdk::metric::Counter;
-use portcullis_sdk::{
-    Bodies, BodyError, Filter, HeaderValue, Headers, Host, Message, Next, Request, Response, StartError,
-};
+use portcullis_sdk::{Bodies, BodyError, Filter, Headers, Host, Message, Next, Request, Response, StartError};
 
-use obstacle::{Obstacle, Way};
+use obstacle::Obstacle;
 use program::{Failure, Program};
-use settings::{Otherwise, Settings};
+use settings::Settings;
 
 struct Jq {
     settings: Settings,
@@ -75,7 +73,8 @@ impl Filter for Jq {
         } else if is_head {
             // What it says is of a body that nobody gets.
             let mut headers = response.headers_mut();
-            OF_THE_BYTES.iter().chain(&["content-length"]).for_each(|name| headers.remove(name));
+            let _nobodys = Stale::remove(&mut headers);
+            headers.remove("content-length");
         }
         response
     }
@@ -95,11 +94,11 @@ impl Jq {
         let length = head.text("content-length").and_then(|length| length.trim().parse::<usize>().ok());
         let coding = head.text("content-encoding").unwrap_or_default();
         let known = if head.contains("content-range") {
-            Err(Obstacle::Partial)
+            Err(Obstacle::Body(Unread::Partial))
         } else if length.is_some_and(|length| length > self.settings.max_bytes) {
-            Err(Obstacle::TooLarge)
+            Err(Obstacle::Body(Unread::TooLarge))
         } else if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
-            Err(Obstacle::Encoded)
+            Err(Obstacle::Body(Unread::Encoded))
         } else {
             Ok(())
         };
@@ -107,33 +106,31 @@ impl Jq {
             return self.otherwise(obstacle, way);
         }
         // Now, for a host that does not hold heads sends it before the body is here.
-        let stale: Vec<(&str, HeaderValue)> =
-            OF_THE_BYTES.iter().filter_map(|name| Some((*name, message.headers().get(name)?))).collect();
-        stale.iter().for_each(|(name, _)| message.headers_mut().remove(name));
+        let stale = Stale::remove(&mut message.headers_mut());
         let changed = match message.body_mut().collect(self.settings.max_bytes).await {
             // A message may have no body after all.
             Ok(body) if body.is_empty() => return Ok(()),
             Ok(body) => program.run(&body, globals, self.settings.max_bytes).map_err(|failure| {
                 if let Failure::Failed(why) = &failure {
-                    log::warn!("the program for bodies of {} failed: {why}", way.name());
+                    log::warn!("the program for bodies of {} failed: {why}", bodies_of(way));
                 }
                 Obstacle::from(&failure)
             }),
             // What the upstream did not wait for it does not get.
             Err(BodyError::AnsweredEarly) => {
                 let emptied = message.body_mut().map_chunks(|_| Some(Vec::new()));
-                return emptied.map_err(|_| Obstacle::Malformed.reply(way));
+                return emptied.map_err(|_| Obstacle::Body(Unread::Malformed).reply(way));
             }
-            Err(_) => Err(Obstacle::TooLarge),
+            Err(_) => Err(Obstacle::Body(Unread::TooLarge)),
         };
-        let set = changed.and_then(|body| message.body_mut().set(body).map_err(|_| Obstacle::Malformed));
+        let set = changed.and_then(|body| message.body_mut().set(body).map_err(|_| Obstacle::Body(Unread::Malformed)));
         let Err(obstacle) = set else {
             self.bodies(way).increment();
             return Ok(());
         };
         self.otherwise(obstacle, way)?;
         if self.host.holds_heads() {
-            stale.iter().for_each(|(name, value)| message.headers_mut().set(name, value.as_bytes()));
+            stale.restore(&mut message.headers_mut());
         }
         Ok(())
     }
@@ -141,8 +138,10 @@ impl Jq {
     /// What becomes of a body that was not changed.
     fn otherwise(&self, obstacle: Obstacle, way: Way) -> Result<(), Response> {
         let otherwise = match obstacle {
-            Obstacle::TooLarge | Obstacle::ResultTooLarge => self.settings.on_overflow,
-            Obstacle::Malformed | Obstacle::Encoded | Obstacle::Partial => self.settings.on_invalid,
+            Obstacle::Body(Unread::TooLarge) | Obstacle::ResultTooLarge => self.settings.on_overflow,
+            Obstacle::Body(Unread::Malformed | Unread::Encoded) | Obstacle::Body(Unread::Partial) => {
+                self.settings.on_invalid
+            }
             Obstacle::Failed | Obstacle::Steps => self.settings.on_failure,
         };
         let (what, result) = match otherwise {
@@ -156,6 +155,14 @@ impl Jq {
     fn bodies(&self, way: Way) -> &Counter {
         let [request, response] = &self.bodies;
         if way == Way::Request { request } else { response }
+    }
+}
+
+/// For messages to people.
+fn bodies_of(way: Way) -> &'static str {
+    match way {
+        Way::Request => "requests",
+        Way::Response => "responses",
     }
 }
 

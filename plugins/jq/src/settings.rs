@@ -1,5 +1,6 @@
 //! Settings as an operator writes them.
 
+use plugin_bodies::Otherwise;
 use portcullis_sdk::Config;
 
 /// Passes JSON bodies through jq programs.
@@ -32,15 +33,4 @@ fn default_max_bytes() -> usize {
 
 fn default_max_steps() -> u64 {
     100_000
-}
-
-/// What becomes of a body that no program has changed.
-#[derive(Clone, Copy, Config, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Otherwise {
-    /// It goes no further.
-    #[default]
-    Refuse,
-    /// It passes as it is.
-    Pass,
 }

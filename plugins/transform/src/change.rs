@@ -7,14 +7,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use plugin_bodies::{Otherwise, Stale, Unread, Way};
 use portcullis_sdk::{BodyError, Message};
 use serde_json::Value;
 
 use crate::Transform;
 use crate::coding::Coding;
-use crate::condition::Way;
 use crate::document;
-use crate::media::{Format, Head, Otherwise, Stale};
+use crate::media::{Format, Head};
 use crate::obstacle::Obstacle;
 use crate::records::{Change, Framing, Records};
 use crate::rule::{Plan, Rule};
@@ -104,12 +104,15 @@ impl Transform {
             Ok(body) => work.changed(body, coding),
             // What the upstream did not wait for it does not get.
             Err(BodyError::AnsweredEarly) => {
-                return message.body_mut().map_chunks(|_| Some(Vec::new())).map_err(|_| Obstacle::Malformed);
+                return message
+                    .body_mut()
+                    .map_chunks(|_| Some(Vec::new()))
+                    .map_err(|_| Obstacle::Body(Unread::Malformed));
             }
-            Err(_) => Err(Obstacle::TooLarge),
+            Err(_) => Err(Obstacle::Body(Unread::TooLarge)),
         };
         match changed {
-            Ok(body) => message.body_mut().set(body).map_err(|_| Obstacle::Malformed),
+            Ok(body) => message.body_mut().set(body).map_err(|_| Obstacle::Body(Unread::Malformed)),
             // A head that says it is another kind of body has gone: there is no passing it as it is.
             Err(_) if kind.is_some() && !self.holds_heads => Err(Obstacle::Unfit),
             Err(obstacle) => {
@@ -124,7 +127,7 @@ impl Transform {
 
     fn change_records(&self, message: &mut impl Message, head: &Head, work: Work) -> Result<(), Obstacle> {
         if head.coding(usize::MAX)? != Coding::Identity {
-            return Err(Obstacle::Encoded);
+            return Err(Obstacle::Body(Unread::Encoded));
         }
         let framing = if work.format == Format::Sse { Framing::Events } else { Framing::Lines };
         let (max_bytes, on_overflow) = (self.plan.max_record_bytes, self.plan.on_overflow);
@@ -139,8 +142,8 @@ impl Transform {
             }
             Some(out)
         };
-        message.body_mut().map_chunks(map).map_err(|_| Obstacle::Malformed)?;
-        Stale::remove(&mut message.headers_mut());
+        message.body_mut().map_chunks(map).map_err(|_| Obstacle::Body(Unread::Malformed))?;
+        let _the_body_changes = Stale::remove(&mut message.headers_mut());
         message.on_trailers(move |trailers| {
             let last = at_end.borrow_mut().end();
             if !last.is_empty() && !trailers.append_to_body(&last) {
@@ -179,6 +182,6 @@ impl Change for Record {
 
     fn overflows(&mut self) {
         let what = if self.transform.plan.on_overflow == Otherwise::Pass { "passed" } else { "dropped" };
-        self.transform.count(what, self.work.way, Obstacle::TooLarge);
+        self.transform.count(what, self.work.way, Obstacle::Body(Unread::TooLarge));
     }
 }

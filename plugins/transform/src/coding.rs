@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use plugin_bodies::Unread;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
@@ -50,9 +51,9 @@ impl Coding {
                 let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
                 let read = MultiGzDecoder::new(body.as_slice()).take(limit).read_to_end(&mut plain);
                 if plain.len() > max_bytes {
-                    return Err(Obstacle::TooLarge);
+                    return Err(Obstacle::Body(Unread::TooLarge));
                 }
-                read.map(|_| plain).map_err(|_| Obstacle::Malformed)
+                read.map(|_| plain).map_err(|_| Obstacle::Body(Unread::Malformed))
             }
             Self::Zstd => frames(&body, max_bytes),
         }
@@ -64,7 +65,7 @@ impl Coding {
             Self::Identity => Ok(body),
             Self::Gzip => {
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-                encoder.write_all(&body).and_then(|()| encoder.finish()).map_err(|_| Obstacle::Malformed)
+                encoder.write_all(&body).and_then(|()| encoder.finish()).map_err(|_| Obstacle::Body(Unread::Malformed))
             }
             Self::Zstd => Ok(compress_to_vec(body.as_slice(), CompressionLevel::Fastest)),
         }
@@ -77,18 +78,18 @@ fn frames(mut body: &[u8], max_bytes: usize) -> Result<Vec<u8>, Obstacle> {
     decoder.set_max_window_size(MAX_WINDOW_BYTES);
     let mut plain = Vec::new();
     while !body.is_empty() {
-        decoder.init(&mut body).map_err(|_| Obstacle::Malformed)?;
+        decoder.init(&mut body).map_err(|_| Obstacle::Body(Unread::Malformed))?;
         while !decoder.is_finished() || decoder.can_collect() > 0 {
             let piece = BlockDecodingStrategy::UptoBytes(PIECE_BYTES);
-            decoder.decode_blocks(&mut body, piece).map_err(|_| Obstacle::Malformed)?;
+            decoder.decode_blocks(&mut body, piece).map_err(|_| Obstacle::Body(Unread::Malformed))?;
             plain.extend(decoder.collect().unwrap_or_default());
             if plain.len() > max_bytes {
-                return Err(Obstacle::TooLarge);
+                return Err(Obstacle::Body(Unread::TooLarge));
             }
         }
         let written = decoder.get_checksum_from_data();
         if written.is_some() && written != decoder.get_calculated_checksum() {
-            return Err(Obstacle::Malformed);
+            return Err(Obstacle::Body(Unread::Malformed));
         }
     }
     Ok(plain)
@@ -105,19 +106,23 @@ mod tests {
             let encoded = coding.encoded(plain.clone()).unwrap();
             assert!(encoded.len() < 10_000, "{coding:?} {}", encoded.len());
             assert_eq!(coding.decoded(encoded.clone(), 600_000), Ok(plain.clone()));
-            assert_eq!(coding.decoded(encoded.clone(), 599_999), Err(Obstacle::TooLarge));
+            assert_eq!(coding.decoded(encoded.clone(), 599_999), Err(Obstacle::Body(Unread::TooLarge)));
             // RFC 1952 §2.2, RFC 8878 §3: several members, or frames, are one text.
             assert_eq!(coding.decoded([encoded.clone(), encoded.clone()].concat(), 1_200_000), Ok(plain.repeat(2)));
             let cut = &encoded[..encoded.len() - 1];
             for broken in [cut, &encoded[..5], b"plain", &[&encoded[..], b"more"].concat()] {
                 let read = coding.decoded(broken.to_vec(), 600_000);
-                assert_eq!(read, Err(Obstacle::Malformed), "{coding:?}, {} bytes", broken.len());
+                assert_eq!(read, Err(Obstacle::Body(Unread::Malformed)), "{coding:?}, {} bytes", broken.len());
             }
         }
         let mut wrong = Coding::Gzip.encoded(plain).unwrap();
         let at = wrong.len() - 8;
         wrong[at] ^= 1;
-        assert_eq!(Coding::Gzip.decoded(wrong, 600_000), Err(Obstacle::Malformed), "its checksum is another");
+        assert_eq!(
+            Coding::Gzip.decoded(wrong, 600_000),
+            Err(Obstacle::Body(Unread::Malformed)),
+            "its checksum is another"
+        );
     }
 
     /// As `zstd --check` has written it.
@@ -133,10 +138,10 @@ mod tests {
         for at in encoded.len() - 4..encoded.len() {
             let mut wrong = encoded.to_vec();
             wrong[at] ^= 1;
-            assert_eq!(Coding::Zstd.decoded(wrong, 100), Err(Obstacle::Malformed));
+            assert_eq!(Coding::Zstd.decoded(wrong, 100), Err(Obstacle::Body(Unread::Malformed)));
         }
         // A window of 16 MiB, in a frame that says so.
         let large = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 14 << 3, 1, 0, 0];
-        assert_eq!(Coding::Zstd.decoded(large.to_vec(), 100), Err(Obstacle::Malformed));
+        assert_eq!(Coding::Zstd.decoded(large.to_vec(), 100), Err(Obstacle::Body(Unread::Malformed)));
     }
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use plugin_bodies::Way;
 use plugin_common::pattern::{Captures, Pattern};
 use portcullis_sdk::schema::{Piece, Schema};
 use portcullis_sdk::{Config, HeaderName};
@@ -70,13 +71,6 @@ enum Subject {
     Query(String),
     Claim(Vec<String>),
     Property(Vec<String>),
-}
-
-/// Whose message a rule changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Request,
-    Response,
 }
 
 impl When {

@@ -25,12 +25,12 @@ mod xml;
 
 use std::rc::Rc;
 
+use plugin_bodies::{Stale, Way};
 use portcullis_sdk::metric::Counter;
 use portcullis_sdk::{Bodies, Filter, Host, Next, Request, Response, StartError};
 
 use change::Work;
-use condition::Way;
-use media::{Head, Stale, ask_for_readable};
+use media::{Head, ask_for_readable};
 use obstacle::Obstacle;
 use rule::Plan;
 use settings::Settings;
@@ -126,7 +126,7 @@ impl Transform {
             // What it says is of a body that nobody gets.
             let mut headers = response.headers_mut();
             headers.remove("content-length");
-            Stale::remove(&mut headers);
+            let _nobodys = Stale::remove(&mut headers);
         }
         Ok(())
     }

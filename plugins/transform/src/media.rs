@@ -1,6 +1,6 @@
 //! What a head says about its body: its format, its coding, its length; and what has to change there when the body does.
 
-use plugin_common::OF_THE_BYTES;
+use plugin_bodies::Unread;
 use portcullis_sdk::{Config, HeaderValue, Headers, HeadersMut};
 
 use crate::coding::Coding;
@@ -79,33 +79,14 @@ impl Head {
     /// How to read a body of which so much may be held.
     pub(crate) fn coding(&self, max_bytes: usize) -> Result<Coding, Obstacle> {
         if self.is_partial {
-            return Err(Obstacle::Partial);
+            return Err(Obstacle::Body(Unread::Partial));
         }
         let length =
             self.content_length.as_ref().and_then(|length| std::str::from_utf8(length).ok()?.trim().parse().ok());
         if length.is_some_and(|length: usize| length > max_bytes) {
-            return Err(Obstacle::TooLarge);
+            return Err(Obstacle::Body(Unread::TooLarge));
         }
-        Coding::of(&self.content_encoding).ok_or(Obstacle::Encoded)
-    }
-}
-
-/// The fields of a head that are true of its old body alone.
-pub(crate) struct Stale(Vec<(&'static str, HeaderValue)>);
-
-impl Stale {
-    /// Takes them away.
-    pub(crate) fn remove(headers: &mut HeadersMut<'_>) -> Self {
-        let all: Vec<_> = OF_THE_BYTES.iter().filter_map(|name| Some((*name, headers.get(name)?))).collect();
-        all.iter().for_each(|(name, _)| headers.remove(name));
-        Self(all)
-    }
-
-    /// Puts them back: the body stays.
-    pub(crate) fn restore(self, headers: &mut HeadersMut<'_>) {
-        for (name, value) in self.0 {
-            headers.set(name, value.as_bytes());
-        }
+        Coding::of(&self.content_encoding).ok_or(Obstacle::Body(Unread::Encoded))
     }
 }
 
@@ -139,17 +120,6 @@ fn accepts(accepted: &str, wanted: &str) -> bool {
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         named && weight.and_then(|weight| weight.parse::<f32>().ok()).is_none_or(|weight| weight > 0.0)
     })
-}
-
-/// What becomes of a body that cannot be transformed.
-#[derive(Clone, Copy, Config, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Otherwise {
-    /// It goes no further.
-    #[default]
-    Refuse,
-    /// It passes as it is.
-    Pass,
 }
 
 /// What a document becomes.
@@ -200,11 +170,11 @@ mod tests {
             ("identity", Some("10"), false, Ok(Coding::Identity)),
             ("GZIP", None, false, Ok(Coding::Gzip)),
             ("zstd", None, false, Ok(Coding::Zstd)),
-            ("br", None, false, Err(Obstacle::Encoded)),
-            ("gzip, gzip", None, false, Err(Obstacle::Encoded)),
-            ("", Some("11"), false, Err(Obstacle::TooLarge)),
+            ("br", None, false, Err(Obstacle::Body(Unread::Encoded))),
+            ("gzip, gzip", None, false, Err(Obstacle::Body(Unread::Encoded))),
+            ("", Some("11"), false, Err(Obstacle::Body(Unread::TooLarge))),
             ("", Some("nonsense"), false, Ok(Coding::Identity)),
-            ("", None, true, Err(Obstacle::Partial)),
+            ("", None, true, Err(Obstacle::Body(Unread::Partial))),
         ] {
             let content_length = length.map(Into::into);
             let head = Head { format: None, content_encoding: encoding.into(), content_length, is_partial };

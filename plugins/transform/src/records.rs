@@ -3,7 +3,7 @@
 //! A record is changed when it is here whole, wherever the network cut it. **Invariant:** at most one record and the piece that
 //! came last are held, and a record that grows longer than the cap is passed on as it comes or is left out.
 
-use crate::media::Otherwise;
+use plugin_bodies::Otherwise;
 
 /// What ends a stream that some APIs send as events, and is no JSON.
 const DONE: &[u8] = b"[DONE]";

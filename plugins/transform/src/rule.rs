@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use plugin_bodies::{Otherwise, Unread, Way};
 use portcullis_sdk::{Request, Response};
 
-use crate::condition::{Guard, Statuses, Way};
+use crate::condition::{Guard, Statuses};
 use crate::edit::Edit;
 use crate::headers::HeaderRules;
-use crate::media::{Format, Otherwise, Output, Streams};
+use crate::media::{Format, Output, Streams};
 use crate::obstacle::Obstacle;
 use crate::target::{QueryRules, Rewrite};
 use crate::values::Scope;
@@ -57,8 +58,10 @@ impl Plan {
     /// What becomes of a body for which this is in the way. A template's value that does not fit is never passed on.
     pub(crate) fn otherwise(&self, obstacle: Obstacle) -> Otherwise {
         match obstacle {
-            Obstacle::TooLarge => self.on_overflow,
-            Obstacle::Malformed | Obstacle::Encoded | Obstacle::Complex | Obstacle::Partial => self.on_invalid,
+            Obstacle::Body(Unread::TooLarge) => self.on_overflow,
+            Obstacle::Body(Unread::Malformed | Unread::Encoded)
+            | Obstacle::Complex
+            | Obstacle::Body(Unread::Partial) => self.on_invalid,
             Obstacle::Unfit => Otherwise::Refuse,
         }
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use plugin_bodies::{Otherwise, Way};
 use plugin_common::pattern::Pattern;
 use plugin_common::template::{Target, Template};
 use portcullis_sdk::schema::{Piece, Schema};
@@ -15,9 +16,9 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::condition::{Guard, Statuses, Way, When};
+use crate::condition::{Guard, Statuses, When};
 use crate::headers::HeaderRules;
-use crate::media::{Format, Otherwise, Output};
+use crate::media::{Format, Output};
 use crate::rule::{Plan, Rule};
 use crate::target::{QueryRules, Rewrite};
 use crate::values::Names;
