@@ -147,7 +147,7 @@ fn a_plan_that_follows_others_means_what_one_made_from_nothing_means() {
         files.write("gateway.yaml", PLATFORM.as_bytes());
         files.write("module.wasm", &module(0));
         let mut standing = settle(&Standing::default(), &path, Looking::Everywhere);
-        let plan = Plan::new(standing.snapshot().unwrap().clone(), &options).unwrap();
+        let mut plan = Plan::new(standing.snapshot().unwrap().clone(), &options).unwrap();
         plan.table(0, None);
         for step in 0..25 {
             let changed = files.change(random);
@@ -164,6 +164,7 @@ fn a_plan_that_follows_others_means_what_one_made_from_nothing_means() {
                 assert!(Arc::ptr_eq(before, after), "seed {seed}, step {step}, {changed:?}");
                 kept += 1;
             }
+            plan = next;
         }
     }
     assert!(kept > 50, "only {kept} were kept");

@@ -154,6 +154,7 @@ mod tests {
                 "access_log.sample",
                 "access_log.request_headers",
                 "access_log.response_headers",
+                "access_log.properties",
                 "tenant_defaults.limits.requests",
             ],
         ),
