@@ -89,7 +89,10 @@ pub(crate) fn guide(gateway: SocketAddr, admin: Option<SocketAddr>, config: &Pat
         "5. One reply from three calls, the second made of the first one's answer. The third fails: its default stands in".to_owned(),
         curl("acme.test", &format!("http://{gateway}/home")),
         String::new(),
-        "6. globex has a module of its own: no token asked for, and x-policy-of says who answered".to_owned(),
+        "6. A jq program makes {\"count\":2,\"sum\":19.5} of the origin's list".to_owned(),
+        curl("acme.test", &format!("http://{gateway}/sums")),
+        String::new(),
+        "7. globex has a module of its own: no token asked for, and x-policy-of says who answered".to_owned(),
         curl("globex.test", &format!("http://{gateway}/orders/1")),
         String::new(),
     ];
@@ -114,7 +117,7 @@ fn ok(body: impl Into<String>) -> Reply {
 
 fn orders(path: &str, user: Option<&str>) -> Reply {
     match path {
-        "/orders" => ok(r#"[{"id":1,"total":"12.50"},{"id":2,"total":"7.00"}]"#),
+        "/orders" | "/sums" => ok(r#"[{"id":1,"total":"12.50"},{"id":2,"total":"7.00"}]"#),
         "/broken" => {
             Reply { status: StatusCode::INTERNAL_SERVER_ERROR, body: r#"{"error":"out of order"}"#.to_owned() }
         }
