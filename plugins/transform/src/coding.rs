@@ -1,6 +1,6 @@
 //! Content codings: they are undone before a body is read, and done again afterwards.
 //!
-//! Gzip and Zstandard. Brotli is not read here: its dictionary alone would make this module an eighth larger, and nobody but an
+//! Gzip and Zstandard. Brotli is not read here: its dictionary alone would make this module a tenth larger, and nobody but an
 //! upstream that was not asked for it sends it.
 
 use std::io::{Read, Write};
