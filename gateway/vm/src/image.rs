@@ -36,7 +36,9 @@ pub(crate) struct Image {
 /// Why there is no copy.
 #[derive(Debug)]
 pub(crate) enum NotCopied {
-    /// The pool, or what its tenant has of memory, is used up.
+    /// All of the pool is taken: a VM that is idle may make way.
+    PoolFull,
+    /// Copies' part of it, or what its tenant has of memory, is used up.
     NoRoom,
     /// Something that cannot happen to a module that was taken in.
     Broken(StartFailure),
@@ -45,7 +47,8 @@ pub(crate) enum NotCopied {
 impl NotCopied {
     fn of((failure, _): NotStarted) -> Self {
         match failure {
-            StartFailure::NoRoom { .. } | StartFailure::TenantMemory => Self::NoRoom,
+            StartFailure::NoRoom { .. } => Self::PoolFull,
+            StartFailure::TenantMemory => Self::NoRoom,
             StartFailure::TooMuchMemory { .. }
             | StartFailure::Instantiate(_)
             | StartFailure::Trapped { .. }

@@ -197,9 +197,10 @@ impl Vms {
         }
     }
 
-    /// Ends the VM here that has been idle for longest, to make room for another; whether there was one.
-    fn make_room(&mut self, exchanges: &mut Exchanges) -> bool {
-        let idle: Vec<VmIndex> = self.rests.iter().map(|(_, vm)| *vm).collect();
+    /// Ends the VM here that has been idle for longest, to make room for what `vm` needs; whether there was one.
+    fn make_room(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> bool {
+        let others = self.rests.iter().map(|(_, other)| *other).filter(|other| *other != vm);
+        let idle: Vec<VmIndex> = others.collect();
         let used = |vm: &VmIndex| {
             let slot = self.slots.get(vm.0 as usize)?.as_ref()?;
             (matches!(slot.state, State::Live(_)) && slot.awaits_nothing()).then_some((slot.used, *vm))
@@ -366,7 +367,8 @@ impl Vms {
             let Some(slot) = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut) else { return Ok(()) };
             match slot.start(&self.engine, vm, exchanges) {
                 Ok(()) => break,
-                Err(error) if matches!(error.failure, StartFailure::NoRoom { .. }) && self.make_room(exchanges) => {}
+                Err(error) if matches!(error.failure, StartFailure::NoRoom { .. }) && self.make_room(exchanges, vm) => {
+                }
                 Err(error) => {
                     let Some(slot) = self.slot(vm) else { return Err(error) };
                     slot.did_not_start(&error.failure, exchanges.now);

@@ -18,8 +18,7 @@ impl Vms {
     pub(super) fn copy(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Result<u32, NotOpened> {
         let begun = thread_time();
         let copied = match self.try_copy(exchanges, vm) {
-            // One that is idle may make way for it.
-            Err(NotCopied::NoRoom) if self.make_room(exchanges) => self.try_copy(exchanges, vm),
+            Err(NotCopied::PoolFull) if self.make_room(exchanges, vm) => self.try_copy(exchanges, vm),
             copied => copied,
         };
         let took = thread_time().saturating_sub(begun);
@@ -33,7 +32,7 @@ impl Vms {
                 slot.cells.copies.add(1);
                 Ok(life)
             }
-            Err(NotCopied::NoRoom) => Err(NotOpened::NoRoom),
+            Err(NotCopied::PoolFull | NotCopied::NoRoom) => Err(NotOpened::NoRoom),
             Err(NotCopied::Broken(failure)) => {
                 tracing::error!(plugin = &*slot.spec.name, "a plugin could not be copied: {failure}");
                 Err(NotOpened::Failed)

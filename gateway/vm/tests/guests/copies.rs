@@ -291,3 +291,42 @@ fn a_vm_is_not_idle_while_there_are_copies_and_takes_them_along_when_it_goes() {
     worker.feed(cut_off, Event::Woken);
     assert!(worker.effects(cut_off).starts_with("response :status=503"));
 }
+
+#[test]
+fn only_a_full_pool_sends_others_to_rest() {
+    let engine = portcullis_vm::Engine::new(EngineOptions { max_vms: 6, ..EngineOptions::default() }).unwrap();
+    let text = guest(COUNTS);
+    let (idle, limits) = (Some(Duration::from_secs(60)), CompileLimits::default());
+    let copied =
+        VmSpec { module: engine.load_copyable("test", &wasm(&text), &limits).unwrap(), idle, ..copied(COUNTS) };
+    let other = VmSpec { module: engine.load("test", &wasm(&text)).unwrap(), idle, ..spec(&text) };
+    let mut worker = Worker::of(vec![copied.clone()], &Arc::default());
+    worker.vms = Vms::new(engine, [copied, other.clone(), other].into(), Arc::default());
+    worker.vms.warm_up(&mut worker.exchanges).unwrap();
+    let state = |worker: &Worker, at: usize| worker.vms.cells()[at].state(worker.exchanges.now);
+    // Three that stay, and three copies, which is half: no more copies may be, and nobody has to go.
+    let _under_way = [(); 3].map(|()| worker.request(End::Yes));
+    assert!(exchange(&mut worker).contains(BUSY));
+    assert_eq!([1, 2].map(|at| state(&worker, at)), [VmState::Running; 2]);
+}
+
+#[test]
+fn a_full_pool_ends_what_is_idle_and_never_the_vm_that_is_copied() {
+    let engine = portcullis_vm::Engine::new(EngineOptions { max_vms: 4, ..EngineOptions::default() }).unwrap();
+    let text = guest(COUNTS);
+    let (idle, limits) = (Some(Duration::from_secs(60)), CompileLimits::default());
+    let copied =
+        VmSpec { module: engine.load_copyable("test", &wasm(&text), &limits).unwrap(), idle, ..copied(COUNTS) };
+    let other = VmSpec { module: engine.load("test", &wasm(&text)).unwrap(), idle, ..spec(&text) };
+    let mut worker = Worker::of(vec![copied.clone()], &Arc::default());
+    worker.vms = Vms::new(engine, [copied, other.clone(), other.clone(), other].into(), Arc::default());
+    worker.vms.warm_up(&mut worker.exchanges).unwrap();
+    let id = worker.request(End::Yes);
+    assert!(worker.effects(id).starts_with("request :authority"));
+    let running = |worker: &Worker| {
+        let cells = worker.vms.cells();
+        cells.iter().filter(|cells| cells.state(worker.exchanges.now) == VmState::Running).count()
+    };
+    assert_eq!(running(&worker), 3, "one of the others has made way");
+    assert_eq!(cells(&worker).state(worker.exchanges.now), VmState::Running);
+}

@@ -24,6 +24,10 @@ const GATEWAY: &[Setting] = &[
         "tenant_defaults.grants",
         "what tenants say was held to it when this was written; nothing holds later changes to it",
     ),
+    differs(
+        "tenant_tiers",
+        "of what tenants of a tier may use, `requests` alone is bounded; grants were held to when this was written",
+    ),
     lost("tenant_defaults.limits.in_flight", "nothing bounds a tenant's requests under way"),
     lost("tenant_defaults.limits.cpu", "nothing bounds the processor time of a tenant's filters"),
     lost("tenant_defaults.limits.memory", "nothing bounds the memory of a tenant's filters"),
