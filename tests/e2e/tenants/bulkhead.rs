@@ -34,11 +34,16 @@ fn apart(origin: &dyn std::fmt::Display, script: &str) -> Gateway {
 }
 
 fn set_apart(gateway: &Gateway) {
-    eventually("its filters have taken long", || {
+    let ask = || {
         let answer = gateway.ask("GET", "/", &[("host", "acme.test")], "");
         assert_eq!(answer.get("connection"), None, "{}", answer.text());
+    };
+    eventually("its filters have taken long", || {
+        ask();
         of_acme(gateway, "portcullis_tenant_set_apart") == 1.0
     });
+    // Each adds some two seconds to how long it stays so.
+    (0..10).for_each(|_| ask());
 }
 
 fn of_acme(gateway: &Gateway, metric: &str) -> f64 {
