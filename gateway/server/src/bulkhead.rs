@@ -5,7 +5,11 @@
 //! request, hands it over, and passes the answer on. The bulkhead has its own VMs and connections to upstreams, like any worker, and no
 //! listeners; it runs when the machine has nothing else to do. Tenants that are set apart wait for each other.
 //!
-//! **Invariant:** the client's connection stays where it is, and cannot tell the difference.
+//! What the two threads share they lock for moments: the HTTP/2 library's streams of a connection, shared data and queues. A bulkhead that
+//! loses the processor in such a moment is waited for; on a machine with a processor to spare that is not long.
+//!
+//! **Invariant:** the client's connection stays where it is. What was under way on a worker before its tenant was set apart has
+//! [turns](crate::worker) there.
 //!
 //! [`Account::is_apart`]: portcullis_core::tenant::Account::is_apart
 
@@ -17,6 +21,7 @@ use http::{Response, response};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use portcullis_core::reply::Failure;
+use portcullis_core::tenant::Admitted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_local};
 
@@ -25,8 +30,10 @@ use crate::message::{Broken, ResponseBody};
 use crate::serve::{self, Arrived, Diverted, Reply};
 use crate::worker::Worker;
 
-/// How many requests may wait to be looked at; those beyond are refused.
+/// How many requests may wait to be begun; those beyond are refused.
 const QUEUE: usize = 1024;
+/// How many of a tenant's may be under way while it is set apart: others that are find room.
+pub(crate) const MOST_OF_ONE: u32 = 256;
 
 /// Where requests are handed over. Clones lead to the same place.
 pub(crate) type Entrance = mpsc::Sender<Handed>;
@@ -45,6 +52,7 @@ pub(crate) type Place = mpsc::OwnedPermit<Handed>;
 /// A request on its way.
 pub(crate) struct Handed {
     arrived: Arrived,
+    admitted: Admitted,
     answer: oneshot::Sender<Result<Carried, Broken>>,
     tether: Tether,
 }
@@ -78,8 +86,8 @@ pub(crate) async fn hand_over(connection: Rc<Connection>, lane: Rc<Lane>, divert
     let (answer, answered) = oneshot::channel();
     let (cut, tethered) = oneshot::channel();
     lane.began();
-    let (arrived, place) = *diverted;
-    place.send(Handed { arrived, answer, tether: Tether(RefCell::new(Some(cut))) });
+    let (arrived, admitted, place) = *diverted;
+    place.send(Handed { arrived, admitted, answer, tether: Tether(RefCell::new(Some(cut))) });
     spawn_local(async move {
         if tethered.await.is_ok() {
             lane.cut();
@@ -133,10 +141,12 @@ impl Bulkhead {
     }
 }
 
-async fn serve(worker: Rc<Worker>, Handed { arrived, mut answer, tether }: Handed) {
+async fn serve(worker: Rc<Worker>, Handed { arrived, admitted, mut answer, tether }: Handed) {
     let served = tokio::select! {
-        served = serve::serve_here(worker, tether, arrived) => served,
+        // First: nothing is begun for a client that has gone while its request waited.
+        biased;
         () = answer.closed() => return,
+        served = serve::serve_here(worker, tether, (arrived, admitted)) => served,
     };
     let Reply { response, is_bad } = match served {
         Ok(reply) => reply,

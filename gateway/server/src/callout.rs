@@ -31,6 +31,7 @@ pub(crate) async fn run(worker: Rc<Worker>, callout: Callout) {
         worker.telemetry.export_callout(&trace, &attempts, &method, &name, &tenant);
     }
     let response = response.unwrap_or_else(|_| synthetic(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
+    worker.turn_of_vm(root.vm).await;
     worker.deliver(root, token, response);
 }
 

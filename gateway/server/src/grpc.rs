@@ -85,11 +85,11 @@ async fn run(worker: Rc<Worker>, begin: Begin, outbox: Option<Rc<Outbox>>) {
                 }
             };
             let status = || GrpcStatus::new(GrpcStatus::UNAVAILABLE, "upstream request timeout");
-            told.tell(answer.unwrap_or_else(|_| Err(status())).map_or_else(News::Ended, News::Message));
+            told.tell(answer.unwrap_or_else(|_| Err(status())).map_or_else(News::Ended, News::Message)).await;
         }
         (Sends::Many(_), Some(outbox)) => {
             if let Err(status) = converse(&told, upstream, headers, RequestBody::Messages(outbox)).await {
-                told.tell(News::Ended(status));
+                told.tell(News::Ended(status)).await;
             }
         }
         (Sends::Many(_), None) => {}
@@ -107,7 +107,8 @@ struct Told {
 
 impl Told {
     /// Tells it; whether it still lives.
-    fn tell(&self, news: News) -> bool {
+    async fn tell(&self, news: News) -> bool {
+        self.worker.turn_of_vm(self.root.vm).await;
         self.worker.hear(self.root, self.token, news)
     }
 }
@@ -142,23 +143,23 @@ async fn call(worker: &Worker, upstream: UpstreamId, headers: Headers, body: Req
 async fn converse(told: &Told, upstream: UpstreamId, headers: Headers, body: RequestBody) -> Result<(), GrpcStatus> {
     let mut messages = Messages::of(&told.worker, upstream, headers, body).await?;
     if let Some(head) = messages.head.take() {
-        if !told.tell(News::Began(Headers::response(StatusCode::OK, head))) {
+        if !told.tell(News::Began(Headers::response(StatusCode::OK, head))).await {
             return Ok(());
         }
         while let Some(message) = messages.next().await? {
-            if !told.tell(News::Message(message)) {
+            if !told.tell(News::Message(message)).await {
                 return Ok(());
             }
         }
     }
     let status = messages.status();
     if let Some(trailers) = messages.trailers.take()
-        && !told.tell(News::Trailers(Headers::trailers(trailers)))
+        && !told.tell(News::Trailers(Headers::trailers(trailers))).await
     {
         return Ok(());
     }
     messages.done(&told.worker);
-    told.tell(News::Ended(status));
+    told.tell(News::Ended(status)).await;
     Ok(())
 }
 

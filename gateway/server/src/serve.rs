@@ -25,6 +25,7 @@ use portcullis_core::exchange::{ExchangeId, Facts, Place, Wants};
 use portcullis_core::forward;
 use portcullis_core::headers::{Headers, Scheme, StartLine, strip_hop_by_hop};
 use portcullis_core::reply::Failure;
+use portcullis_core::tenant;
 use portcullis_core::tls::Tls;
 use portcullis_core::trace::Trace;
 use portcullis_core::upgrade::Offer;
@@ -90,7 +91,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<ResponseBody>, Broken> {
     let version = request.version();
     let arrived = look_at(&worker, &connection, request);
-    let Reply { mut response, is_bad } = match admit(&worker, Tie::Lane(lane.clone()), arrived) {
+    let Reply { mut response, is_bad } = match admit(&worker, Tie::Lane(lane.clone()), arrived, None) {
         Ok(admitted) => exchange(worker, admitted, Some(&connection)).await?,
         // Boxed: it is rare, and every exchange would carry its state.
         Err(diverted) => Box::pin(bulkhead::hand_over(connection.clone(), lane, diverted)).await?,
@@ -106,8 +107,12 @@ pub(crate) async fn serve(
 }
 
 /// Serves one exchange whose client is another worker's.
-pub(crate) async fn serve_here(worker: Rc<Worker>, tether: Tether, arrived: Arrived) -> Result<Reply, Broken> {
-    match admit(&worker, Tie::Tether(Rc::new(tether)), arrived) {
+pub(crate) async fn serve_here(
+    worker: Rc<Worker>,
+    tether: Tether,
+    (arrived, admitted): (Arrived, tenant::Admitted),
+) -> Result<Reply, Broken> {
+    match admit(&worker, Tie::Tether(Rc::new(tether)), arrived, Some(admitted)) {
         Ok(admitted) => exchange(worker, admitted, None).await,
         // There is no bulkhead in the bulkhead.
         Err(_) => Err(Broken(Failure::UpstreamReset)),
@@ -140,7 +145,12 @@ async fn exchange(
         }
         let body = request_body(&worker, id, source.take(), end);
         // Boxed: hyper moves the whole future about, and this is most of it.
-        if let Some(answer) = Box::pin(answer(&worker, id, (target, &place), headers, body)).await {
+        let answer = Box::pin(async {
+            let answer = answer(&worker, id, (target, &place), headers, body).await;
+            worker.turn_of(id).await;
+            answer
+        });
+        if let Some(answer) = answer.await {
             answered = take_in(&worker, id, answer, leaving.as_deref_mut());
         }
         ready = head(&worker, id, Direction::Response, &mut answered.source).await;
@@ -265,10 +275,16 @@ fn look_at(worker: &Worker, connection: &Connection, request: Request<Incoming>)
 }
 
 /// A request that is for the bulkhead, and its place in the queue there.
-pub(crate) type Diverted = Box<(Arrived, bulkhead::Place)>;
+pub(crate) type Diverted = Box<(Arrived, tenant::Admitted, bulkhead::Place)>;
 
-/// Finds out where a request goes, and opens its exchange; or returns it, where it is for the bulkhead.
-fn admit(worker: &Rc<Worker>, tie: Tie, mut arrived: Arrived) -> Result<Admitted, Diverted> {
+/// Finds out where a request goes, and opens its exchange; or returns it, where it is for the bulkhead. One that comes from another
+/// worker has been let in.
+fn admit(
+    worker: &Rc<Worker>,
+    tie: Tie,
+    mut arrived: Arrived,
+    let_in: Option<tenant::Admitted>,
+) -> Result<Admitted, Diverted> {
     let revision = worker.revision();
     let head = &mut arrived.head;
     let (spot, mut target) = match arrived.refused {
@@ -276,9 +292,10 @@ fn admit(worker: &Rc<Worker>, tie: Tie, mut arrived: Arrived) -> Result<Admitted
         None => revision.table.route(&head.method, arrived.host.as_ref(), &arrived.path, &head.headers),
     };
     let account = spot.account.clone();
-    let (admitted, chain) = match worker.let_in(account.as_ref()) {
+    let let_in = let_in.map_or_else(|| worker.let_in(account.as_ref()), |admitted| Ok(LetIn::Here(Some(admitted))));
+    let (admitted, chain) = match let_in {
         Ok(LetIn::Here(admitted)) => (admitted, spot.chain.clone()),
-        Ok(LetIn::Elsewhere(place)) => return Err(Box::new((arrived, place))),
+        Ok(LetIn::Elsewhere(admitted, place)) => return Err(Box::new((arrived, admitted, place))),
         Err(failure) => {
             // Its filters are not asked: what they do is what there is too much of.
             target = Err(failure);

@@ -5,8 +5,10 @@
 //! `feed` returns, so no event is ever left lying.
 
 mod ticket;
+mod turns;
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -23,7 +25,7 @@ use portcullis_core::reply::{Details, Failure};
 use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
 use portcullis_core::trace::Trace;
-use portcullis_vm::{Retired, Vms};
+use portcullis_vm::{Letter, Retired, Vms};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 
@@ -49,9 +51,6 @@ struct State {
 
 /// The bulkhead has one part in so many of what a worker may use of an upstream.
 const BULKHEAD_PARTS: usize = 5;
-/// One part in so many of a worker's time is for exchanges that were there before their tenants were set apart.
-const SHARE_OF_TURNS: u32 = 20;
-
 /// Overdue for so many looks, an exchange is cut off: whoever should take what it was told does not.
 const HOPELESS: u8 = 10;
 
@@ -99,8 +98,11 @@ pub(crate) struct Worker {
     ending: Cell<bool>,
     /// Where the requests of tenants that are set apart are served; nowhere else, where this is it.
     bulkhead: Option<Entrance>,
-    /// Until when filters of tenants that are set apart are shown nothing more of bodies that were on their way before.
+    /// Until when guests of tenants that are set apart are called no more for what was under way before.
     next_turn: Cell<Time>,
+    /// Exchanges whose bodies wait for that, and the one of them whose turn it is.
+    waiting_for_turn: RefCell<VecDeque<ExchangeId>>,
+    turn: Cell<Option<ExchangeId>>,
     pub(crate) upstreams: Upstreams,
     /// Guests' gRPC calls and streams.
     pub(crate) grpc: grpc::Streams,
@@ -123,7 +125,7 @@ impl Worker {
         let mut exchanges = Exchanges::default();
         exchanges.now = clock.now();
         let vms = plan.no_vms().with_clock(move || clock.now());
-        let mut vms = if bulkhead.is_some() { vms.sparing_others() } else { vms };
+        let mut vms = if bulkhead.is_some() { vms.without_those_apart() } else { vms.of_those_apart() };
         let workers = plan.snapshot().worker_count();
         // What the bulkhead may use of an upstream comes on top: it is little.
         let parts = if bulkhead.is_some() { workers } else { workers * BULKHEAD_PARTS };
@@ -143,6 +145,8 @@ impl Worker {
             ending: Cell::new(false),
             bulkhead,
             next_turn: Cell::default(),
+            waiting_for_turn: RefCell::default(),
+            turn: Cell::default(),
             upstreams,
             grpc: grpc::Streams::default(),
             limits,
@@ -310,15 +314,25 @@ impl Worker {
         let inbox = self.state.borrow().vms.inbox();
         loop {
             poll_fn(|cx| inbox.poll(cx)).await;
-            self.read_letter();
+            let Some(letter) = inbox.take() else { continue };
+            if self.waits_for_turn(letter.vm()).is_none() {
+                self.read(&letter);
+            } else {
+                let worker = self.clone();
+                spawn_local(async move {
+                    worker.turn_of_vm(letter.vm()).await;
+                    worker.read(&letter);
+                });
+            }
             yield_now().await;
         }
     }
 
-    fn read_letter(self: &Rc<Self>) {
+    fn read(self: &Rc<Self>, letter: &Letter) {
         let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
-        vms.read_letter(exchanges);
+        vms.read(exchanges, letter);
+        self.vm_had_turn(&state, letter.vm());
         self.see_to_rest(&mut state);
     }
 
@@ -341,6 +355,7 @@ impl Worker {
             for id in self.held_up.take() {
                 self.wake_both(id);
             }
+            self.give_turn(&state);
             self.free_revisions(&mut state);
             self.rest_vms(&mut state);
             self.see_to_rest(&mut state);
@@ -392,6 +407,7 @@ impl Worker {
         let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
         vms.deliver(exchanges, root, token, response);
+        self.vm_had_turn(&state, root.vm);
         self.see_to_rest(&mut state);
     }
 
@@ -400,6 +416,7 @@ impl Worker {
         let mut state = self.present();
         let State { exchanges, vms } = &mut *state;
         let heard = vms.hear(exchanges, root, token, news);
+        self.vm_had_turn(&state, root.vm);
         self.see_to_rest(&mut state);
         heard
     }
@@ -482,28 +499,15 @@ impl Worker {
         if wants == Wants::More && exchange.watches_body(direction) {
             let waiting = self.waiting.borrow();
             let account = waiting.get(id.index()).and_then(|waiting| waiting.account.as_ref());
-            if account.is_some_and(|account| account.is_out_of_cpu(exchanges.now) || self.must_wait(account)) {
+            if account.is_some_and(|account| account.is_out_of_cpu(exchanges.now)) {
                 self.held_up.borrow_mut().push(id);
+                return Wants::Wait;
+            }
+            if account.is_some_and(|account| !self.has_turn(id, account)) {
                 return Wants::Wait;
             }
         }
         wants
-    }
-
-    /// Whether an exchange that was here before its tenant was set apart has to wait for its turn.
-    fn must_wait(&self, account: &Account) -> bool {
-        let now = self.clock.now();
-        self.bulkhead.is_some() && now < self.next_turn.get() && account.is_apart(now)
-    }
-
-    /// Notes that such an exchange has had its turn, if it is one.
-    fn had_turn(&self, id: ExchangeId, began: Time) {
-        let waiting = self.waiting.borrow();
-        let account = waiting.get(id.index()).and_then(|waiting| waiting.account.as_ref());
-        if self.bulkhead.is_some() && account.is_some_and(|account| account.is_apart(began)) {
-            let now = self.clock.now();
-            self.next_turn.set(now + now.saturating_since(began) * SHARE_OF_TURNS);
-        }
     }
 
     /// Whether the body of this direction must be fed through the exchange.

@@ -94,9 +94,9 @@ impl Budget {
             Stage::Sampled { begun } => (Some(begun), now, Duration::ZERO),
             Stage::Measured { since, begun } => (begun, since, now.saturating_sub(since)),
         };
-        let Some(begun) = begun else { return Took { counted: exact, is_long: exact >= LONG } };
+        let Some(begun) = begun else { return Took { counted: exact, alone: exact } };
         let took = since.saturating_sub(begun).saturating_sub(self.ticker.asking);
-        Took { counted: exact + self.samples.take(took), is_long: exact + took >= LONG }
+        Took { counted: exact + self.samples.take(took), alone: exact + took }
     }
 }
 
@@ -105,8 +105,15 @@ impl Budget {
 pub(crate) struct Took {
     /// Processor time to be counted, for it and for those it stands for; nothing where it is not measured.
     pub(crate) counted: Duration,
-    /// It kept others waiting.
-    pub(crate) is_long: bool,
+    /// What it took itself.
+    pub(crate) alone: Duration,
+}
+
+impl Took {
+    /// What it took, if that kept others waiting. Those that it stands for may have been short.
+    pub(crate) fn long(self) -> Option<Duration> {
+        (self.alone >= LONG).then_some(self.alone)
+    }
 }
 
 /// How rarely callbacks are measured at most: a pair of looks at the clock costs about half a microsecond.
@@ -225,8 +232,8 @@ mod tests {
         budget.expired();
         let begun = thread_time();
         while thread_time() - begun < Duration::from_millis(3) {}
-        let Took { counted, is_long } = budget.end();
-        assert!(is_long, "{counted:?}");
+        let Took { counted, alone } = budget.end();
+        assert_eq!(alone, counted, "it stands for no other");
         assert!((Duration::from_millis(3)..Duration::from_millis(30)).contains(&counted), "{counted:?}");
     }
 }

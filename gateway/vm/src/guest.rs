@@ -17,7 +17,7 @@ use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
 use wasmtime::{Caller, Extern, Memory, ResourceLimiter, TypedFunc};
 
-use crate::budget::{Budget, Took};
+use crate::budget::Budget;
 use crate::cells::VmCells;
 use crate::foreign::Expressions;
 use crate::instance::Role;
@@ -70,13 +70,14 @@ pub(crate) struct Guest {
 impl Guest {
     /// Counts what a callback that began at `now` took.
     pub(crate) fn count_time(&mut self, now: Time) {
-        let Took { counted, is_long } = self.budget.end();
+        let took = self.budget.end();
+        let counted = took.counted;
         if !counted.is_zero() {
             self.limits.cells.cpu_nanos.add(u64::try_from(counted.as_nanos()).unwrap_or(u64::MAX));
             if let Some(account) = &self.limits.taken.account {
                 account.charge(counted, now);
-                if is_long {
-                    account.took_long(counted, now);
+                if let Some(long) = took.long() {
+                    account.took_long(long, now);
                 }
             }
         }

@@ -56,6 +56,8 @@ pub(crate) struct Birth {
 pub(crate) enum Role {
     /// The VM itself.
     Original,
+    /// The VM of a worker that serves its tenant only at times.
+    Aside,
     /// One exchange's copy of it.
     Copy,
 }
@@ -412,7 +414,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         limits: memory_limits(engine, spec, cells.clone(), role),
         budget: match role {
             // A start is rare and takes long.
-            Role::Original => Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
+            Role::Original | Role::Aside => Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
             Role::Copy => Budget::new(spec.cpu, engine.ticker()),
         },
         metrics: Defined::none(cells.metrics.clone()),
@@ -440,7 +442,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
 
 fn memory_limits(engine: &Engine, spec: &VmSpec, cells: Arc<VmCells>, role: Role) -> MemoryLimits {
     let (memory, taken) = (spec.memory.min(engine.max_memory()), Taken::none(spec.account.clone()));
-    MemoryLimits { memory, refused: false, cells, told: role == Role::Original, taken }
+    MemoryLimits { memory, refused: false, cells, told: role != Role::Copy, taken }
 }
 
 fn not_instantiated(error: &wasmtime::Error, engine: &Engine, guest: &Guest) -> NotStarted {

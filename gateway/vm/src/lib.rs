@@ -44,7 +44,7 @@ pub use failure::{Cause, Fault, StartError, StartFailure};
 pub use metrics::{BUCKETS, GuestMetrics, METRIC_NAME_BYTES, MOST_METRICS, Metric, MetricValue};
 pub use module::{LoadError, Module};
 pub use plugin::{Isolation, RootSpec, VmSpec};
-pub use queues::{Inbox, MOST_QUEUES, QUEUE_BYTES, QUEUE_ITEMS};
+pub use queues::{Inbox, Letter, MOST_QUEUES, QUEUE_BYTES, QUEUE_ITEMS};
 pub use shared::{Limits, SPACE_BYTES, Shared};
 pub use trace::tell_of_calls;
 pub use vms::{Newborn, Retired, Vms};

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use portcullis_abi::Status;
 use portcullis_core::context::ContextRef;
+use portcullis_core::filter::VmIndex;
 
 use crate::instance::Role;
 
@@ -84,12 +85,20 @@ impl Queues {
         id
     }
 
-    /// [`Self::register`], unless it is a copy that asks: that is gone when its exchange is, and what comes in stays the original's.
+    /// [`Self::register`], unless it is a copy that asks, which is gone when its exchange is, or a VM that is used only at times and
+    /// there is another: what comes in stays that one's.
     pub(crate) fn register_as(self: &Arc<Self>, role: Role, name: &[u8], root: ContextRef, post: &Arc<Post>) -> u32 {
         match role {
             Role::Original => self.register(name, root, post),
-            Role::Copy => lock(&self.0).id(name).unwrap_or(0),
+            Role::Aside if !self.has_consumer(name) => self.register(name, root, post),
+            Role::Aside | Role::Copy => lock(&self.0).id(name).unwrap_or(0),
         }
+    }
+
+    fn has_consumer(&self, name: &[u8]) -> bool {
+        let mut table = lock(&self.0);
+        let id = table.ids.get(name).copied();
+        id.and_then(|id| table.queue(id)).is_some_and(|queue| queue.consumer.is_some())
     }
 
     /// The id of the queue of this name.
@@ -162,7 +171,7 @@ impl Queue {
 
 /// The news that something is in a queue.
 #[derive(Debug)]
-pub(crate) struct Letter {
+pub struct Letter {
     /// Whom it is for.
     pub(crate) root: ContextRef,
     /// The queue's id.
@@ -171,6 +180,12 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
+    /// The VM it is for.
+    #[must_use]
+    pub fn vm(&self) -> VmIndex {
+        self.root.vm
+    }
+
     /// Notes that it has arrived: there may be another.
     pub(crate) fn arrived(&self) {
         self.queues.delivered(self.queue, self.root);
@@ -242,7 +257,9 @@ impl Inbox {
         Poll::Ready(())
     }
 
-    pub(crate) fn take(&self) -> Option<Letter> {
+    /// The letter that came first, if there is one.
+    #[must_use]
+    pub fn take(&self) -> Option<Letter> {
         lock(&self.0).unread.pop_front()
     }
 }

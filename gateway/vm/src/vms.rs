@@ -34,7 +34,7 @@ use crate::engine::Engine;
 use crate::failure::{StartError, StartFailure};
 use crate::instance::{Died, Instance};
 use crate::plugin::{Isolation, VmSpec};
-use crate::queues::Inbox;
+use crate::queues::{Inbox, Letter};
 use crate::shared::Shared;
 
 /// The VMs of one worker.
@@ -49,8 +49,19 @@ pub struct Vms {
     /// When it is to be seen which VM has been idle for so long that it goes.
     rests: BTreeSet<(Time, VmIndex)>,
     clock: Option<Clock>,
-    /// Tenants that are set apart are served elsewhere.
-    spares_others: bool,
+    /// Whose VMs these are where some tenants are set apart.
+    side: Side,
+}
+
+/// Whom a worker serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// Everybody.
+    All,
+    /// Whoever is not set apart.
+    WithoutApart,
+    /// Who is.
+    Apart,
 }
 
 /// Tells the time.
@@ -91,13 +102,25 @@ impl Vms {
         let slot = |spec: &VmSpec| Some(Slot::new(Arc::new(spec.clone()), &shared).at(&inbox));
         let slots = specs.iter().map(slot).collect();
         let (leaving, timers, rests) = (Leaving::default(), BTreeSet::new(), BTreeSet::new());
-        Self { engine, shared, slots, inbox, leaving, timers, rests, clock: None, spares_others: false }
+        Self { engine, shared, slots, inbox, leaving, timers, rests, clock: None, side: Side::All }
     }
 
     /// For a worker whose tenants are served elsewhere while they are set apart: their timers wait for as long.
     #[must_use]
-    pub fn sparing_others(self) -> Self {
-        Self { spares_others: true, ..self }
+    pub fn without_those_apart(self) -> Self {
+        Self { side: Side::WithoutApart, ..self }
+    }
+
+    /// For the worker that they are served on meanwhile: its VMs take no queue from those of others.
+    #[must_use]
+    pub fn of_those_apart(self) -> Self {
+        Self { side: Side::Apart, ..self }
+    }
+
+    /// Who pays for what the VM in this place uses.
+    #[must_use]
+    pub fn account(&self, vm: VmIndex) -> Option<&Arc<Account>> {
+        self.slots.get(vm.0 as usize)?.as_ref()?.spec.account.as_ref()
     }
 
     /// With a clock, for whoever wants to know how long calls take.
@@ -113,7 +136,10 @@ impl Vms {
             self.slots.resize_with(index + 1, || None);
         }
         if let Some(place) = self.slots.get_mut(index) {
-            place.get_or_insert_with(|| Slot::new(spec.clone(), &self.shared).at(&self.inbox)).holders += 1;
+            let aside = self.side == Side::Apart;
+            let slot = place.get_or_insert_with(|| Slot::new(spec.clone(), &self.shared).at(&self.inbox));
+            slot.aside = aside;
+            slot.holders += 1;
         }
     }
 
@@ -244,7 +270,7 @@ impl Vms {
         let due = self.timers.iter().take_while(|(time, ..)| *time <= now);
         let due: Vec<(VmIndex, u32)> = due.map(|(_, vm, life)| (*vm, *life)).collect();
         for (vm, life) in due {
-            let spares_others = self.spares_others;
+            let spares_others = self.side == Side::WithoutApart;
             let waits = |account: &Account| {
                 let apart = || account.apart_until(now).filter(|_| spares_others);
                 account.out_of_cpu_until(now).or_else(apart)
@@ -274,7 +300,13 @@ impl Vms {
 
     /// Tells one root of one item in its queue, if there is news of one.
     pub fn read_letter(&mut self, exchanges: &mut Exchanges) {
-        let Some(letter) = self.inbox.take() else { return };
+        if let Some(letter) = self.inbox.take() {
+            self.read(exchanges, &letter);
+        }
+    }
+
+    /// Tells one root of one item in its queue.
+    pub fn read(&mut self, exchanges: &mut Exchanges, letter: &Letter) {
         letter.arrived();
         let (root, queue) = (letter.root, letter.queue);
         // One that is meant for a life that is over has nobody to read it.

@@ -112,6 +112,61 @@ fn tunnels_open_and_close() {
 }
 
 #[test]
+fn bodies_that_were_on_their_way_take_turns_and_arrive_whole() {
+    let origin = Origin::plain();
+    let gateway = Gateway::start(APART, &[("origin", &origin), ("script", &"spin=4@request_body")]);
+    let chunk = "5\r\nhello\r\n";
+    let begin = |_| {
+        let mut client = gateway.client();
+        client.send(format!("POST /slow HTTP/1.1\r\nhost: acme.test\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"));
+        client
+    };
+    let mut clients: Vec<Client> = (0..3).map(begin).collect();
+    set_apart(&gateway);
+    for _ in 0..2 {
+        clients.iter_mut().for_each(|client| client.send(chunk));
+    }
+    for client in &mut clients {
+        client.send("0\r\n\r\n");
+        assert_eq!(client.answer().status(), 200);
+    }
+    let bodies = origin.seen().into_iter().filter(|seen| seen.target() == "/slow").map(|seen| seen.body.len());
+    assert_eq!(bodies.collect::<Vec<_>>(), [15, 15, 15]);
+}
+
+#[test]
+fn answers_to_callouts_reach_filters_that_are_set_apart() {
+    let origin = Origin::always(Answer::ok("called"));
+    let gateway = apart(&origin, "callout=origin@request_headers");
+    let before = served_apart(&gateway);
+    for _ in 0..3 {
+        assert_eq!(gateway.ask("GET", "/", &[("host", "acme.test")], "").status(), 200);
+    }
+    assert_eq!(served_apart(&gateway), before + 3.0);
+}
+
+#[test]
+fn requests_beyond_what_one_tenant_may_have_under_way_are_refused() {
+    let gate = Gate::default();
+    let slow = Answer::status(200).after(&gate);
+    let origin = Origin::start(move |seen| if seen.target() == "/slow" { slow.clone() } else { Answer::ok("") });
+    let gateway = apart(&origin, "");
+    let all: Vec<Client> = (0..257)
+        .map(|_| {
+            let mut client = gateway.client();
+            client.send("GET /slow HTTP/1.1\r\nhost: acme.test\r\n\r\n");
+            client
+        })
+        .collect();
+    eventually("there is no room", || of_acme(&gateway, "portcullis_tenant_refused_total") >= 1.0);
+    assert_eq!(gateway.ask("GET", "/", &[("host", "globex.test")], "").status(), 200);
+    gate.open();
+    let statuses: Vec<u16> = all.into_iter().map(|mut client| client.answer().status()).collect();
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert!(refused >= 1 && statuses.iter().filter(|status| **status == 200).count() == 257 - refused, "{statuses:?}");
+}
+
+#[test]
 fn a_client_that_goes_away_ends_its_exchange() {
     for before_the_head in [true, false] {
         let gate = Gate::default();

@@ -43,8 +43,9 @@ pub(super) struct Crews {
 }
 
 impl Crews {
+    /// All of them; the bulkhead first, so that no request is handed over under a revision that it has not been told of.
     fn all(&self) -> impl Iterator<Item = &UnboundedSender<Order>> {
-        self.workers.iter().chain(&self.bulkhead)
+        self.bulkhead.iter().chain(&self.workers)
     }
 }
 

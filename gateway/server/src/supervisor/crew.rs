@@ -89,12 +89,13 @@ impl Post {
         };
         drop(plan);
         let bulkhead = exit.map(|exit| Bulkhead::new(worker.clone(), exit));
-        if bulkhead.is_some() {
-            bulkhead::step_back();
-        }
+        let is_bulkhead = bulkhead.is_some();
         let mut crew = Crew::new(worker.clone(), room, bulkhead);
         let _ = started.send(Ok(()));
         drop(started);
+        if is_bulkhead {
+            bulkhead::step_back();
+        }
         runtime.block_on(async {
             // The sender lives as long as the gateway: an error means that it is gone, and so is the reason to serve.
             if phase.wait_for(|phase| *phase != Phase::Starting).await.is_ok_and(|phase| *phase == Phase::Serving) {

@@ -58,7 +58,7 @@ pub(crate) enum LetIn {
     /// Here; with it, one more of its tenant's, if it is one's.
     Here(Option<Admitted>),
     /// In the bulkhead.
-    Elsewhere(bulkhead::Place),
+    Elsewhere(Admitted, bulkhead::Place),
 }
 
 /// What an exchange begins with.
@@ -163,24 +163,26 @@ impl Worker {
     pub(crate) fn let_in(&self, account: Option<&Arc<Account>>) -> Result<LetIn, Failure> {
         let Some(account) = account else { return Ok(LetIn::Here(None)) };
         let now = self.clock.now();
-        if let Some(bulkhead) = &self.bulkhead
-            && account.is_apart(now)
-            && !account.is_out_of_cpu(now)
-        {
-            match bulkhead.clone().try_reserve_owned() {
-                Ok(place) => {
-                    account.serves_apart();
-                    return Ok(LetIn::Elsewhere(place));
-                }
-                Err(TrySendError::Full(_)) => {
-                    account.turned_away();
-                    return Err(Failure::TenantCpu);
-                }
-                // It has ended before this worker: better here than not at all.
-                Err(TrySendError::Closed(_)) => {}
-            }
+        let admitted = account.admit(now)?;
+        let Some(bulkhead) = self.bulkhead.as_ref().filter(|_| account.is_apart(now)) else {
+            return Ok(LetIn::Here(Some(admitted)));
+        };
+        let full = || {
+            account.turned_away();
+            Err(Failure::TenantCpu)
+        };
+        if account.in_flight() > bulkhead::MOST_OF_ONE {
+            return full();
         }
-        account.admit(now).map(|admitted| LetIn::Here(Some(admitted)))
+        match bulkhead.clone().try_reserve_owned() {
+            Ok(place) => {
+                account.serves_apart();
+                Ok(LetIn::Elsewhere(admitted, place))
+            }
+            Err(TrySendError::Full(_)) => full(),
+            // It has ended before this worker: better here than not at all.
+            Err(TrySendError::Closed(_)) => Ok(LetIn::Here(Some(admitted))),
+        }
     }
 
     /// Opens an exchange; without a request it is a TCP connection's. It lives until its ticket is finished or dropped.
@@ -259,6 +261,7 @@ impl Worker {
                 user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
             });
         });
+        self.had_turn(ticket.id, now);
         if ticket.request.is_some() {
             self.telemetry.ended();
         }

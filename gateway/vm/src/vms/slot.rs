@@ -60,6 +60,8 @@ pub(super) struct Slot {
     pub(super) failures: u32,
     /// When an exchange last began here.
     pub(super) used: Time,
+    /// It is on a worker that serves its tenant only at times.
+    pub(super) aside: bool,
 }
 
 pub(super) enum State {
@@ -167,6 +169,7 @@ impl Slot {
             started: Time::default(),
             failures: 0,
             used: Time::default(),
+            aside: false,
             spec,
         }
     }
@@ -182,7 +185,7 @@ impl Slot {
         self.life = next_life();
         self.started = exchanges.now;
         self.image = None;
-        let birth = self.birth(vm, self.life, Role::Original);
+        let birth = self.birth(vm, self.life, if self.aside { Role::Aside } else { Role::Original });
         match Instance::start(engine, &self.spec, birth, exchanges) {
             Ok(instance) => {
                 self.cells.starts.add(1);
