@@ -91,11 +91,13 @@ impl Limit {
 const CPU_WINDOW: Duration = Duration::from_secs(1);
 
 /// A callback that takes so much processor time is felt by whoever else its worker serves.
-pub const LONG: Duration = Duration::from_micros(100);
-/// What such callbacks of a tenant may take in a second before it is set apart: so little that less than one request in a hundred of
-/// others meets one, whatever its length.
+pub const LONG: Duration = Duration::from_micros(80);
+/// One of this length counts as it is, one of half the length half, one of twice the length twice: whoever meets it waits for so long.
+const LONG_UNIT: Duration = Duration::from_millis(1);
+/// What such callbacks of a tenant may take in a second before it is set apart: so little that about one request in a hundred of others
+/// meets one.
 const LONG_PER_SECOND: Duration = Duration::from_millis(2);
-/// What they may take at once: a few VMs that start, one callback that ends at its deadline.
+/// What they may take at once: a few VMs that start.
 const LONG_AT_ONCE: Duration = Duration::from_millis(20);
 /// The longest that a tenant stays apart after its last long callback.
 const APART_AT_MOST: Duration = Duration::from_mins(10);
@@ -322,9 +324,10 @@ impl Account {
         self.count(Limit::Cpu);
     }
 
-    /// Notes processor time of callbacks that took [`LONG`] or longer.
-    pub fn took_long(&self, used: Duration, now: Time) {
-        let costs = nanos(used).saturating_mul(scale(LONG_PER_SECOND));
+    /// Notes a callback that took [`LONG`] or longer.
+    pub fn took_long(&self, took: Duration, now: Time) {
+        let counts = u128::from(nanos(took)).pow(2) / LONG_UNIT.as_nanos();
+        let costs = u64::try_from(counts).unwrap_or(u64::MAX).saturating_mul(scale(LONG_PER_SECOND));
         let latest = now.as_nanos().saturating_add(nanos(LONG_AT_ONCE).saturating_mul(scale(LONG_PER_SECOND)));
         let latest = latest.saturating_add(nanos(APART_AT_MOST));
         let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
@@ -467,13 +470,18 @@ mod tests {
     #[test]
     fn long_callbacks_set_it_apart_until_they_have_been_rare_for_long_enough() {
         let account = account(Limits::default());
-        account.took_long(Duration::from_millis(20), at(0));
-        assert!(!account.is_apart(at(0)), "a few starts are nothing unusual");
-        account.took_long(Duration::from_millis(1), at(0));
+        let took = |micros: u64, ms: u64| account.took_long(Duration::from_micros(micros), at(ms));
+        (0..10).for_each(|_| took(1000, 0));
+        (0..1000).for_each(|_| took(100, 0));
+        assert!(
+            !account.is_apart(at(0)),
+            "a few starts are nothing unusual, and a tenth as long is a hundredth as bad"
+        );
+        took(1000, 0);
         assert_eq!(account.apart_until(at(0)), Some(at(500)));
         assert!(account.is_apart(at(499)) && !account.is_apart(at(500)));
         // 2 ms in every second, which is what may be.
-        (1..100).for_each(|second| account.took_long(Duration::from_millis(2), at(second * 1000)));
+        (2..200).for_each(|half| took(1000, half * 500));
         assert!(!account.is_apart(at(100_000)));
         account.took_long(Duration::from_secs(100), at(100_000));
         assert_eq!(account.apart_until(at(100_000)), Some(at(100_000 + 600_000)), "no longer than ten minutes");
