@@ -99,6 +99,10 @@ const LONG_UNIT: Duration = Duration::from_millis(1);
 const LONG_PER_SECOND: Duration = Duration::from_millis(2);
 /// What they may take at once: a few VMs that start.
 const LONG_AT_ONCE: Duration = Duration::from_millis(20);
+/// For how long that has to be made up for.
+const LONG_SPARED: Duration = LONG_AT_ONCE.saturating_mul(LONG_PERIODS);
+/// What each unit of it has to be made up for by: a second for what may be taken in one.
+const LONG_PERIODS: u32 = 1_000_000_000 / LONG_PER_SECOND.subsec_nanos();
 /// The longest that a tenant stays apart after its last long callback.
 const APART_AT_MOST: Duration = Duration::from_mins(10);
 
@@ -201,16 +205,6 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// For how much time a unit of something lasts of which there is so much in a second.
-const fn scale(per_second: Duration) -> u64 {
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "a second has a thousand million nanoseconds, and none is divided by 0"
-    )]
-    let units = (Duration::from_secs(1).as_nanos() / per_second.as_nanos()) as u64;
-    units
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -327,9 +321,8 @@ impl Account {
     /// Notes a callback that took [`LONG`] or longer.
     pub fn took_long(&self, took: Duration, now: Time) {
         let counts = u128::from(nanos(took)).pow(2) / LONG_UNIT.as_nanos();
-        let costs = u64::try_from(counts).unwrap_or(u64::MAX).saturating_mul(scale(LONG_PER_SECOND));
-        let latest = now.as_nanos().saturating_add(nanos(LONG_AT_ONCE).saturating_mul(scale(LONG_PER_SECOND)));
-        let latest = latest.saturating_add(nanos(APART_AT_MOST));
+        let costs = u64::try_from(counts).unwrap_or(u64::MAX).saturating_mul(LONG_PERIODS.into());
+        let latest = (now + LONG_SPARED + APART_AT_MOST).as_nanos();
         let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
         let _always = self.long_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
     }
@@ -337,8 +330,7 @@ impl Account {
     /// Until when it is set apart; nothing when it is not.
     #[must_use]
     pub fn apart_until(&self, now: Time) -> Option<Time> {
-        let spared = nanos(LONG_AT_ONCE).saturating_mul(scale(LONG_PER_SECOND));
-        let until = self.long_paid.load(Ordering::Relaxed).saturating_sub(spared);
+        let until = self.long_paid.load(Ordering::Relaxed).saturating_sub(nanos(LONG_SPARED));
         (until > now.as_nanos()).then(|| Time::from_nanos(until))
     }
 

@@ -112,7 +112,7 @@ pub(crate) async fn serve_here(
     tether: Tether,
     (arrived, admitted): (Arrived, tenant::Admitted),
 ) -> Result<Reply, Broken> {
-    match admit(&worker, Tie::Tether(Rc::new(tether)), arrived, Some(admitted)) {
+    match admit(&worker, Tie::Tether(tether), arrived, Some(admitted)) {
         Ok(admitted) => exchange(worker, admitted, None).await,
         // There is no bulkhead in the bulkhead.
         Err(_) => Err(Broken(Failure::UpstreamReset)),

@@ -21,8 +21,8 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     let (own, rest): (Vec<&Named>, Vec<&Named>) =
         accounts.iter().partition(|(name, _)| ledger.take(&Arc::from(""), LINES * (LINE_BYTES + name.len())));
     let sum = |of: &dyn Fn(&Account) -> u64| rest.iter().map(|(_, account)| of(account)).sum::<u64>();
-    let mut gauge = |name: &str, help: &str, of: &dyn Fn(&Account) -> u64| {
-        text.family(name, "gauge", help);
+    let mut family = |name: &str, kind: &str, help: &str, of: &dyn Fn(&Account) -> u64| {
+        text.family(name, kind, help);
         for (tenant, account) in &own {
             text.sample(name, &[("portcullis_tenant", tenant)], of(account));
         }
@@ -31,13 +31,15 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
         }
     };
     let help = "Requests of a tenant that are under way.";
-    gauge("portcullis_tenant_requests_active", help, &|account| account.in_flight().into());
-    gauge("portcullis_tenant_memory_bytes", "Memory of a tenant's VMs.", &Account::memory);
+    family("portcullis_tenant_requests_active", "gauge", help, &|account| account.in_flight().into());
+    family("portcullis_tenant_memory_bytes", "gauge", "Memory of a tenant's VMs.", &Account::memory);
     let help = "Calls of a tenant's filters to upstreams that are under way.";
-    gauge("portcullis_tenant_callouts_active", help, &|account| account.callouts_in_flight().into());
+    family("portcullis_tenant_callouts_active", "gauge", help, &|account| account.callouts_in_flight().into());
     let now = Clock::start().now();
     let help = "Whether a tenant is set apart, since its filters take long: 1, or 0.";
-    gauge("portcullis_tenant_set_apart", help, &|account| account.is_apart(now).into());
+    family("portcullis_tenant_set_apart", "gauge", help, &|account| account.is_apart(now).into());
+    let help = "Requests of a tenant that were served while it was set apart.";
+    family("portcullis_tenant_apart_requests_total", "counter", help, &Account::served_apart);
     let name = "portcullis_tenant_configuration_refused";
     text.family(name, "gauge", "Whether a tenant's own files could not be used as they are: 1, or 0.");
     for (tenant, _) in &own {
@@ -46,14 +48,6 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     if !rest.is_empty() {
         let others = rest.iter().filter(|(tenant, _)| held.contains_key(tenant)).count();
         text.sample(name, &[("portcullis_tenant", OVERFLOW)], others);
-    }
-    let name = "portcullis_tenant_apart_requests_total";
-    text.family(name, "counter", "Requests of a tenant that were served while it was set apart.");
-    for (tenant, account) in &own {
-        text.sample(name, &[("portcullis_tenant", tenant)], account.served_apart());
-    }
-    if !rest.is_empty() {
-        text.sample(name, &[("portcullis_tenant", OVERFLOW)], sum(&Account::served_apart));
     }
     let name = "portcullis_tenant_refused_total";
     text.family(name, "counter", "What a tenant was refused because of its limits.");

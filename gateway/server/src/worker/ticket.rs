@@ -23,12 +23,11 @@ use crate::revision::Revision;
 use crate::telemetry::{Chosen, Record, server_timing};
 
 /// What ties an exchange to its client's connection, and it can be cut off with.
-#[derive(Clone)]
 pub(crate) enum Tie {
     /// The connection is this worker's.
     Lane(Rc<Lane>),
     /// It is another's, which learns of the end when this is dropped.
-    Tether(Rc<Tether>),
+    Tether(Tether),
 }
 
 impl Tie {

@@ -15,17 +15,22 @@ use super::{State, Worker};
 const SHARE: u32 = 20;
 
 impl Worker {
+    /// Whether what is under way of this account takes turns.
+    fn takes_turns(&self, account: &Account, now: Time) -> bool {
+        self.bulkhead.is_some() && account.is_apart(now)
+    }
+
     /// Until when something of this account has to wait, if it does.
     fn until_turn(&self, account: &Account) -> Option<Time> {
         let now = self.clock.now();
         let next = self.next_turn.get();
-        (self.bulkhead.is_some() && now < next && account.is_apart(now)).then_some(next)
+        (now < next && self.takes_turns(account, now)).then_some(next)
     }
 
     /// Whether an exchange may be shown the next part of a body. One that may not stands in line from now on.
     pub(super) fn has_turn(&self, id: ExchangeId, account: &Account) -> bool {
         let now = self.clock.now();
-        if self.bulkhead.is_none() || !account.is_apart(now) {
+        if !self.takes_turns(account, now) {
             return true;
         }
         let mut line = self.waiting_for_turn.borrow_mut();
@@ -70,7 +75,7 @@ impl Worker {
     }
 
     fn took_turn(&self, account: &Account, began: Time) {
-        if self.bulkhead.is_some() && account.is_apart(began) {
+        if self.takes_turns(account, began) {
             let now = self.clock.now();
             self.next_turn.set(self.next_turn.get().max(now + now.saturating_since(began) * SHARE));
             self.turn.set(None);
