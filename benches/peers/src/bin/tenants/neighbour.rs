@@ -1,13 +1,15 @@
 //! What a tenant notices of another one that uses up its processor time and crashes all the time, on the one worker they share.
 //!
-//! The quiet tenant is asked at a modest, even rate, in turns with the noisy one idle and with it asked for several times the
-//! processor time that it has. A ratio is taken within a round, and then its median over the rounds.
+//! The quiet tenant is asked at a modest, even rate: alone; beside one that is asked as often as the noisy one, and let in as often,
+//! but whose filter returns at once; and beside the noisy one, which is asked for several times the processor time that it has. So
+//! what requests cost their neighbours is told from what filters do. Ratios are taken within a round, and then their medians over the
+//! rounds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use portcullis_measure::median;
 use portcullis_measure::target::Target;
 
@@ -25,6 +27,8 @@ const GREED: u32 = 3;
 /// What a callback of the noisy tenant takes. Nothing else runs on a worker meanwhile, so it matters beyond what all take together.
 const BURNS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(1)];
 const NOISY: &str = "noisy";
+/// Asked as the noisy one is.
+const CALM: &str = "calm";
 const QUIET: &str = "quiet";
 const CONNECTIONS: u32 = 4;
 /// Requests per second to the quiet tenant, and to the noisy one's filter that crashes.
@@ -34,9 +38,24 @@ const ROUND: Duration = Duration::from_secs(5);
 /// Until what the noisy tenant saved up is used.
 const LEAD: Duration = Duration::from_millis(500);
 
+/// What the quiet tenant has beside it.
+#[derive(Clone, Copy)]
+enum Beside {
+    Nobody,
+    Calm,
+    Noisy,
+}
+
+impl Beside {
+    const ALL: [Self; 3] = [Self::Nobody, Self::Calm, Self::Noisy];
+}
+
 /// What came of it.
 struct Moved {
-    p99_percent: f64,
+    /// The 99th percentile beside the noisy tenant, of that beside nobody.
+    in_all_percent: f64,
+    /// Of that beside the calm one.
+    by_filters_percent: f64,
     failed: usize,
 }
 
@@ -47,7 +66,10 @@ pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
         judged(
             &measure(rig, burn, options.rounds),
             [
-                (format!("{what}: p99 moves by"), LIMIT_PERCENT, "%", |moved| moved.p99_percent),
+                (format!("{what}: p99 moves by"), LIMIT_PERCENT, "%", |moved| moved.in_all_percent),
+                (format!("{what}: p99 is moved by its filters by"), LIMIT_PERCENT, "%", |moved| {
+                    moved.by_filters_percent
+                }),
                 (format!("{what}: requests that failed"), 0.0, "", |moved| moved.failed as f64),
             ],
         )
@@ -58,40 +80,74 @@ pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
 fn measure(rig: &Rig, burn: Duration, rounds: usize) -> Result<Moved> {
     let files = rig.files("neighbour", WORKERS)?;
     files.tenant(QUIET, &files::tenant(QUIET), &[])?;
+    files.tenant(CALM, &calm(burn)?, &[("calm.wasm", &returning()?)])?;
     let modules: [(&str, &[u8]); 2] = [("burn.wasm", &burning(burn)?), ("crash.wasm", &crashing()?)];
     files.tenant(NOISY, &noisy(), &modules)?;
     let gateway = rig.start(&files, QUIET)?;
     let quiet = Paced { address: gateway.public, tenant: QUIET, path: "/", connections: CONNECTIONS, rate: RATE };
     quiet.run_for(LEAD);
-    let (mut moved, mut rates, mut failed) = (Vec::new(), [Vec::new(), Vec::new()], 0);
+    let (mut moved, mut rates, mut failed) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], 0);
     for round in 0..rounds {
         // There and back, since who comes later may find a warmer machine.
-        let (idle, busy) = if round % 2 == 0 {
-            let idle = quiet.run_for(ROUND);
-            (idle, beside_noise(&gateway, quiet, burn)?)
-        } else {
-            let busy = beside_noise(&gateway, quiet, burn)?;
-            (quiet.run_for(ROUND), busy)
+        let there = round % 2 == 0;
+        let order = if there { Beside::ALL } else { [Beside::Noisy, Beside::Calm, Beside::Nobody] };
+        let run = |beside| match beside {
+            Beside::Nobody => Ok(quiet.run_for(ROUND)),
+            Beside::Calm => beside_calm(quiet, burn),
+            Beside::Noisy => beside_noise(&gateway, quiet, burn),
         };
-        let [before, after] = [&idle, &busy].map(Outcome::p99_ms);
-        let (before, after) = before.zip(after).with_context(|| format!("without noise {idle}, with it {busy}"))?;
-        eprintln!("neighbour, {burn:?}: p99 {before:.3} ms without noise, {after:.3} ms with it");
-        moved.push((after / before - 1.0) * 100.0);
+        let mut outcomes = order.into_iter().map(run).collect::<Result<Vec<_>>>()?;
+        if !there {
+            outcomes.reverse();
+        }
+        let p99 = |outcome: &Outcome| outcome.p99_ms().with_context(|| format!("the quiet tenant: {outcome}"));
+        let [alone, calm, noisy] = outcomes.as_slice() else { bail!("three of them were run") };
+        failed += outcomes.iter().map(Outcome::failed).sum::<usize>();
         let [without, with] = &mut rates;
-        without.push(idle.per_second());
-        with.push(busy.per_second());
-        failed += idle.failed() + busy.failed();
+        without.push(alone.per_second());
+        with.push(noisy.per_second());
+        let [alone, calm, noisy] = [p99(alone)?, p99(calm)?, p99(noisy)?];
+        eprintln!(
+            "neighbour, {burn:?}: p99 {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
+        );
+        let [in_all, by_filters] = &mut moved;
+        in_all.push((noisy / alone - 1.0) * 100.0);
+        by_filters.push((noisy / calm - 1.0) * 100.0);
     }
     let [without, with] = rates.map(|rates| median(rates).unwrap_or(f64::NAN));
     println!(
         "neighbour, {burn:?}: of {RATE} requests a second, {without:.0} answered without noise, {with:.0} with it"
     );
-    Ok(Moved { p99_percent: median(moved).context("there was no round")?, failed })
+    let [in_all, by_filters] = moved.map(|moved| median(moved).context("there was no round"));
+    Ok(Moved { in_all_percent: in_all?, by_filters_percent: by_filters?, failed })
+}
+
+/// How often the noisy tenant's filter could burn in a second, and how often it is asked.
+fn rates(burn: Duration) -> Result<(u32, u32)> {
+    let most = u32::try_from(BUDGET.as_micros() / burn.as_micros())?;
+    Ok((most, most * GREED))
+}
+
+/// The quiet tenant's round while the calm one is asked too.
+fn beside_calm(quiet: Paced, burn: Duration) -> Result<Outcome> {
+    let (_, rate) = rates(burn)?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| Paced { tenant: CALM, path: "/calm", rate, ..quiet }.run(&stop));
+        thread::sleep(LEAD);
+        let outcome = quiet.run_for(ROUND);
+        stop.store(true, Ordering::Relaxed);
+        let load = load.join().unwrap_or_default();
+        eprintln!("neighbour, {burn:?}: the calm one's filter: {load}");
+        // Otherwise it was not asked as the noisy one is.
+        ensure!(load.good() > 0 && load.failed() > 0, "it was let in always or never: {load}");
+        Ok(outcome)
+    })
 }
 
 /// The quiet tenant's round while the noisy one is asked too.
 fn beside_noise(gateway: &Gateway, quiet: Paced, burn: Duration) -> Result<Outcome> {
-    let rate = u32::try_from(BUDGET.as_micros() / burn.as_micros())? * GREED;
+    let (_, rate) = rates(burn)?;
     let stop = AtomicBool::new(false);
     let noise = |path, rate| Paced { tenant: NOISY, path, rate, ..quiet };
     thread::scope(|scope| {
@@ -114,23 +170,33 @@ fn beside_noise(gateway: &Gateway, quiet: Paced, burn: Duration) -> Result<Outco
 }
 
 fn noisy() -> String {
-    let path = |name: &str| {
-        format!(
-            "  - {{ name: {name}, match: {{ path: /{name} }}, upstream: shared, filters: [{{ plugin: {name} }}] }}\n"
-        )
+    tenant(NOISY, &format!("cpu: {}ms/s", BUDGET.as_millis()), &["burn", "crash"])
+}
+
+fn calm(burn: Duration) -> Result<String> {
+    let (most, _) = rates(burn)?;
+    Ok(tenant(CALM, &format!("requests: {most}/s"), &["calm"]))
+}
+
+/// A tenant with a limit, and with plugins that have a path each.
+fn tenant(name: &str, limit: &str, plugins: &[&str]) -> String {
+    let plugin = |name: &&str| format!(r#"{name}: {{ module: "file:{name}.wasm" }}"#);
+    let route = |name: &&str| {
+        format!("  - {{ name: {name}, match: {{ path: /{name} }}, upstream: shared, filters: [{{ plugin: {name} }}] }}")
     };
+    let joined = |of: &dyn Fn(&&str) -> String, by: &str| plugins.iter().map(of).collect::<Vec<_>>().join(by);
     format!(
         r#"hosts: [{host}]
-limits: {{ cpu: {budget}ms/s }}
-plugins: {{ burn: {{ module: "file:burn.wasm" }}, crash: {{ module: "file:crash.wasm" }} }}
-filters: [{{ plugin: banner, config: {{ header: {header}, value: {NOISY} }} }}]
+limits: {{ {limit} }}
+plugins: {{ {plugins} }}
+filters: [{{ plugin: banner, config: {{ header: {header}, value: {name} }} }}]
 routes:
-{burn}{crash}"#,
-        host = files::host(NOISY),
-        budget = BUDGET.as_millis(),
+{routes}
+"#,
+        host = files::host(name),
+        plugins = joined(&plugin, ", "),
         header = files::HEADER,
-        burn = path("burn"),
-        crash = path("crash"),
+        routes = joined(&route, "\n"),
     )
 }
 
@@ -147,6 +213,11 @@ fn burning(time: Duration) -> Result<Vec<u8>> {
         (i32.const 0)"#,
         time.as_nanos()
     ))
+}
+
+/// A guest that has nothing to do with a request's head.
+fn returning() -> Result<Vec<u8>> {
+    guest("(i32.const 0)")
 }
 
 /// A guest that traps with each request's head.
