@@ -422,6 +422,11 @@ impl Exchange {
         self.stand = Stand::Tunnelling { idle };
     }
 
+    /// It began earlier than it was opened: its request has waited since then.
+    pub fn began(&mut self, at: Time) {
+        self.started = at.min(self.started);
+    }
+
     /// Counts body bytes that pass by without being fed through, and notes that something moved.
     pub fn passed(&mut self, direction: Direction, bytes: u64, now: Time) {
         self.last_progress = now;

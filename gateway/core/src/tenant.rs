@@ -6,109 +6,31 @@
 //! few numbers that any thread changes in one step, and nothing has to be refilled.
 //!
 //! What no limit bounds is how long one callback keeps its worker from serving others. A tenant whose callbacks often take long is
-//! *set apart* ([`Account::is_apart`]): its requests go where only such tenants wait for each other.
+//! *set apart* ([`Apart`]): its requests go where only such tenants wait for each other.
 //! **Invariant:** an account never refuses somebody else's request.
+
+mod apart;
+mod limits;
+mod meter;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+pub use self::apart::{Apart, LONG};
+pub use self::limits::{Limit, Limits};
+use self::meter::Meter;
 use crate::reply::Failure;
 use crate::time::Time;
-
-/// What a tenant may use; what is absent is not bounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// So many requests in so much time; all of them may come at once.
-    pub requests: Option<(u64, Duration)>,
-    /// Requests under way at once.
-    pub in_flight: Option<u32>,
-    /// Processor time of its filters in a second of time. A second's worth may be used at once.
-    pub cpu: Option<Duration>,
-    /// Bytes of memory of all its VMs, over all workers.
-    pub memory: Option<u64>,
-    /// So many calls of its filters to upstreams in so much time, gRPC calls and streams included; all of them may come at once.
-    pub callouts: Option<(u64, Duration)>,
-    /// Such calls under way at once.
-    pub callouts_in_flight: Option<u32>,
-    /// Bytes of what its filters log, in a second of time.
-    pub log: Option<u64>,
-    /// Bytes of the data that its filters share; where it is absent, the host's own bound holds.
-    pub shared_data: Option<u64>,
-}
-
-/// One of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Requests in a time.
-    Requests,
-    /// Requests at once.
-    InFlight,
-    /// Processor time.
-    Cpu,
-    /// Memory.
-    Memory,
-    /// Callouts in a time.
-    Callouts,
-    /// Callouts at once.
-    CalloutsInFlight,
-    /// Bytes of log.
-    Log,
-    /// Bytes of shared data.
-    SharedData,
-}
-
-impl Limit {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Requests,
-        Self::InFlight,
-        Self::Cpu,
-        Self::Memory,
-        Self::Callouts,
-        Self::CalloutsInFlight,
-        Self::Log,
-        Self::SharedData,
-    ];
-
-    /// Its key in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::InFlight => "in_flight",
-            Self::Cpu => "cpu",
-            Self::Memory => "memory",
-            Self::Callouts => "callouts",
-            Self::CalloutsInFlight => "callouts_in_flight",
-            Self::Log => "log",
-            Self::SharedData => "shared_data",
-        }
-    }
-}
 
 /// How much unused processor time is kept: what the limit gives in this time.
 const CPU_WINDOW: Duration = Duration::from_secs(1);
 
-/// A callback that takes so much processor time is felt by whoever else its worker serves.
-pub const LONG: Duration = Duration::from_micros(80);
-/// One of this length counts as it is, one of half the length half, one of twice the length twice: whoever meets it waits for so long.
-const LONG_UNIT: Duration = Duration::from_millis(1);
-/// What such callbacks of a tenant may take in a second before it is set apart: so little that about one request in a hundred of others
-/// meets one.
-const LONG_PER_SECOND: Duration = Duration::from_millis(2);
-/// What they may take at once: a few VMs that start.
-const LONG_AT_ONCE: Duration = Duration::from_millis(20);
-/// For how long that has to be made up for.
-const LONG_SPARED: Duration = LONG_AT_ONCE.saturating_mul(LONG_PERIODS);
-/// What each unit of it has to be made up for by: a second for what may be taken in one.
-const LONG_PERIODS: u32 = 1_000_000_000 / LONG_PER_SECOND.subsec_nanos();
-/// The longest that a tenant stays apart after its last long callback.
-const APART_AT_MOST: Duration = Duration::from_mins(10);
-
 /// A tenant's account.
 #[derive(Debug)]
 pub struct Account {
+    /// Whether it is set apart.
+    pub apart: Apart,
     requests: Meter,
     callouts: Meter,
     log: Meter,
@@ -120,18 +42,16 @@ pub struct Account {
     /// `u64::MAX` for the host's own.
     shared_data_limit: AtomicU64,
     cpu_paid: AtomicU64,
-    /// Until when what its long callbacks took is paid for.
-    long_paid: AtomicU64,
     in_flight: AtomicU32,
     memory: AtomicU64,
     callouts_in_flight: AtomicU32,
-    served_apart: AtomicU64,
     refused: [AtomicU64; Limit::ALL.len()],
 }
 
 impl Default for Account {
     fn default() -> Self {
         let account = Self {
+            apart: Apart::default(),
             requests: Meter::default(),
             callouts: Meter::default(),
             log: Meter::default(),
@@ -141,49 +61,13 @@ impl Default for Account {
             callouts_limit: AtomicU32::new(u32::MAX),
             shared_data_limit: AtomicU64::new(u64::MAX),
             cpu_paid: AtomicU64::new(0),
-            long_paid: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             memory: AtomicU64::new(0),
             callouts_in_flight: AtomicU32::new(0),
-            served_apart: AtomicU64::new(0),
             refused: Default::default(),
         };
         account.limit(&Limits::default());
         account
-    }
-}
-
-/// So much in so much time. All of it may be taken at once.
-#[derive(Debug, Default)]
-struct Meter {
-    /// How much; 0 for no limit.
-    count: AtomicU64,
-    period_nanos: AtomicU64,
-    /// Until when what was taken is paid for.
-    paid: AtomicU64,
-}
-
-impl Meter {
-    fn limit(&self, rate: Option<(u64, Duration)>) {
-        let (count, period) = rate.map_or((0, 0), |(count, period)| (count.max(1), nanos(period)));
-        self.count.store(count, Ordering::Relaxed);
-        self.period_nanos.store(period, Ordering::Relaxed);
-    }
-
-    /// Takes some of it, if it is to be had. What is more than all there is counts as all.
-    fn take(&self, some: u64, now: Time) -> bool {
-        let (count, period) = (self.count.load(Ordering::Relaxed), self.period_nanos.load(Ordering::Relaxed));
-        if count == 0 {
-            return true;
-        }
-        let costs = u128::from(period) * u128::from(some.min(count)) / u128::from(count);
-        let costs = u64::try_from(costs).unwrap_or(u64::MAX);
-        let latest = now.as_nanos().saturating_add(period);
-        let pay = |paid: u64| {
-            let next = paid.max(now.as_nanos()).saturating_add(costs);
-            (next <= latest).then_some(next)
-        };
-        self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok()
     }
 }
 
@@ -200,6 +84,14 @@ impl Drop for Calling {
 /// A request that has been let in; it is under way until this is dropped.
 #[derive(Debug)]
 pub struct Admitted(Arc<Account>);
+
+impl Admitted {
+    /// Whose it is.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.0
+    }
+}
 
 impl Drop for Admitted {
     fn drop(&mut self) {
@@ -302,42 +194,9 @@ impl Account {
         let _always = self.cpu_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
     }
 
-    /// Notes that one of its requests is served where it keeps nobody else waiting.
-    pub fn serves_apart(&self) {
-        self.served_apart.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many of its requests were.
-    #[must_use]
-    pub fn served_apart(&self) -> u64 {
-        self.served_apart.load(Ordering::Relaxed)
-    }
-
     /// Notes that there was no room left for one there.
     pub fn turned_away(&self) {
         self.count(Limit::Cpu);
-    }
-
-    /// Notes a callback that took [`LONG`] or longer.
-    pub fn took_long(&self, took: Duration, now: Time) {
-        let counts = u128::from(nanos(took)).pow(2) / LONG_UNIT.as_nanos();
-        let costs = u64::try_from(counts).unwrap_or(u64::MAX).saturating_mul(LONG_PERIODS.into());
-        let latest = (now + LONG_SPARED + APART_AT_MOST).as_nanos();
-        let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
-        let _always = self.long_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
-    }
-
-    /// Until when it is set apart; nothing when it is not.
-    #[must_use]
-    pub fn apart_until(&self, now: Time) -> Option<Time> {
-        let until = self.long_paid.load(Ordering::Relaxed).saturating_sub(nanos(LONG_SPARED));
-        (until > now.as_nanos()).then(|| Time::from_nanos(until))
-    }
-
-    /// Whether its callbacks take long so often that others would feel it.
-    #[must_use]
-    pub fn is_apart(&self, now: Time) -> bool {
-        self.apart_until(now).is_some()
     }
 
     /// Until when its filters have used more than they may; nothing when they have not.
@@ -457,26 +316,6 @@ mod tests {
         assert_eq!(account.admit(at(99)).err(), Some(Failure::TenantCpu));
         assert_eq!(account.out_of_cpu_until(at(50)), Some(at(100)));
         assert!(account.admit(at(100)).is_ok());
-    }
-
-    #[test]
-    fn long_callbacks_set_it_apart_until_they_have_been_rare_for_long_enough() {
-        let account = account(Limits::default());
-        let took = |micros: u64, ms: u64| account.took_long(Duration::from_micros(micros), at(ms));
-        (0..10).for_each(|_| took(1000, 0));
-        (0..1000).for_each(|_| took(100, 0));
-        assert!(
-            !account.is_apart(at(0)),
-            "a few starts are nothing unusual, and a tenth as long is a hundredth as bad"
-        );
-        took(1000, 0);
-        assert_eq!(account.apart_until(at(0)), Some(at(500)));
-        assert!(account.is_apart(at(499)) && !account.is_apart(at(500)));
-        // 2 ms in every second, which is what may be.
-        (2..200).for_each(|half| took(1000, half * 500));
-        assert!(!account.is_apart(at(100_000)));
-        account.took_long(Duration::from_secs(100), at(100_000));
-        assert_eq!(account.apart_until(at(100_000)), Some(at(100_000 + 600_000)), "no longer than ten minutes");
     }
 
     #[test]

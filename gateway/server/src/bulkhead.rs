@@ -1,9 +1,10 @@
-//! The bulkhead: a worker of its own for tenants that are set apart ([`Account::is_apart`]).
+//! The bulkhead: a worker of its own for tenants that are set apart ([`Apart`]).
 //!
 //! A callback cannot be left and come back to, so a worker whose guest takes long serves nobody else meanwhile. A tenant whose
 //! callbacks often do is therefore served by a thread that others do not wait for: the worker with the connection looks at the
 //! request, hands it over, and passes the answer on. The bulkhead has its own VMs and connections to upstreams, like any worker, and no
-//! listeners; it runs when the machine has nothing else to do. Tenants that are set apart wait for each other.
+//! listeners; it runs when the machine has nothing else to do. Where there are many workers there are several such threads, and a
+//! tenant's requests all go to the same. Tenants that share one have their requests begun in [turn](Rota), whoever asks how often.
 //!
 //! What the two threads share they lock for moments: the HTTP/2 library's streams of a connection, shared data and queues. A bulkhead that
 //! loses the processor in such a moment is waited for; on a machine with a processor to spare that is not long.
@@ -11,10 +12,14 @@
 //! **Invariant:** the client's connection stays where it is. What was under way on a worker before its tenant was set apart has
 //! [turns](crate::worker) there.
 //!
-//! [`Account::is_apart`]: portcullis_core::tenant::Account::is_apart
+//! [`Apart`]: portcullis_core::tenant::Apart
+
+mod rota;
 
 use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, response};
@@ -22,28 +27,56 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use portcullis_core::reply::Failure;
 use portcullis_core::tenant::Admitted;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::{JoinSet, spawn_local, yield_now};
 
+use self::rota::Rota;
 use crate::listener::{Connection, Lane};
 use crate::message::{Broken, ResponseBody};
 use crate::serve::{self, Arrived, Diverted, Reply};
 use crate::worker::Worker;
 
-/// How many requests may wait to be begun; those beyond are refused.
+/// How many requests may wait for a thread to take note of them, and how many more to be begun; those beyond are refused.
 const QUEUE: usize = 1024;
+/// So many workers have a thread for those of their tenants that are set apart.
+const WORKERS_PER_THREAD: usize = 4;
 /// How many of a tenant's may be under way while it is set apart: others that are find room.
 pub(crate) const MOST_OF_ONE: u32 = 256;
 
-/// Where requests are handed over. Clones lead to the same place.
-pub(crate) type Entrance = mpsc::Sender<Handed>;
+/// Where requests are handed over. Clones lead to the same threads.
+#[derive(Clone)]
+pub(crate) struct Entrance(Arc<[mpsc::Sender<Handed>]>);
 
-/// Where they come out.
+/// Where those for one thread come out.
 pub(crate) type Exit = mpsc::Receiver<Handed>;
 
-/// A way into the bulkhead.
-pub(crate) fn open() -> (Entrance, Exit) {
-    mpsc::channel(QUEUE)
+/// The way into the bulkhead of so many workers, and for each of its threads the way out.
+pub(crate) fn open(workers: usize) -> (Entrance, Vec<Exit>) {
+    let (senders, exits): (Vec<_>, _) = (0..workers.div_ceil(WORKERS_PER_THREAD)).map(|_| mpsc::channel(QUEUE)).unzip();
+    (Entrance(senders.into()), exits)
+}
+
+impl Entrance {
+    /// A place in the queue that this tenant's requests wait in.
+    pub(crate) fn reserve(&self, tenant: &str) -> Result<Place, NoPlace> {
+        let mut hasher = DefaultHasher::new();
+        tenant.hash(&mut hasher);
+        let thread = hasher.finish() % self.0.len() as u64;
+        let sender = self.0.iter().nth(usize::try_from(thread).unwrap_or_default()).ok_or(NoPlace::Closed)?;
+        sender.clone().try_reserve_owned().map_err(|error| match error {
+            TrySendError::Full(_) => NoPlace::Full,
+            TrySendError::Closed(_) => NoPlace::Closed,
+        })
+    }
+}
+
+/// Why there is no place.
+pub(crate) enum NoPlace {
+    /// All are taken.
+    Full,
+    /// The thread has ended.
+    Closed,
 }
 
 /// A place in the queue.
@@ -101,10 +134,11 @@ pub(crate) async fn hand_over(connection: Rc<Connection>, lane: Rc<Lane>, divert
     Ok(Reply { response: Response::from_parts(head, body), is_bad })
 }
 
-/// Serves what comes in, until nobody can hand over any more and all has been answered.
+/// One of its threads: serves what comes in, until nobody can hand over any more and all has been answered.
 pub(crate) struct Bulkhead {
     worker: Rc<Worker>,
     exit: Exit,
+    waiting: Rota<Handed>,
     serving: JoinSet<()>,
     /// There has been something to do: upstreams are asked for their health here too.
     running: bool,
@@ -112,14 +146,27 @@ pub(crate) struct Bulkhead {
 
 impl Bulkhead {
     pub(crate) fn new(worker: Rc<Worker>, exit: Exit) -> Self {
-        Self { worker, exit, serving: JoinSet::new(), running: false }
+        Self { worker, exit, waiting: Rota::default(), serving: JoinSet::new(), running: false }
     }
 
-    /// Takes the next request in; whether there will be others.
+    /// Begins the next request, or waits for one; whether there will be others.
     pub(crate) async fn step(&mut self) -> bool {
+        // Whoever waits is known before anyone is begun.
+        while self.waiting.len() < QUEUE
+            && let Ok(handed) = self.exit.try_recv()
+        {
+            self.take_note(handed);
+        }
+        if let Some(handed) = self.waiting.next() {
+            self.begin(handed);
+            // What is under way gets on before the next is begun.
+            yield_now().await;
+            while self.serving.try_join_next().is_some() {}
+            return true;
+        }
         tokio::select! {
             handed = self.exit.recv() => match handed {
-                Some(handed) => self.take_in(handed),
+                Some(handed) => self.take_note(handed),
                 None => return false,
             },
             Some(_) = self.serving.join_next() => {}
@@ -127,7 +174,11 @@ impl Bulkhead {
         true
     }
 
-    fn take_in(&mut self, handed: Handed) {
+    fn take_note(&mut self, handed: Handed) {
+        self.waiting.add(handed.admitted.account().clone(), handed);
+    }
+
+    fn begin(&mut self, handed: Handed) {
         if !std::mem::replace(&mut self.running, true) {
             self.worker.upstreams.run();
         }
@@ -189,5 +240,26 @@ pub(crate) fn step_back() {
     if set != 0 {
         let error = std::io::Error::last_os_error();
         tracing::warn!(%error, "tenants that are set apart have the priority of all others");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenants_requests_all_go_to_one_thread_and_tenants_to_all() {
+        assert_eq!([1, 4, 5, 16].map(|workers| open(workers).1.len()), [1, 1, 2, 4]);
+        let (entrance, exits) = open(16);
+        let taken = || entrance.0.iter().map(|sender| QUEUE - sender.capacity()).collect::<Vec<_>>();
+        let places = [(); 3].map(|()| entrance.reserve("acme").ok());
+        let own = taken();
+        assert!(places.iter().all(Option::is_some) && own.iter().filter(|taken| **taken == 3).count() == 1, "{own:?}");
+        let others: Vec<_> = (0..100).map(|number| entrance.reserve(&format!("tenant-{number}")).ok()).collect();
+        assert!(taken().iter().all(|taken| *taken > 10), "{:?}", taken());
+        drop((places, others));
+        assert_eq!(taken(), [0; 4]);
+        drop(exits);
+        assert!(matches!(entrance.reserve("acme"), Err(NoPlace::Closed)));
     }
 }

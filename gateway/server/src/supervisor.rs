@@ -325,16 +325,19 @@ impl Gateway {
         let take_apart = thread::Builder::new().name("take-apart".to_owned());
         self.others.push(take_apart.spawn(move || revision::take_apart(to_take_apart))?);
         let (started, starting) = mpsc::channel();
-        let (entrance, exit) = bulkhead::open();
+        let (entrance, exits) = bulkhead::open(count);
         let clients = (0..count).map(|number| (format!("worker-{number}"), Side::Clients(entrance.clone())));
-        let sides: Vec<_> = clients.chain([("bulkhead".to_owned(), Side::Bulkhead(exit))]).collect();
+        let bulkhead =
+            exits.into_iter().enumerate().map(|(number, exit)| (format!("bulkhead-{number}"), Side::Bulkhead(exit)));
+        let sides: Vec<_> = clients.chain(bulkhead).collect();
         drop(entrance);
+        let threads = sides.len();
         let mut crews = Crews::default();
         for (number, (name, side)) in sides.into_iter().enumerate() {
             let (order, ordered) = unbounded_channel();
             match side {
                 Side::Clients(_) => crews.workers.push(order),
-                Side::Bulkhead(_) => crews.bulkhead = Some(order),
+                Side::Bulkhead(_) => crews.bulkhead.push(order),
             }
             let control = self.handle.control();
             let post = Post {
@@ -356,7 +359,7 @@ impl Gateway {
         drop(started);
         // Set once only: these are the workers there will ever be.
         let _ = self.handle.workers.set(crews);
-        for _ in 0..=count {
+        for _ in 0..threads {
             starting.recv().map_err(|_| RunError::Lost)??;
         }
         Ok(())

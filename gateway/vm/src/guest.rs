@@ -77,7 +77,7 @@ impl Guest {
             if let Some(account) = &self.limits.taken.account {
                 account.charge(counted, now);
                 if let Some(long) = took.long() {
-                    account.took_long(long, now);
+                    account.apart.took_long(long, now);
                 }
             }
         }

@@ -272,7 +272,7 @@ impl Vms {
         for (vm, life) in due {
             let spares_others = self.side == Side::WithoutApart;
             let waits = |account: &Account| {
-                let apart = || account.apart_until(now).filter(|_| spares_others);
+                let apart = || account.apart.until(now).filter(|_| spares_others);
                 account.out_of_cpu_until(now).or_else(apart)
             };
             match self.slot(vm).and_then(|slot| waits(slot.spec.account.as_deref()?)) {

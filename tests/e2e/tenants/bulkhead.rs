@@ -20,6 +20,12 @@ tenants:
     hosts: [acme.test]
     filters: [{ plugin: probe, config: "spin=4 headers {script}" }]
     routes: [{ name: all, match: { path: "/*" }, upstream: origin, upgrades: [websocket] }]
+  initech:
+    hosts: [initech.test]
+    filters: [{ plugin: probe, config: "spin=4 headers" }]
+    routes:
+      - { name: all, match: { path: "/*" }, upstream: origin }
+      - { name: hasty, match: { path: /hasty }, upstream: origin, timeouts: { request: 20ms } }
   globex:
     hosts: [globex.test]
     filters: [{ plugin: probe, config: "headers" }]
@@ -34,16 +40,31 @@ fn apart(origin: &dyn std::fmt::Display, script: &str) -> Gateway {
 }
 
 fn set_apart(gateway: &Gateway) {
+    set_tenant_apart(gateway, "acme");
+}
+
+fn set_tenant_apart(gateway: &Gateway, tenant: &str) {
+    let host = format!("{tenant}.test");
     let ask = || {
-        let answer = gateway.ask("GET", "/", &[("host", "acme.test")], "");
+        let answer = gateway.ask("GET", "/", &[("host", &host)], "");
         assert_eq!(answer.get("connection"), None, "{}", answer.text());
     };
     eventually("its filters have taken long", || {
         ask();
-        of_acme(gateway, "portcullis_tenant_set_apart") == 1.0
+        gateway.metric("portcullis_tenant_set_apart", &[&format!("\"{tenant}\"")]) == 1.0
     });
     // Each adds some two seconds to how long it stays so.
     (0..10).for_each(|_| ask());
+}
+
+/// So many clients, each of whom has asked for this.
+fn crowd(gateway: &Gateway, size: usize, host: &str, path: &str) -> Vec<Client> {
+    let one = |_| {
+        let mut client = gateway.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+        client
+    };
+    (0..size).map(one).collect()
 }
 
 fn of_acme(gateway: &Gateway, metric: &str) -> f64 {
@@ -151,19 +172,58 @@ fn requests_beyond_what_one_tenant_may_have_under_way_are_refused() {
     let slow = Answer::status(200).after(&gate);
     let origin = Origin::start(move |seen| if seen.target() == "/slow" { slow.clone() } else { Answer::ok("") });
     let gateway = apart(&origin, "");
-    let all: Vec<Client> = (0..257)
-        .map(|_| {
-            let mut client = gateway.client();
-            client.send("GET /slow HTTP/1.1\r\nhost: acme.test\r\n\r\n");
-            client
-        })
-        .collect();
+    let all = crowd(&gateway, 257, "acme.test", "/slow");
     eventually("there is no room", || of_acme(&gateway, "portcullis_tenant_refused_total") >= 1.0);
     assert_eq!(gateway.ask("GET", "/", &[("host", "globex.test")], "").status(), 200);
     gate.open();
     let statuses: Vec<u16> = all.into_iter().map(|mut client| client.answer().status()).collect();
     let refused = statuses.iter().filter(|status| **status == 503).count();
     assert!(refused >= 1 && statuses.iter().filter(|status| **status == 200).count() == 257 - refused, "{statuses:?}");
+}
+
+#[test]
+fn a_tenant_that_asks_much_there_waits_for_itself() {
+    let origin = Origin::plain();
+    let gateway = apart(&origin, "");
+    set_tenant_apart(&gateway, "initech");
+    let before = origin.seen().len();
+    let busy = crowd(&gateway, 200, "acme.test", "/");
+    assert_eq!(gateway.ask("GET", "/modest", &[("host", "initech.test")], "").status(), 200);
+    assert!(busy.into_iter().all(|mut client| client.answer().status() == 200));
+    let seen = origin.seen().split_off(before);
+    let place = seen.iter().position(|seen| seen.target() == "/modest").unwrap();
+    assert!(seen.len() == 201 && place < 150, "{place}");
+}
+
+#[test]
+fn waiting_there_counts_as_part_of_the_request() {
+    let origin = Origin::plain();
+    let gateway = Gateway::start(APART, &[("origin", &origin), ("script", &"")]);
+    set_tenant_apart(&gateway, "initech");
+    let sum = |metric: &str| gateway.metric(metric, &["\"initech\""]);
+    let duration = || sum("http_server_request_duration_seconds_sum");
+    let before = duration();
+    let statuses: Vec<u16> =
+        crowd(&gateway, 100, "initech.test", "/hasty").into_iter().map(|mut client| client.answer().status()).collect();
+    let late = statuses.iter().filter(|status| **status == 504).count();
+    assert!(late > 50 && statuses.iter().all(|status| [200, 504].contains(status)), "{statuses:?}");
+    assert!(
+        origin.seen().iter().filter(|seen| seen.target() == "/hasty").count() <= 100 - late,
+        "none of those is begun"
+    );
+    let waited = sum("portcullis_tenant_apart_wait_seconds_total");
+    assert!(waited > 1.0 && duration() - before > 1.0, "{waited} s, {} s in all", duration() - before);
+}
+
+#[test]
+fn whoever_goes_away_while_it_waits_is_not_begun() {
+    let origin = Origin::plain();
+    let gateway = apart(&origin, "");
+    let busy = crowd(&gateway, 100, "acme.test", "/");
+    drop(crowd(&gateway, 1, "acme.test", "/gone"));
+    assert!(busy.into_iter().all(|mut client| client.answer().status() == 200));
+    eventually("nothing is under way", || of_acme(&gateway, "portcullis_tenant_requests_active") == 0.0);
+    assert!(origin.seen().iter().all(|seen| seen.target() != "/gone"));
 }
 
 #[test]

@@ -54,7 +54,8 @@ pub(super) async fn serve<S: Transport>(
         return Ok(());
     };
     let (chain, tie) = (spot.chain.clone(), Tie::Lane(member.client.lane.clone()));
-    let opening = Opening { revision: revision.clone(), chain, facts, request: None, tie, account, admitted };
+    let opening =
+        Opening { revision: revision.clone(), chain, facts, began: None, request: None, tie, account, admitted };
     let mut ticket = worker.open(opening);
     let mut client = Side::new(client, Failure::ClientGone);
     let passed = pass(&ticket, &mut client, target).await;

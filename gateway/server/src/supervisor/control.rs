@@ -38,8 +38,8 @@ pub(super) type Workers = Arc<OnceLock<Crews>>;
 pub(super) struct Crews {
     /// Those with clients.
     pub(super) workers: Vec<UnboundedSender<Order>>,
-    /// Nobody waits for it to obey: it gets what processor time others leave. It does before it takes the next request in.
-    pub(super) bulkhead: Option<UnboundedSender<Order>>,
+    /// Nobody waits for these to obey: they get what processor time others leave. They do before they take the next request in.
+    pub(super) bulkhead: Vec<UnboundedSender<Order>>,
 }
 
 impl Crews {
@@ -174,7 +174,7 @@ impl Control {
                 own.into_iter().flatten().collect(),
             ));
         }
-        if let Err(error) = self.take_in(prepared, Prepared::cold(&plan, workers, Some(&self.plan))) {
+        if let Err(error) = self.take_in(&plan, prepared) {
             self.order(|| Order::Forget);
             return Err(error);
         }
@@ -215,8 +215,8 @@ impl Control {
         self.shown.send_modify(|shown| shown.refused = Some((SystemTime::now(), why.into())));
     }
 
-    /// Has every worker take in what was made ready for it.
-    fn take_in(&self, prepared: Vec<(Prepared, OwnSockets)>, bulkhead: Prepared) -> Result<(), RunError> {
+    /// Has every worker take in what was made ready for it, and the bulkhead what it needs of the plan.
+    fn take_in(&self, plan: &Arc<Plan>, prepared: Vec<(Prepared, OwnSockets)>) -> Result<(), RunError> {
         let Some(crews) = self.workers.get() else { return Ok(()) };
         let (answer, answers) = mpsc::channel();
         for (worker, (prepared, sockets)) in crews.workers.iter().zip(prepared) {
@@ -224,10 +224,11 @@ impl Control {
             worker.send(order).map_err(|_| RunError::Lost)?;
         }
         drop(answer);
-        if let Some(worker) = &crews.bulkhead {
+        for (number, worker) in (crews.workers.len()..).zip(&crews.bulkhead) {
+            let prepared = Prepared::cold(plan, number, Some(&self.plan));
             let (answer, _unread) = mpsc::channel();
             // One that has ended gets no more requests.
-            let _gone = worker.send(Order::TakeIn(Box::new(bulkhead), Vec::new(), answer));
+            let _gone = worker.send(Order::TakeIn(Box::new(prepared), Vec::new(), answer));
         }
         for _ in &crews.workers {
             answers.recv_timeout(TAKE_IN).map_err(|error| match error {

@@ -1,6 +1,8 @@
 //! What a scrape sees of tenants' accounts: what they use, and how often a limit refused them something.
 
+use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_core::tenant::{Account, Limit};
 
@@ -10,25 +12,48 @@ use crate::clock::Clock;
 use crate::config::standing::Held;
 
 /// The lines there are of one of them, and the most bytes of one but for its name.
-const LINES: usize = 6 + Limit::ALL.len();
+const LINES: usize = 7 + Limit::ALL.len();
 const LINE_BYTES: usize = 100;
 
 /// A tenant's name and its account.
 pub(crate) type Named = (Arc<str>, Arc<Account>);
 
+/// Whose series there are: those with a series each, and the rest, who have one together.
+struct Shown<'a> {
+    own: Vec<&'a Named>,
+    rest: Vec<&'a Named>,
+}
+
+impl Shown<'_> {
+    /// A sample of each, and one of the rest.
+    fn samples<V: Display>(
+        &self,
+        text: &mut Exposition,
+        name: &str,
+        label: Option<(&str, &str)>,
+        of: impl Fn(&[&Named]) -> V,
+    ) {
+        let mut sample = |tenant: &str, value: V| {
+            let labels: Vec<_> = [("portcullis_tenant", tenant)].into_iter().chain(label).collect();
+            text.sample(name, &labels, value);
+        };
+        for one in &self.own {
+            sample(&one.0, of(&[one]));
+        }
+        if !self.rest.is_empty() {
+            sample(OVERFLOW, of(&self.rest));
+        }
+    }
+}
+
 pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     let mut ledger = Ledger::of(&TENANTS);
-    let (own, rest): (Vec<&Named>, Vec<&Named>) =
+    let (own, rest) =
         accounts.iter().partition(|(name, _)| ledger.take(&Arc::from(""), LINES * (LINE_BYTES + name.len())));
-    let sum = |of: &dyn Fn(&Account) -> u64| rest.iter().map(|(_, account)| of(account)).sum::<u64>();
+    let shown = Shown { own, rest };
     let mut family = |name: &str, kind: &str, help: &str, of: &dyn Fn(&Account) -> u64| {
         text.family(name, kind, help);
-        for (tenant, account) in &own {
-            text.sample(name, &[("portcullis_tenant", tenant)], of(account));
-        }
-        if !rest.is_empty() {
-            text.sample(name, &[("portcullis_tenant", OVERFLOW)], sum(of));
-        }
+        shown.samples(text, name, None, |named| named.iter().map(|(_, account)| of(account)).sum::<u64>());
     };
     let help = "Requests of a tenant that are under way.";
     family("portcullis_tenant_requests_active", "gauge", help, &|account| account.in_flight().into());
@@ -37,27 +62,21 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     family("portcullis_tenant_callouts_active", "gauge", help, &|account| account.callouts_in_flight().into());
     let now = Clock::start().now();
     let help = "Whether a tenant is set apart, since its filters take long: 1, or 0.";
-    family("portcullis_tenant_set_apart", "gauge", help, &|account| account.is_apart(now).into());
+    family("portcullis_tenant_set_apart", "gauge", help, &|account| account.apart.is_now(now).into());
     let help = "Requests of a tenant that were served while it was set apart.";
-    family("portcullis_tenant_apart_requests_total", "counter", help, &Account::served_apart);
+    family("portcullis_tenant_apart_requests_total", "counter", help, &|account| account.apart.served());
+    let name = "portcullis_tenant_apart_wait_seconds_total";
+    text.family(name, "counter", "How long those waited to be begun, together.");
+    shown.samples(text, name, None, |named| {
+        named.iter().map(|(_, account)| account.apart.waited()).sum::<Duration>().as_secs_f64()
+    });
     let name = "portcullis_tenant_configuration_refused";
     text.family(name, "gauge", "Whether a tenant's own files could not be used as they are: 1, or 0.");
-    for (tenant, _) in &own {
-        text.sample(name, &[("portcullis_tenant", tenant)], u8::from(held.contains_key(tenant)));
-    }
-    if !rest.is_empty() {
-        let others = rest.iter().filter(|(tenant, _)| held.contains_key(tenant)).count();
-        text.sample(name, &[("portcullis_tenant", OVERFLOW)], others);
-    }
+    shown.samples(text, name, None, |named| named.iter().filter(|(tenant, _)| held.contains_key(tenant)).count());
     let name = "portcullis_tenant_refused_total";
     text.family(name, "counter", "What a tenant was refused because of its limits.");
     for limit in Limit::ALL {
-        let label = ("limit", limit.as_str());
-        for (tenant, account) in &own {
-            text.sample(name, &[("portcullis_tenant", tenant), label], account.refused(limit));
-        }
-        if !rest.is_empty() {
-            text.sample(name, &[("portcullis_tenant", OVERFLOW), label], sum(&|account| account.refused(limit)));
-        }
+        let label = Some(("limit", limit.as_str()));
+        shown.samples(text, name, label, |named| named.iter().map(|(_, account)| account.refused(limit)).sum::<u64>());
     }
 }

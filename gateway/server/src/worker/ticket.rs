@@ -13,10 +13,10 @@ use portcullis_core::filter::Chain;
 use portcullis_core::headers::Headers;
 use portcullis_core::reply::{Details, Failure};
 use portcullis_core::tenant::{Account, Admitted};
-use tokio::sync::mpsc::error::TrySendError;
+use portcullis_core::time::Time;
 
 use super::{State, Waiting, Worker};
-use crate::bulkhead::{self, Tether};
+use crate::bulkhead::{self, NoPlace, Tether};
 use crate::clock::Clock;
 use crate::listener::Lane;
 use crate::revision::Revision;
@@ -65,6 +65,8 @@ pub(crate) struct Opening {
     pub(crate) revision: Rc<Revision>,
     pub(crate) chain: Arc<Chain>,
     pub(crate) facts: Facts,
+    /// When it began, if that was before.
+    pub(crate) began: Option<Time>,
     /// Nothing for a TCP connection.
     pub(crate) request: Option<Described>,
     pub(crate) tie: Tie,
@@ -158,12 +160,12 @@ impl Drop for Ticket {
 }
 
 impl Worker {
-    /// Lets a request in, or says which of its tenant's limits it meets.
-    pub(crate) fn let_in(&self, account: Option<&Arc<Account>>) -> Result<LetIn, Failure> {
+    /// Lets a request of this tenant in, or says which of its limits it meets.
+    pub(crate) fn let_in(&self, account: Option<&Arc<Account>>, tenant: &str) -> Result<LetIn, Failure> {
         let Some(account) = account else { return Ok(LetIn::Here(None)) };
         let now = self.clock.now();
         let admitted = account.admit(now)?;
-        let Some(bulkhead) = self.bulkhead.as_ref().filter(|_| account.is_apart(now)) else {
+        let Some(bulkhead) = self.bulkhead.as_ref().filter(|_| account.apart.is_now(now)) else {
             return Ok(LetIn::Here(Some(admitted)));
         };
         let full = || {
@@ -173,28 +175,28 @@ impl Worker {
         if account.in_flight() > bulkhead::MOST_OF_ONE {
             return full();
         }
-        match bulkhead.clone().try_reserve_owned() {
-            Ok(place) => {
-                account.serves_apart();
-                Ok(LetIn::Elsewhere(admitted, place))
-            }
-            Err(TrySendError::Full(_)) => full(),
+        match bulkhead.reserve(tenant) {
+            Ok(place) => Ok(LetIn::Elsewhere(admitted, place)),
+            Err(NoPlace::Full) => full(),
             // It has ended before this worker: better here than not at all.
-            Err(TrySendError::Closed(_)) => Ok(LetIn::Here(Some(admitted))),
+            Err(NoPlace::Closed) => Ok(LetIn::Here(Some(admitted))),
         }
     }
 
     /// Opens an exchange; without a request it is a TCP connection's. It lives until its ticket is finished or dropped.
     pub(crate) fn open(self: &Rc<Self>, opening: Opening) -> Ticket {
-        let Opening { revision, chain, facts, request, tie, account, admitted } = opening;
+        let Opening { revision, chain, facts, began, request, tie, account, admitted } = opening;
         let mut state = self.present();
         let sampled = facts.trace.is_some_and(|trace| trace.is_sampled());
         let id = state.exchanges.open(chain, facts);
         let tells_times = request.as_ref().is_some_and(|request| request.tells_times);
-        if (sampled || tells_times || self.telemetry.logs_filters())
-            && let Some(exchange) = state.exchanges.get_mut(id)
-        {
-            exchange.time_filters();
+        if let Some(exchange) = state.exchanges.get_mut(id) {
+            if sampled || tells_times || self.telemetry.logs_filters() {
+                exchange.time_filters();
+            }
+            if let Some(began) = began {
+                exchange.began(began);
+            }
         }
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() <= id.index() {

@@ -17,7 +17,7 @@ const SHARE: u32 = 20;
 impl Worker {
     /// Whether what is under way of this account takes turns.
     fn takes_turns(&self, account: &Account, now: Time) -> bool {
-        self.bulkhead.is_some() && account.is_apart(now)
+        self.bulkhead.is_some() && account.apart.is_now(now)
     }
 
     /// Until when something of this account has to wait, if it does.

@@ -28,7 +28,7 @@ impl Vms {
         if let Some(account) = &slot.spec.account {
             account.charge(took, exchanges.now);
             if took >= LONG {
-                account.took_long(took, exchanges.now);
+                account.apart.took_long(took, exchanges.now);
             }
         }
         match copied {

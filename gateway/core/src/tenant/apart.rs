@@ -1,0 +1,101 @@
+//! Tenants that are set apart, since their callbacks take long.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::nanos;
+use crate::time::Time;
+
+/// A callback that takes so much processor time is felt by whoever else its worker serves.
+pub const LONG: Duration = Duration::from_micros(80);
+/// One of this length counts as it is, one of half the length half, one of twice the length twice: whoever meets it waits for so long.
+const UNIT: Duration = Duration::from_millis(1);
+/// What such callbacks of a tenant may take in a second before it is set apart: so little that about one request in a hundred of others
+/// meets one.
+const PER_SECOND: Duration = Duration::from_millis(2);
+/// What they may take at once: a few VMs that start.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// For how long that has to be made up for.
+const SPARED: Duration = AT_ONCE.saturating_mul(PERIODS);
+/// What each unit of it has to be made up for by: a second for what may be taken in one.
+const PERIODS: u32 = 1_000_000_000 / PER_SECOND.subsec_nanos();
+/// The longest that a tenant stays apart after its last long callback.
+const AT_MOST: Duration = Duration::from_mins(10);
+
+/// Whether a tenant is set apart, and what was served while it was.
+#[derive(Debug, Default)]
+pub struct Apart {
+    /// Until when what its long callbacks took is paid for.
+    paid: AtomicU64,
+    served: AtomicU64,
+    /// Nanoseconds.
+    waited: AtomicU64,
+}
+
+impl Apart {
+    /// Notes a callback that took [`LONG`] or longer.
+    pub fn took_long(&self, took: Duration, now: Time) {
+        let counts = u128::from(nanos(took)).pow(2) / UNIT.as_nanos();
+        let costs = u64::try_from(counts).unwrap_or(u64::MAX).saturating_mul(PERIODS.into());
+        let latest = (now + SPARED + AT_MOST).as_nanos();
+        let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
+        let _always = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+    }
+
+    /// Until when the tenant is set apart; nothing when it is not.
+    #[must_use]
+    pub fn until(&self, now: Time) -> Option<Time> {
+        let until = self.paid.load(Ordering::Relaxed).saturating_sub(nanos(SPARED));
+        (until > now.as_nanos()).then(|| Time::from_nanos(until))
+    }
+
+    /// Whether the tenant's callbacks take long so often that others would feel it.
+    #[must_use]
+    pub fn is_now(&self, now: Time) -> bool {
+        self.until(now).is_some()
+    }
+
+    /// Notes that a request is served where it keeps nobody else waiting, and how long it waited there to be begun.
+    pub fn serves(&self, waited: Duration) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        self.waited.fetch_add(nanos(waited), Ordering::Relaxed);
+    }
+
+    /// How many were.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// How long those waited together.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(1_700_000_000_000_000_000 + ms * 1_000_000)
+    }
+
+    #[test]
+    fn long_callbacks_set_it_apart_until_they_have_been_rare_for_long_enough() {
+        let apart = Apart::default();
+        let took = |micros: u64, ms: u64| apart.took_long(Duration::from_micros(micros), at(ms));
+        (0..10).for_each(|_| took(1000, 0));
+        (0..1000).for_each(|_| took(100, 0));
+        assert!(!apart.is_now(at(0)), "a few starts are nothing unusual, and a tenth as long is a hundredth as bad");
+        took(1000, 0);
+        assert_eq!(apart.until(at(0)), Some(at(500)));
+        assert!(apart.is_now(at(499)) && !apart.is_now(at(500)));
+        // 2 ms in every second, which is what may be.
+        (2..200).for_each(|half| took(1000, half * 500));
+        assert!(!apart.is_now(at(100_000)));
+        apart.took_long(Duration::from_secs(100), at(100_000));
+        assert_eq!(apart.until(at(100_000)), Some(at(100_000 + 600_000)), "no longer than ten minutes");
+    }
+}
