@@ -12,6 +12,7 @@ use portcullis_abi::pairs::{self, Pairs};
 use portcullis_abi::{LogLevel, Status, Version};
 use portcullis_core::context::Contexts;
 use portcullis_core::exchange::Exchanges;
+use portcullis_core::headers::Headers;
 use portcullis_core::host::Host;
 use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
@@ -261,15 +262,11 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Gives the guest a list of pairs; an empty one as address and length 0, as Envoy does.
-    pub(crate) fn give_pairs<'p>(
-        &mut self,
-        out: u32,
-        out_len: u32,
-        list: impl Iterator<Item = (&'p [u8], &'p [u8])>,
-    ) -> Result<(), Stop> {
+    /// Gives the guest all pairs of a head; of an empty one address and length 0, as Envoy does.
+    pub(crate) fn give_pairs(&mut self, out: u32, out_len: u32, headers: &Headers) -> Result<(), Stop> {
         // Walking a map takes longer than a list, and its wire form is walked several times.
-        let list: Vec<(&[u8], &[u8])> = list.collect();
+        let mut list = Vec::with_capacity(headers.count());
+        list.extend(headers.iter());
         let size = if list.is_empty() { 0 } else { pairs::size(list.iter().copied()) };
         self.give_with(out, out_len, size, |block| pairs::write(|| list.iter().copied(), |piece| block.push(piece)))
     }

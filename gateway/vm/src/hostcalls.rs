@@ -255,7 +255,7 @@ hostcalls! {
 
     host fn proxy_get_header_map_pairs(guest, host; map, out, out_len) {
         match host.map(map.try_into()?) {
-            Some(headers) => guest.give_pairs(out, out_len, headers.iter()),
+            Some(headers) => guest.give_pairs(out, out_len, headers),
             None => guest.give(out, out_len, &[]),
         }
     }

@@ -93,8 +93,8 @@ where
 {
     put(&u32::try_from(pairs().count()).unwrap_or(0).to_le_bytes());
     for (key, value) in pairs() {
-        put(&length(key).to_le_bytes());
-        put(&length(value).to_le_bytes());
+        let lengths = u64::from(length(key)) | u64::from(length(value)) << 32;
+        put(&lengths.to_le_bytes());
     }
     for (key, value) in pairs() {
         for field in [key, value] {
