@@ -4,6 +4,8 @@
 //! this thread. What that leads to elsewhere (another exchange resumed, a callout started, a timer set) is seen to before
 //! `feed` returns, so no event is ever left lying.
 
+mod exchanges;
+mod revisions;
 mod ticket;
 mod turns;
 
@@ -18,14 +20,13 @@ use std::time::Duration;
 use portcullis_core::chain;
 use portcullis_core::context::{CalloutResponse, ContextRef};
 use portcullis_core::downstream::Overdue;
-use portcullis_core::event::{Direction, Effect, Event};
-use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Wants};
+use portcullis_core::event::{Direction, Event};
+use portcullis_core::exchange::{ExchangeId, Exchanges, Wants};
 use portcullis_core::grpc::News;
-use portcullis_core::reply::{Details, Failure};
+use portcullis_core::reply::Failure;
 use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
-use portcullis_core::trace::Trace;
-use portcullis_vm::{Letter, Retired, Vms};
+use portcullis_vm::{Letter, Vms};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 
@@ -38,7 +39,7 @@ use crate::plan::Plan;
 use crate::revision::{Earlier, Prepared, Remains, Revision};
 use crate::services::rate_limit;
 use crate::telemetry::{Attempt, WorkerTelemetry, log_decision};
-use crate::upstream::{Tries, Upstreams};
+use crate::upstream::Upstreams;
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
@@ -153,113 +154,6 @@ impl Worker {
             clock,
             telemetry,
         })
-    }
-
-    /// Takes a revision in that was made ready for this worker. Requests do not see it before [`Self::switch`].
-    pub(crate) fn take_in(self: &Rc<Self>, prepared: Prepared) -> Rc<Revision> {
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        let revision = Revision::take_places(prepared, exchanges, vms, &self.upstreams);
-        self.telemetry.add_filter_cells(revision.new_cells(vms));
-        self.see_to_rest(&mut state);
-        revision
-    }
-
-    /// Lets new exchanges begin with this revision. Those under way keep theirs.
-    pub(crate) fn switch(&self, revision: Rc<Revision>) {
-        let before = self.revision.replace(revision.clone());
-        self.earlier.borrow_mut().followed(before, &revision);
-    }
-
-    /// Lets go of a revision that was taken in.
-    pub(crate) fn discard(&self, revision: Rc<Revision>) {
-        self.earlier.borrow_mut().forgotten(revision);
-    }
-
-    /// The revision that new exchanges begin with.
-    pub(crate) fn revision(&self) -> Rc<Revision> {
-        self.revision.borrow().clone()
-    }
-
-    /// Frees what only revisions without exchanges had.
-    fn free_revisions(self: &Rc<Self>, state: &mut State) {
-        let mut earlier = self.earlier.borrow_mut();
-        // Shadows of exchanges that have ended still need their revision's VMs.
-        while !earlier.is_empty() && chain::play_shadow(&mut state.exchanges, &mut state.vms) {}
-        if let Some(remains) = earlier.give_up(&mut state.exchanges, &mut state.vms, &self.upstreams) {
-            self.leaving.borrow_mut().push(remains);
-            if state.vms.has_untold() {
-                spawn_local(self.clone().say_farewell());
-            }
-        }
-        drop(earlier);
-        if !self.leaving.borrow().is_empty() {
-            let over = state.vms.end_awaited(&mut state.exchanges);
-            self.part_with(state, over);
-        }
-    }
-
-    /// Lets VMs go that have been idle for long enough.
-    fn rest_vms(&self, state: &mut State) {
-        let rested = state.vms.rest(&mut state.exchanges);
-        if !rested.is_empty() {
-            // Where nobody takes them, the process is about to end.
-            let _ending = self.remains.send(Remains::of(rested));
-        }
-    }
-
-    /// Tells guests that nobody uses any more of their end, one after the other.
-    async fn say_farewell(self: Rc<Self>) {
-        while self.say_next_farewell() {
-            yield_now().await;
-        }
-    }
-
-    /// Tells one; whether there was one to tell.
-    fn say_next_farewell(self: &Rc<Self>) -> bool {
-        let mut state = self.present();
-        if !state.vms.has_untold() {
-            return false;
-        }
-        let State { exchanges, vms } = &mut *state;
-        let over = vms.end_next(exchanges);
-        self.part_with(&state, over);
-        self.see_to_rest(&mut state);
-        true
-    }
-
-    /// Hands VMs on that are over, and, with the last of them, what kept their places.
-    fn part_with(&self, state: &State, over: impl IntoIterator<Item = Retired>) {
-        let mut leaving = self.leaving.borrow_mut();
-        if let Some(remains) = leaving.last_mut() {
-            remains.add(over);
-        }
-        if !state.vms.has_leaving() {
-            // Where nobody takes it, the process is about to end.
-            leaving.drain(..).for_each(|remains| _ = self.remains.send(remains));
-        }
-    }
-
-    /// Begins nothing new on behalf of guests. Returns how many exchanges are still open, which the runtime's end cuts off.
-    pub(crate) fn prepare_end(&self) -> usize {
-        self.ending.set(true);
-        self.state.borrow().exchanges.len()
-    }
-
-    /// Ends all guests, once the runtime and with it every exchange has ended.
-    pub(crate) fn end_guests(self: Rc<Self>) {
-        let Some(Self { state, revision, earlier, leaving, remains, upstreams, .. }) = Rc::into_inner(self) else {
-            return;
-        };
-        let State { mut exchanges, mut vms } = state.into_inner();
-        let mut earlier = earlier.into_inner();
-        earlier.ended(revision.into_inner());
-        let given_up = earlier.give_up(&mut exchanges, &mut vms, &upstreams);
-        let mut left: Vec<Remains> = leaving.into_inner().into_iter().chain(given_up).collect();
-        if let Some(last) = left.last_mut() {
-            last.add(vms.end_all());
-        }
-        left.into_iter().for_each(|left| _ = remains.send(left));
     }
 
     /// Starts what runs beside the exchanges: guests' timers and housekeeping. Also sees to what guests asked for at their start. The
@@ -478,126 +372,6 @@ impl Worker {
                 none => *none = Some(cx.waker().clone()),
             }
         }
-    }
-
-    fn with<T>(&self, id: ExchangeId, ask: impl FnOnce(&mut Exchange) -> T) -> Option<T> {
-        self.state.borrow_mut().exchanges.get_mut(id).map(ask)
-    }
-
-    /// The next thing to do in this direction of an exchange.
-    pub(crate) fn next_effect(&self, id: ExchangeId, direction: Direction) -> Option<Effect> {
-        self.with(id, |exchange| exchange.next_effect(direction)).flatten()
-    }
-
-    /// What this direction of an exchange has room for. Filters whose tenant has used up its processor time are shown nothing more
-    /// until there is some again.
-    pub(crate) fn wants(&self, id: ExchangeId, direction: Direction) -> Wants {
-        let state = self.state.borrow();
-        let exchanges = &state.exchanges;
-        let Some(exchange) = exchanges.get(id) else { return Wants::Closed };
-        let wants = exchange.wants(direction, &exchanges.limits);
-        if wants == Wants::More && exchange.watches_body(direction) {
-            let waiting = self.waiting.borrow();
-            let account = waiting.get(id.index()).and_then(|waiting| waiting.account.as_ref());
-            if account.is_some_and(|account| account.is_out_of_cpu(exchanges.now)) {
-                self.held_up.borrow_mut().push(id);
-                return Wants::Wait;
-            }
-            if account.is_some_and(|account| !self.has_turn(id, account)) {
-                return Wants::Wait;
-            }
-        }
-        wants
-    }
-
-    /// Whether the body of this direction must be fed through the exchange.
-    pub(crate) fn watches_body(&self, id: ExchangeId, direction: Direction) -> bool {
-        self.with(id, |exchange| exchange.watches_body(direction)).unwrap_or(false)
-    }
-
-    /// Counts body bytes that pass an exchange untouched.
-    pub(crate) fn passed(&self, id: ExchangeId, direction: Direction, bytes: u64) {
-        let now = self.clock.now();
-        self.with(id, |exchange| exchange.passed(direction, bytes, now));
-    }
-
-    /// The request's body, which passes an exchange untouched, has ended.
-    pub(crate) fn passed_all(&self, id: ExchangeId) {
-        let now = self.clock.now();
-        self.with(id, |exchange| exchange.passed_all(now));
-    }
-
-    /// A connection to the upstream could take more of the request than its client has sent.
-    pub(crate) fn waits_for_client(&self, id: ExchangeId) {
-        self.with(id, Exchange::waits_for_client);
-    }
-
-    /// Notes which endpoint an exchange went to, and how often one was tried.
-    pub(crate) fn tried(&self, id: ExchangeId, tries: &Tries) {
-        self.with(id, |exchange| exchange.set_tried(tries.address(), tries.made()));
-    }
-
-    /// The exchange's place in a trace.
-    pub(crate) fn trace(&self, id: ExchangeId) -> Option<Trace> {
-        self.with(id, |exchange| exchange.facts()?.trace).flatten()
-    }
-
-    /// Notes what is recorded of an exchange's tries.
-    pub(crate) fn attempted(&self, id: ExchangeId, tries: &Tries) {
-        if let Some(attempts) = tries.take_attempts(&self.clock)
-            && let Some(waiting) = self.waiting.borrow_mut().get_mut(id.index())
-        {
-            waiting.attempts = attempts;
-        }
-    }
-
-    /// Whether the whole request has been sent.
-    pub(crate) fn request_is_sent(&self, id: ExchangeId) -> bool {
-        self.with(id, |exchange| exchange.request_is_sent()).unwrap_or(false)
-    }
-
-    /// The exchange's bytes pass in a tunnel from now on, which ends when it is silent for too long.
-    pub(crate) fn open_tunnel(&self, id: ExchangeId, idle: Duration) {
-        self.with(id, |exchange| exchange.open_tunnel(idle));
-    }
-
-    /// Whether the gateway's own reply for this failure takes the response's place.
-    pub(crate) fn failed_with(&self, id: ExchangeId, failure: Failure) -> bool {
-        self.with(id, |exchange| exchange.details() == Some(&Details::Gateway(failure))).unwrap_or(false)
-    }
-
-    /// Notes whose fault the coming failure is.
-    pub(crate) fn blame(&self, id: ExchangeId, failure: Failure) {
-        self.with(id, |exchange| exchange.blame(failure));
-    }
-
-    /// Whose fault it is, if someone has said so.
-    pub(crate) fn blamed(&self, id: ExchangeId) -> Option<Failure> {
-        self.with(id, |exchange| exchange.blamed()).flatten()
-    }
-
-    /// Why the gateway itself answers, if it does.
-    pub(crate) fn failure(&self, id: ExchangeId) -> Option<Failure> {
-        self.with(id, |exchange| match exchange.details() {
-            Some(Details::Gateway(failure)) => Some(*failure),
-            Some(Details::Filter(_)) | None => None,
-        })
-        .flatten()
-    }
-
-    /// Whether every filter has let a TCP connection in.
-    pub(crate) fn is_let_in(&self, id: ExchangeId) -> bool {
-        self.with(id, |exchange| exchange.is_let_in()).unwrap_or(false)
-    }
-
-    /// Whether the response is the gateway's or a filter's own.
-    pub(crate) fn is_local_reply(&self, id: ExchangeId) -> bool {
-        self.with(id, |exchange| exchange.details().is_some()).unwrap_or(true)
-    }
-
-    /// Whether something is ready for the client, or the exchange is no more.
-    pub(crate) fn has_reply(&self, id: ExchangeId) -> bool {
-        self.with(id, |exchange| exchange.has_effects(Direction::Response)).unwrap_or(true)
     }
 
     /// The most bytes a callout's response may have.
