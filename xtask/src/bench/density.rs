@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::peer::{Filters, Peer, release_binary};
 use super::rig::Rig;
-use crate::{plugins, run as run_command};
+use crate::plugins;
 
 const OURS: usize = 10_000;
 /// More of them take gigabytes.
@@ -16,17 +16,17 @@ const ENVOYS: usize = 200;
 /// Weighs a guest that touches no memory, a filter that does nothing, and one made with the SDK.
 ///
 /// # Errors
-/// When something cannot be built or started. Without Envoy there are only our own figures.
+/// When something cannot be built or started, or takes more than it should. Without Envoy there are only our own figures.
 pub(super) fn run() -> Result<()> {
     plugins::build()?;
     let density = release_binary("portcullis-benches", "density")?;
+    let mut missed = false;
     for module in [None, Some("noop"), Some("one-header-sdk")] {
         println!("{}", module.unwrap_or("a guest that touches no memory"));
         let mut density = Command::new(&density);
         density.arg(OURS.to_string());
         density.args(module.map(|name| plugins::output_dir().join(format!("{name}.wasm"))));
-        run_command(&mut density)?;
-        println!();
+        missed |= !density.status()?.success();
     }
     match Peer::Envoy.obtain() {
         Ok(program) => {
@@ -42,5 +42,6 @@ pub(super) fn run() -> Result<()> {
         }
         Err(why) => eprintln!("Envoy is not weighed: {why:#}"),
     }
+    ensure!(!missed, "a VM takes more than it should");
     Ok(())
 }
