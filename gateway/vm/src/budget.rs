@@ -13,7 +13,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::tenant::LONG;
 use wasmtime::UpdateDeadline;
 
 use crate::engine::thread_time;
@@ -105,15 +104,8 @@ impl Budget {
 pub(crate) struct Took {
     /// Processor time to be counted, for it and for those it stands for; nothing where it is not measured.
     pub(crate) counted: Duration,
-    /// What it took itself.
+    /// What it took itself: those that it stands for may have been shorter.
     pub(crate) alone: Duration,
-}
-
-impl Took {
-    /// What it took, if that kept others waiting. Those that it stands for may have been short.
-    pub(crate) fn long(self) -> Option<Duration> {
-        (self.alone >= LONG).then_some(self.alone)
-    }
 }
 
 /// How rarely callbacks are measured at most: a pair of looks at the clock costs about half a microsecond.

@@ -77,9 +77,7 @@ impl Guest {
             self.limits.cells.cpu_nanos.add(u64::try_from(counted.as_nanos()).unwrap_or(u64::MAX));
             if let Some(account) = &self.limits.taken.account {
                 account.charge(counted, now);
-                if let Some(long) = took.long() {
-                    account.apart.took_long(long, now);
-                }
+                account.apart.took(took.alone, now);
             }
         }
     }

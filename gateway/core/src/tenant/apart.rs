@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::nanos;
 use crate::time::Time;
 
-/// A callback that takes so much processor time is felt by whoever else its worker serves.
-pub const LONG: Duration = Duration::from_micros(80);
+/// Callbacks that take so much processor time, one or several after the other, are felt by whoever else their worker serves.
+const LONG: Duration = Duration::from_micros(80);
 /// One of this length counts as it is, one of half the length half, one of twice the length twice: whoever meets it waits for so long.
 const UNIT: Duration = Duration::from_millis(1);
 /// What such callbacks of a tenant may take in a second before it is set apart: so little that about one request in a hundred of others
@@ -19,23 +19,35 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 const SPARED: Duration = AT_ONCE.saturating_mul(PERIODS);
 /// What each unit of it has to be made up for by: a second for what may be taken in one.
 const PERIODS: u32 = 1_000_000_000 / PER_SECOND.subsec_nanos();
-/// The longest that a tenant stays apart after its last long callback.
+/// The longest that a tenant stays apart after the last that took long.
 const AT_MOST: Duration = Duration::from_mins(10);
 
 /// Whether a tenant is set apart, and what was served while it was.
 #[derive(Debug, Default)]
 pub struct Apart {
-    /// Until when what its long callbacks took is paid for.
+    /// Until when what took long is paid for.
     paid: AtomicU64,
+    /// The event that a worker has fed last, by its time, and nanoseconds of what its callbacks have taken so far. Where two workers are
+    /// at it, one may be taken for two short ones.
+    event: AtomicU64,
+    event_took: AtomicU64,
     served: AtomicU64,
     /// Nanoseconds.
     waited: AtomicU64,
 }
 
 impl Apart {
-    /// Notes a callback that took [`LONG`] or longer.
-    pub fn took_long(&self, took: Duration, now: Time) {
-        let counts = u128::from(nanos(took)).pow(2) / UNIT.as_nanos();
+    /// Notes what a callback took, one of those of an event that was fed `now`: whoever waits for the worker waits for all of them.
+    pub fn took(&self, took: Duration, now: Time) {
+        let is_next = self.event.swap(now.as_nanos(), Ordering::Relaxed) == now.as_nanos();
+        let before = if is_next { self.event_took.load(Ordering::Relaxed) } else { 0 };
+        let in_all = before.saturating_add(nanos(took));
+        self.event_took.store(in_all, Ordering::Relaxed);
+        if in_all < nanos(LONG) {
+            return;
+        }
+        let counted = if before < nanos(LONG) { 0 } else { before };
+        let counts = (u128::from(in_all).pow(2) - u128::from(counted).pow(2)) / UNIT.as_nanos();
         let costs = u64::try_from(counts).unwrap_or(u64::MAX).saturating_mul(PERIODS.into());
         let latest = (now + SPARED + AT_MOST).as_nanos();
         let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
@@ -85,9 +97,10 @@ mod tests {
     #[test]
     fn long_callbacks_set_it_apart_until_they_have_been_rare_for_long_enough() {
         let apart = Apart::default();
-        let took = |micros: u64, ms: u64| apart.took_long(Duration::from_micros(micros), at(ms));
-        (0..10).for_each(|_| took(1000, 0));
-        (0..1000).for_each(|_| took(100, 0));
+        let took = |micros: u64, ms: u64| apart.took(Duration::from_micros(micros), at(ms));
+        let event = |number: u64| Time::from_nanos(at(0).as_nanos() - number);
+        (0..10).for_each(|number| apart.took(Duration::from_millis(1), event(number)));
+        (10..1010).for_each(|number| apart.took(Duration::from_micros(100), event(number)));
         assert!(!apart.is_now(at(0)), "a few starts are nothing unusual, and a tenth as long is a hundredth as bad");
         took(1000, 0);
         assert_eq!(apart.until(at(0)), Some(at(500)));
@@ -95,7 +108,18 @@ mod tests {
         // 2 ms in every second, which is what may be.
         (2..200).for_each(|half| took(1000, half * 500));
         assert!(!apart.is_now(at(100_000)));
-        apart.took_long(Duration::from_secs(100), at(100_000));
+        apart.took(Duration::from_secs(100), at(100_000));
         assert_eq!(apart.until(at(100_000)), Some(at(100_000 + 600_000)), "no longer than ten minutes");
+    }
+
+    #[test]
+    fn callbacks_of_one_event_count_as_one() {
+        let [one, several, apart_in_time] = [(); 3].map(|()| Apart::default());
+        one.took(Duration::from_millis(8), at(0));
+        (0..160).for_each(|_| several.took(Duration::from_micros(50), at(0)));
+        (0..160).for_each(|ms| apart_in_time.took(Duration::from_micros(50), at(ms)));
+        assert!(one.is_now(at(0)));
+        assert_eq!(several.until(at(0)), one.until(at(0)));
+        assert!(!apart_in_time.is_now(at(160)));
     }
 }

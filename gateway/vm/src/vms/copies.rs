@@ -6,7 +6,6 @@
 use portcullis_core::context::{CalloutResponse, ContextRef};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{NotOpened, VmIndex};
-use portcullis_core::tenant::LONG;
 
 use super::slot::{State, next_life};
 use super::{Entry, Vms, abandon_calls};
@@ -27,9 +26,7 @@ impl Vms {
         slot.cells.cpu_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         if let Some(account) = &slot.spec.account {
             account.charge(took, exchanges.now);
-            if took >= LONG {
-                account.apart.took_long(took, exchanges.now);
-            }
+            account.apart.took(took, exchanges.now);
         }
         match copied {
             Ok(life) => {
