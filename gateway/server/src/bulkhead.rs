@@ -63,7 +63,7 @@ impl Entrance {
         let mut hasher = DefaultHasher::new();
         tenant.hash(&mut hasher);
         let thread = hasher.finish() % self.0.len() as u64;
-        let sender = self.0.iter().nth(usize::try_from(thread).unwrap_or_default()).ok_or(NoPlace::Closed)?;
+        let sender = self.0.get(usize::try_from(thread).unwrap_or_default()).ok_or(NoPlace::Closed)?;
         sender.clone().try_reserve_owned().map_err(|error| match error {
             TrySendError::Full(_) => NoPlace::Full,
             TrySendError::Closed(_) => NoPlace::Closed,
