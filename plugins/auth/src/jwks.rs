@@ -125,10 +125,9 @@ impl Jwks {
             held.good_until_s = good_until_s;
             return Ok(());
         }
-        let keys = KeySet::from_jwks(&document.jwks, &document.algorithms)?;
+        let keys = KeySet::from_jwks(&document.jwks, &document.algorithms, crate::verify_signature())?;
         log::info!("{} keys from {}", keys.len(), self.source);
-        let keys = Rc::new(keys.with_host(crate::verify_signature));
-        *held = Some(Held { document, keys, good_until_s });
+        *held = Some(Held { document, keys: Rc::new(keys), good_until_s });
         Ok(())
     }
 

@@ -28,6 +28,9 @@ const MAX_CANDIDATES: usize = 4;
 const MAX_REMEMBERED: usize = 512;
 const MAX_REMEMBERED_BYTES: usize = 4096;
 
+/// What is wrong with a key for ES512 where nobody can check what it signs.
+pub(crate) const NO_ES512: &str = "ES512 takes a host that checks it by `verify_signature`, as Portcullis and Envoy do, and this one does not; use ES256 or ES384";
+
 /// The end of a token: so many of its last bytes.
 const END: usize = 16;
 type End = [u8; END];
@@ -53,21 +56,45 @@ type Passed = (Box<[u8]>, Rc<Token>);
 pub(crate) struct Key {
     kid: Option<String>,
     algorithm: Algorithm,
-    verifier: Verifier,
-    host_key: Option<HostKey>,
+    checks: Checks,
+}
+
+/// Who checks what a key has signed.
+enum Checks {
+    /// The module.
+    Here(Verifier),
+    /// The host, or the module where the host does not say.
+    Either(HostKey, Verifier),
+    /// The host.
+    There(HostKey),
 }
 
 impl Key {
-    fn new(kid: Option<String>, algorithm: Algorithm, material: &Material) -> Result<Self, String> {
-        let verifier = Verifier::new(algorithm, material)?;
-        Ok(Self { kid, algorithm, verifier, host_key: HostKey::new(algorithm, material) })
+    /// # Errors
+    /// The material is not for this algorithm, or the algorithm is for the host to check and the host does not.
+    fn new(
+        kid: Option<String>,
+        algorithm: Algorithm,
+        material: &Material,
+        host: &VerifySignature,
+    ) -> Result<Self, String> {
+        let checks = match (algorithm, HostKey::new(algorithm, material)) {
+            (Algorithm::Ecdsa(Curve::P521), Some(key)) if host.knows_es512() => Checks::There(key),
+            (Algorithm::Ecdsa(Curve::P521), Some(_)) => return Err(NO_ES512.to_owned()),
+            (_, Some(key)) => Checks::Either(key, Verifier::new(algorithm, material)?),
+            (_, None) => Checks::Here(Verifier::new(algorithm, material)?),
+        };
+        Ok(Self { kid, algorithm, checks })
     }
 
-    /// Whether this key made the signature: as the host says, or else as is worked out here.
-    fn verifies(&self, host: Option<VerifySignature>, message: &[u8], signature: &[u8]) -> bool {
-        let host_key = self.host_key.as_ref().zip(host);
-        let told = host_key.and_then(|(key, host)| key.verifies(host, message, signature));
-        told.unwrap_or_else(|| self.verifier.verifies(message, signature))
+    /// Whether this key made the signature.
+    fn verifies(&self, host: &VerifySignature, message: &[u8], signature: &[u8]) -> bool {
+        let here = |verifier: &Verifier| verifier.verifies(message, signature);
+        match &self.checks {
+            Checks::Here(verifier) => here(verifier),
+            Checks::Either(key, verifier) => key.verifies(host, message, signature).unwrap_or_else(|| here(verifier)),
+            Checks::There(key) => key.verifies(host, message, signature).unwrap_or(false),
+        }
     }
 }
 
@@ -89,18 +116,18 @@ pub(crate) struct KeyEntry {
 }
 
 impl KeyEntry {
-    fn key(self) -> Result<Key, String> {
+    fn key(self, host: &VerifySignature) -> Result<Key, String> {
         let material = match (self.secret, self.secret_base64, self.pem, self.jwk) {
             (Some(secret), None, None, None) => Material::Secret(secret.into_bytes()),
             (None, Some(secret), None, None) => {
                 Material::Secret(STANDARD.decode(secret).map_err(|_| "`secret_base64` is not base64".to_owned())?)
             }
             (None, None, Some(pem), None) => pem::read(&pem).ok_or("`pem` is not a public key known here")?,
-            (None, None, None, Some(jwk)) => return jwk.key(self.kid, self.alg.as_deref()),
+            (None, None, None, Some(jwk)) => return jwk.key(self.kid, self.alg.as_deref(), host),
             _ => return Err("a key has exactly one of `secret`, `secret_base64`, `pem` and `jwk`".to_owned()),
         };
         let alg = self.alg.ok_or("`alg` is needed beside a secret or a pem")?;
-        Key::new(self.kid, Algorithm::named(&alg)?, &material)
+        Key::new(self.kid, Algorithm::named(&alg)?, &material, host)
     }
 }
 
@@ -144,7 +171,7 @@ impl Schema for Jwk {
 }
 
 impl Jwk {
-    fn key(&self, kid: Option<String>, alg: Option<&str>) -> Result<Key, String> {
+    fn key(&self, kid: Option<String>, alg: Option<&str>, host: &VerifySignature) -> Result<Key, String> {
         if self.d.is_some() {
             return Err("a private key is not needed here and does not belong here".to_owned());
         }
@@ -159,21 +186,21 @@ impl Jwk {
             return Err(format!("`alg` is {outer}, but {inner} in the jwk"));
         }
         let alg = alg.or(self.alg.as_deref()).unwrap_or_else(|| self.default_alg());
-        self.key_for(kid, alg)
+        self.key_for(kid, alg, host)
     }
 
-    fn key_for(&self, kid: Option<String>, alg: &str) -> Result<Key, String> {
-        Key::new(kid.or_else(|| self.kid.clone()), Algorithm::named(alg)?, &self.material()?)
+    fn key_for(&self, kid: Option<String>, alg: &str, host: &VerifySignature) -> Result<Key, String> {
+        Key::new(kid.or_else(|| self.kid.clone()), Algorithm::named(alg)?, &self.material()?, host)
     }
 
     /// A key of a document, for one of these algorithms.
     ///
     /// One that does not say is for the algorithm everybody has for its type, unless that is not among those that are offered.
-    fn published(&self, algorithms: &Algorithms) -> Option<Key> {
-        let key = self.key(None, None).ok()?;
+    fn published(&self, algorithms: &Algorithms, host: &VerifySignature) -> Option<Key> {
+        let key = self.key(None, None, host).ok()?;
         let offered = if algorithms.allowed.is_empty() { &algorithms.offered } else { &algorithms.allowed };
         let is_told = self.alg.is_some() || offered.is_empty() || offered.iter().any(|alg| alg == key.algorithm.name());
-        let key = if is_told { key } else { offered.iter().find_map(|alg| self.key_for(None, alg).ok())? };
+        let key = if is_told { key } else { offered.iter().find_map(|alg| self.key_for(None, alg, host).ok())? };
         algorithms.allow(key.algorithm.name()).then_some(key)
     }
 
@@ -182,6 +209,7 @@ impl Jwk {
         match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => "RS256",
             ("EC", Some("P-384")) => "ES384",
+            ("EC", Some("P-521")) => "ES512",
             ("EC", _) => "ES256",
             ("OKP", _) => "EdDSA",
             ("oct", _) => "HS256",
@@ -224,7 +252,7 @@ pub(crate) struct KeySet {
     /// By their ends: that of a signature is as good as a hash of the whole, and costs nothing. None gets in here without being
     /// signed, so nobody can choose them, and they need no hashing against those who would.
     passed: RefCell<HashMap<End, Passed, BuildHasherDefault<Spread>>>,
-    host: Option<VerifySignature>,
+    host: VerifySignature,
 }
 
 /// What a token's header finds in a set.
@@ -256,39 +284,35 @@ struct Document {
 }
 
 impl KeySet {
-    /// Keys of the settings; one bad key spoils them all.
-    pub(crate) fn from_entries(entries: Vec<KeyEntry>) -> Result<Self, String> {
+    /// Keys of the settings; one bad key spoils them all. The host checks those signatures it can.
+    pub(crate) fn from_entries(entries: Vec<KeyEntry>, host: VerifySignature) -> Result<Self, String> {
         if entries.is_empty() {
             return Err("`keys` is empty".to_owned());
         }
         let keys = entries.into_iter().enumerate();
-        let keys = keys.map(|(at, entry)| entry.key().map_err(|why| format!("keys[{at}]: {why}")));
-        Ok(Self { keys: keys.collect::<Result<_, _>>()?, ..Self::default() })
+        let keys = keys.map(|(at, entry)| entry.key(&host).map_err(|why| format!("keys[{at}]: {why}")));
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, passed: RefCell::default(), host })
     }
 
     /// Keys of a JWKS document. Those that cannot be used are passed over: an issuer may publish others beside ours.
     ///
     /// A shared secret in a public document is nobody's secret, so symmetric keys are passed over too.
-    pub(crate) fn from_jwks(document: &[u8], algorithms: &Algorithms) -> Result<Self, String> {
+    pub(crate) fn from_jwks(document: &[u8], algorithms: &Algorithms, host: VerifySignature) -> Result<Self, String> {
         let document: Document =
             serde_json::from_slice(document).map_err(|why| format!("not a JWKS document: {why}"))?;
         let jwks = document.keys.into_iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
-        let keys: Vec<Key> = jwks.filter(|jwk| jwk.kty != "oct").filter_map(|jwk| jwk.published(algorithms)).collect();
+        let jwks = jwks.filter(|jwk| jwk.kty != "oct");
+        let keys: Vec<Key> = jwks.filter_map(|jwk| jwk.published(algorithms, &host)).collect();
         if keys.is_empty() {
             Err("the JWKS document holds no usable key".to_owned())
         } else {
-            Ok(Self { keys, ..Self::default() })
+            Ok(Self { keys, passed: RefCell::default(), host })
         }
-    }
-
-    /// With the host checking those signatures it can.
-    pub(crate) fn with_host(self, host: VerifySignature) -> Self {
-        Self { host: Some(host), ..self }
     }
 
     /// Whether one of these keys of this set made the signature.
     pub(crate) fn signed(&self, by: &[&Key], message: &[u8], signature: &[u8]) -> bool {
-        by.iter().any(|key| key.verifies(self.host, message, signature))
+        by.iter().any(|key| key.verifies(&self.host, message, signature))
     }
 
     /// A token that passed before, to the letter, signature included.

@@ -4,6 +4,7 @@ mod access;
 mod claims;
 mod consumers;
 mod credentials;
+mod der;
 mod discovery;
 mod expression;
 mod foreign;
@@ -27,6 +28,7 @@ use portcullis_sdk::metric::Counter;
 use portcullis_sdk::{Filter, Host, Next, Request, Response, StartError, property};
 
 use credentials::Credentials;
+use foreign::VerifySignature;
 use introspection::{Answer, Introspection};
 use jwks::Jwks;
 use keys::KeySet;
@@ -52,9 +54,9 @@ impl Filter for Auth {
     const PROVIDES: &'static [&'static str] = &["identity"];
 
     async fn start(settings: Settings, host: &Host) -> Result<Self, StartError> {
-        let Checked { policy, keys, introspection } = settings.checked()?;
+        let Checked { policy, keys, introspection } = settings.checked(&verify_signature())?;
         let keys = match keys {
-            KeySource::Inline(keys) => Keys::Inline(keys.with_host(verify_signature)),
+            KeySource::Inline(keys) => Keys::Inline(keys),
             KeySource::Fetched(source) => Keys::Fetched(Jwks::keep(source, host)),
         };
         let counter = |by: By| (by, host.counter(&format!("auth_admitted.{}", by.word())));
@@ -90,8 +92,8 @@ fn now_s(host: &Host) -> u64 {
     host.now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
 
-fn verify_signature(call: &[u8]) -> Option<Vec<u8>> {
-    portcullis_sdk::foreign::call("verify_signature", call)
+fn verify_signature() -> VerifySignature {
+    VerifySignature::new(|call| portcullis_sdk::foreign::call("verify_signature", call))
 }
 
 /// Something that was not known when a request was judged first.

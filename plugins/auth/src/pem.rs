@@ -8,11 +8,18 @@ use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 use crate::signature::{Curve, Material};
 
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+pub(crate) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(crate) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+/// The name of a curve (RFC 5480 §2.1.1.1).
+pub(crate) fn oid(curve: Curve) -> ObjectIdentifier {
+    ObjectIdentifier::new_unwrap(match curve {
+        Curve::P256 => "1.2.840.10045.3.1.7",
+        Curve::P384 => "1.3.132.0.34",
+        Curve::P521 => "1.3.132.0.35",
+    })
+}
 
 /// Reads the one public key of a text; nothing where there is none of a kind that is known here.
 pub(crate) fn read(text: &str) -> Option<Material> {
@@ -30,11 +37,13 @@ pub(crate) fn read(text: &str) -> Option<Material> {
 fn of_info(der: &[u8]) -> Option<Material> {
     let info = SubjectPublicKeyInfoRef::try_from(der).ok()?;
     let key = info.subject_public_key.as_bytes()?;
-    let curve = || info.algorithm.parameters_oid().ok();
     match info.algorithm.oid {
         RSA => rsa(key),
-        EC if curve() == Some(P256) => Some(Material::Point(Curve::P256, key.to_vec())),
-        EC if curve() == Some(P384) => Some(Material::Point(Curve::P384, key.to_vec())),
+        EC => {
+            let name = info.algorithm.parameters_oid().ok()?;
+            let curve = Curve::ALL.into_iter().find(|curve| oid(*curve) == name)?;
+            Some(Material::Point(curve, key.to_vec()))
+        }
         ED25519 => Some(Material::Ed25519(key.to_vec())),
         _ => None,
     }
@@ -59,12 +68,15 @@ mod tests {
                 Material::Rsa { n, e } => ("rsa", n.len() + e.len()),
                 Material::Point(Curve::P256, key) => ("p256", key.len()),
                 Material::Point(Curve::P384, key) => ("p384", key.len()),
+                Material::Point(Curve::P521, key) => ("p521", key.len()),
                 Material::Ed25519(key) => ("ed25519", key.len()),
                 Material::Secret(key) => ("secret", key.len()),
             })
         };
         assert_eq!(kind(include_str!("../testdata/rsa.pub.pem")), Some(("rsa", 259)));
         assert_eq!(kind(include_str!("../testdata/ec.pub.pem")), Some(("p256", 65)));
+        assert_eq!(kind(include_str!("../testdata/p384.pub.pem")), Some(("p384", 97)));
+        assert_eq!(kind(include_str!("../testdata/p521.pub.pem")), Some(("p521", 133)));
         assert_eq!(kind(include_str!("../testdata/ed.pub.pem")), Some(("ed25519", 32)));
         let rsa = include_str!("../testdata/rsa.pub.pem");
         for (text, why) in [

@@ -13,10 +13,11 @@ use crate::access::{Access, Rule, check_scopes};
 use crate::claims::{ClaimPath, Presence, Rules};
 use crate::consumers::{ConsumerEntry, Consumers};
 use crate::credentials::Places;
+use crate::foreign::VerifySignature;
 use crate::identity::{Reading, Shared};
-use crate::keys::{Algorithms, KeyEntry, KeySet};
+use crate::keys::{Algorithms, KeyEntry, KeySet, NO_ES512};
 use crate::policy::{Opaque, Policy, Scheme};
-use crate::signature::Algorithm;
+use crate::signature::{Algorithm, Curve};
 use remote::{FetchSettings, IntrospectionSettings};
 pub(crate) use remote::{IntrospectionSource, JwksPlace, JwksSource};
 
@@ -175,13 +176,13 @@ pub(crate) struct Checked {
 }
 
 impl Settings {
-    /// The policy, and what it stands on.
+    /// The policy, and what it stands on, for a host that checks signatures so.
     ///
     /// # Errors
     /// What an operator has to change.
-    pub(crate) fn checked(mut self) -> Result<Checked, String> {
+    pub(crate) fn checked(mut self, host: &VerifySignature) -> Result<Checked, String> {
         let issuers = names(self.issuer.take(), "issuer")?;
-        let keys = self.key_source(&issuers)?;
+        let keys = self.key_source(&issuers, host)?;
         let introspection = self.introspection.take().map(IntrospectionSettings::checked).transpose()?;
         let access = self.access()?;
         let mut schemes = match (&keys, &introspection) {
@@ -225,19 +226,25 @@ impl Settings {
         Ok(Checked { policy, keys, introspection })
     }
 
-    fn key_source(&mut self, issuers: &[String]) -> Result<Option<KeySource>, String> {
+    fn key_source(&mut self, issuers: &[String], host: &VerifySignature) -> Result<Option<KeySource>, String> {
         let allowed = std::mem::take(&mut self.algorithms);
         let fetched = match (self.keys.take(), self.jwks.take(), self.discovery.take()) {
             (None, None, None) => return Ok(None),
             (Some(_), None, None) if !allowed.is_empty() => {
                 return Err("`algorithms` is for keys that are fetched; `keys` name their own".to_owned());
             }
-            (Some(entries), None, None) => return Ok(Some(KeySource::Inline(KeySet::from_entries(entries)?))),
+            (Some(entries), None, None) => {
+                return Ok(Some(KeySource::Inline(KeySet::from_entries(entries, host.clone())?)));
+            }
             (None, Some(jwks), None) => jwks.jwks()?,
             (None, None, Some(discovery)) => discovery.discovery(issuers)?,
             _ => return Err("`keys`, `jwks` and `discovery` exclude each other".to_owned()),
         };
-        allowed.iter().try_for_each(|name| Algorithm::named(name).map(|_| ()))?;
+        for name in &allowed {
+            if Algorithm::named(name)? == Algorithm::Ecdsa(Curve::P521) && !host.knows_es512() {
+                return Err(format!("`algorithms`: {NO_ES512}"));
+            }
+        }
         let algorithms = Algorithms { allowed, ..fetched.algorithms };
         Ok(Some(KeySource::Fetched(JwksSource { algorithms, ..fetched })))
     }

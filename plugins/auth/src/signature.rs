@@ -27,6 +27,15 @@ impl Hash {
         }
     }
 
+    /// As hosts call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
     /// How long it is.
     pub(crate) fn bytes(self) -> usize {
         match self {
@@ -51,14 +60,18 @@ pub(crate) enum Algorithm {
 pub(crate) enum Curve {
     P256,
     P384,
+    P521,
 }
 
 impl Curve {
+    pub(crate) const ALL: [Self; 3] = [Self::P256, Self::P384, Self::P521];
+
     /// By the name that keys have for it (RFC 7518 §6.2.1.1).
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "P-256" => Some(Self::P256),
             "P-384" => Some(Self::P384),
+            "P-521" => Some(Self::P521),
             _ => None,
         }
     }
@@ -68,11 +81,21 @@ impl Curve {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
+            Self::P521 => 66,
+        }
+    }
+
+    /// The hash that goes with it (RFC 7518 §3.4).
+    pub(crate) fn hash(self) -> Hash {
+        match self {
+            Self::P256 => Hash::Sha256,
+            Self::P384 => Hash::Sha384,
+            Self::P521 => Hash::Sha512,
         }
     }
 }
 
-const ALGORITHMS: [(&str, Algorithm); 12] = [
+const ALGORITHMS: [(&str, Algorithm); 13] = [
     ("HS256", Algorithm::Hmac(Hash::Sha256)),
     ("HS384", Algorithm::Hmac(Hash::Sha384)),
     ("HS512", Algorithm::Hmac(Hash::Sha512)),
@@ -84,6 +107,7 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("PS512", Algorithm::Rsa(Padding::Pss, Hash::Sha512)),
     ("ES256", Algorithm::Ecdsa(Curve::P256)),
     ("ES384", Algorithm::Ecdsa(Curve::P384)),
+    ("ES512", Algorithm::Ecdsa(Curve::P521)),
     ("EdDSA", Algorithm::EdDsa),
 ];
 
@@ -113,7 +137,9 @@ pub(crate) enum Material {
     Ed25519(Vec<u8>),
 }
 
-/// A key that is whole, bound to one algorithm.
+/// A key that is whole, bound to one algorithm that is worked out here.
+///
+/// ES512 is not: in a module it takes 134 million instructions a signature, more than a callback has time for.
 #[derive(Debug)]
 pub(crate) enum Verifier {
     Hmac(Hash, Vec<u8>),

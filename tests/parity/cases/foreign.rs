@@ -24,6 +24,46 @@ const EXPRESSIONS: [(&str, &str); 16] = [
     ("nothing", "null"),
 ];
 
+/// Signatures of the text `text` by keys on elliptic curves, made with OpenSSL: the curve and the hash function, the key as
+/// `SubjectPublicKeyInfo` and the signature, both in DER, in hexadecimal digits.
+const SIGNATURES: [(&str, &str, &str, &str); 4] = [
+    (
+        "p-256",
+        "sha256",
+        "3059301306072a8648ce3d020106082a8648ce3d03010703420004a491f7b6ed9f6d7fa173bc708dd7374079be8ec5bc8ed7f3e7cecc4d58\
+         a4d734fab0d6ed5719204a3a7d494bea62286888644e66b80902bb9abd0fe5d9cc17c7",
+        "3045022100965c9e09dc82332ffc67c39d0f856ecff9e42200a92de485061048a4c2cc419d022062155845f3c72af8a952443063b9332341\
+         f2d768980761a16d875bf5b9711a9d",
+    ),
+    (
+        "p-256",
+        "sha512",
+        "3059301306072a8648ce3d020106082a8648ce3d03010703420004a491f7b6ed9f6d7fa173bc708dd7374079be8ec5bc8ed7f3e7cecc4d58\
+         a4d734fab0d6ed5719204a3a7d494bea62286888644e66b80902bb9abd0fe5d9cc17c7",
+        "3044022074f8a36b5b6920c58ed24fa83751ea6004db649aa6b30e250a0a6ec7c38df3bc022077f438a394a5ff0a0f7e47e95772d1f47e93\
+         a91cb1c88feb12a9eea06cd67439",
+    ),
+    (
+        "p-384",
+        "sha384",
+        "3076301006072a8648ce3d020106052b81040022036200041aca8c24e2145b95b5aac57ad527057fd3cd1f4305dd79fb838aee04eeefca5b\
+         4b142296dada587b484144065db43df2491ef3ab96f9e08f8fe99639d38e74ceef4d2458e0d25e37226076833beaafc0bcc3896f6cd92756\
+         0c80a8f5689a6fdc",
+        "3064023063d34926958c512234ce986a040cd0d02b6c3fb3cc90b73a0e3cf704440fa507d982b2fcaf2b05f71ffeb1cd915f6b07023000c7\
+         c22b6c3f1af2735bc4b6c4b8cf4d75fa4c62a57c5e9c2ab8e00fa1d4ed990cab82fc6d134a8f5ffb9ece94774a71",
+    ),
+    (
+        "p-521",
+        "sha512",
+        "30819b301006072a8648ce3d020106052b810400230381860004011f255709d1e77199a2dec5c028c0c451366f004abe4fe375df5aab6d9e\
+         8361e08e3dd00313fc7f307a25f27920258ea9982bf6b00944744e1053287c34207b01280192037a71d8dce14c8fd7ac8580b4437f7d9978\
+         53259ee6b7b62ee5c5b639f813862d3aff021997408a873925b6dac96d4f21ebbd1b2ce3aaec882bd63ecb5d6350",
+        "308188024200914264458d563eedfcd8e69c86c305d89d94886ba1e8d70d0ce9a81aedf20555a5116b96a045cbefd6c5deccc2aebe14604e\
+         82ae3642b5386a535ed78c05d40a0e024200c8395fdf1a1dddf289ae973efb98b83ebdd759019226b1b44c7cdd478ffc4b0c4f4af55a878f\
+         52151b595c5a0f8922a75865509bd1e42be8678dbe48a1302657e6",
+    ),
+];
+
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = plain(
         SECTION,
@@ -85,5 +125,27 @@ pub(crate) fn cases() -> Vec<Case> {
         );
         case(SECTION, format!("an-expression-of-{name}"), script).ask(crate::case::get("/a").field("x-a", "1"))
     }));
+    cases.extend(SIGNATURES.iter().flat_map(|(curve, hash, key, signature)| {
+        [("fits", "74657874"), ("is-of-another-text", "74657875")].map(|(what, text)| {
+            let name: String = hash.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+            let fields =
+                [field(1, &name), field(2, &escaped(key)), field(3, &escaped(signature)), field(4, &escaped(text))];
+            let script = format!("request_headers: call_foreign_function verify_signature '{}'", fields.concat());
+            case(SECTION, format!("a-signature-of-{curve}-with-{hash}-{what}"), script)
+        })
+    }));
     cases
+}
+
+/// Hexadecimal digits as a script has bytes.
+fn escaped(digits: &str) -> String {
+    digits.as_bytes().chunks(2).map(|byte| format!("\\x{}", String::from_utf8_lossy(byte))).collect()
+}
+
+/// A field of a message: bytes, each written as four characters, fewer than 2^14 of them.
+fn field(number: usize, bytes: &str) -> String {
+    let len = bytes.len() / 4;
+    let len =
+        if len < 0x80 { format!("\\x{len:02x}") } else { format!("\\x{:02x}\\x{:02x}", len & 0x7f | 0x80, len >> 7) };
+    format!("\\x{:02x}{len}{bytes}", number << 3 | 2)
 }

@@ -3,18 +3,18 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::foreign::tests::es512;
 use crate::refusal::Refusal;
 use crate::token::check_signature;
 
 fn problem(entry: &Value) -> String {
     let entries = vec![serde_json::from_value(entry.clone()).unwrap()];
-    KeySet::from_entries(entries).err().unwrap_or_default()
+    KeySet::from_entries(entries, VerifySignature::default()).err().unwrap_or_default()
 }
 
 #[test]
 fn a_key_that_cannot_be_used_says_why() {
     let long = "a".repeat(32);
-    let b64 = |length: usize| URL_SAFE_NO_PAD.encode(vec![0x87; length]);
     for (entry, want) in [
         (json!({"alg": "HS256", "secret": long}), ""),
         (json!({"alg": "HS256", "secret_base64": STANDARD.encode(&long)}), ""),
@@ -33,9 +33,27 @@ fn a_key_that_cannot_be_used_says_why() {
             "keys[0]: the key does not fit ES384",
         ),
         (
+            json!({"alg": "ES512", "pem": include_str!("../../testdata/p521.pub.pem")}),
+            "keys[0]: ES512 takes a host that checks it by `verify_signature`, as Portcullis and Envoy do, and this one does not; \
+             use ES256 or ES384",
+        ),
+        (
+            json!({"alg": "ES512", "pem": include_str!("../../testdata/ec.pub.pem")}),
+            "keys[0]: the key does not fit ES512",
+        ),
+        (
             json!({"alg": "HS256", "pem": include_str!("../../testdata/ec.pub.pem")}),
             "keys[0]: the key does not fit HS256",
         ),
+    ] {
+        assert_eq!(problem(&entry), want, "{entry}");
+    }
+}
+
+#[test]
+fn a_jwk_that_cannot_be_used_says_why() {
+    let b64 = |length: usize| URL_SAFE_NO_PAD.encode(vec![0x87; length]);
+    for (entry, want) in [
         (json!({"jwk": {"kty": "OKP", "crv": "Ed25519", "x": b64(31)}}), "keys[0]: an Ed25519 key has 32 bytes"),
         (
             json!({"jwk": {"kty": "EC", "crv": "P-256", "x": b64(32), "y": b64(31)}}),
@@ -85,7 +103,8 @@ fn a_jwks_document_is_taken_for_what_is_usable_in_it() {
         (json!({"keys": 1}), None),
         (json!([]), None),
     ] {
-        let keys = KeySet::from_jwks(document.to_string().as_bytes(), &Algorithms::default());
+        let keys =
+            KeySet::from_jwks(document.to_string().as_bytes(), &Algorithms::default(), VerifySignature::default());
         assert_eq!(keys.ok().map(|keys| keys.len()), want);
     }
 }
@@ -107,13 +126,46 @@ fn a_key_that_does_not_say_what_it_is_for_is_for_what_its_issuer_offers() {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let algorithms = Algorithms { allowed: names(allowed), offered: names(offered) };
         let document = json!({"keys": [key]}).to_string();
-        let keys = KeySet::from_jwks(document.as_bytes(), &algorithms).ok();
+        let keys = KeySet::from_jwks(document.as_bytes(), &algorithms, VerifySignature::default()).ok();
         let alg = keys.as_ref().map(|keys| keys.keys[0].algorithm.name());
         assert_eq!(alg, want, "{key} {allowed:?} {offered:?}");
     }
 }
 
-/// Valid cases that are refused here on purpose: PS384 under a key bound to PS256, P-521, characters outside base64url.
+/// Example 3 of RFC 7520 (§3.1, §4.3).
+const RFC_7520: (&str, &str) = (
+    r#"{"kty":"EC","kid":"bilbo.baggins@hobbiton.example","use":"sig","crv":"P-521",
+        "x":"AHKZLLOsCOzz5cY97ewNUajB957y-C-U88c3v13nmGZx6sYl_oJXu9A5RkTKqjqvjyekWF-7ytDyRXYgCF5cj0Kt",
+        "y":"AdymlHvOiLxXkEhayXQnNCvDX4h9htZaCJN34kfmC6pV5OhQHiraVySsUdaQkAgDPrwQrJmbnX9cwlGfP-HqHZR1"}"#,
+    "eyJhbGciOiJFUzUxMiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9.\
+     SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBk\
+     b24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4.\
+     AE_R_YZCChjn4791jSQCrdPZCNYqHXCTZH0-JZGYNlaAjP2kqaluUIIUnC9qvbu9Plon7KRTzoNEuT4Va2cmL1eJAQy3mtPBu_u_sDDyYjnAMDxXPn7XrT0lw-kv\
+     AD890jl8e2puQens_IEKBpHABlsbEPX6sFY8OcGDqoRuBomu9xQ2",
+);
+
+#[test]
+fn es512_is_for_the_host_to_check_and_without_one_its_keys_are_passed_over() {
+    let (jwk, token) = RFC_7520;
+    let document = format!("{{\"keys\":[{jwk}]}}");
+    let keys = |host| KeySet::from_jwks(document.as_bytes(), &Algorithms::default(), host);
+    let missing = keys(VerifySignature::default()).err();
+    assert_eq!(missing.as_deref(), Some("the JWKS document holds no usable key"));
+    let keys = keys(VerifySignature::new(es512)).unwrap();
+    assert!(check_signature(token, &keys).is_ok());
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    for (token, want) in [
+        (token.replace("AE_R", "AE_S"), Refusal::Signature),
+        (token.replace("SXTi", "SXTj"), Refusal::Signature),
+        (format!("{signed}.{}", &signature[4..]), Refusal::Signature),
+        (token.replace("eyJhbGciOiJFUzUxMiIs", "eyJhbGciOiJFUzM4NCIs"), Refusal::Algorithm),
+    ] {
+        assert_eq!(check_signature(&token, &keys).err(), Some(want), "{token}");
+    }
+}
+
+/// Valid cases that are refused here on purpose: PS384 under a key bound to PS256; a key that says it is for `ES521`, which is no
+/// algorithm; characters outside base64url.
 const STRICTER: &[(u64, Refusal)] = &[
     (346, Refusal::Algorithm),
     (347, Refusal::UnknownKey),
@@ -156,7 +208,9 @@ fn wycheproof_sets_of_keys_are_told_apart() {
         let jwks = set["keys"].as_array().unwrap().iter().map(|jwk| {
             let mut jwk = jwk.clone();
             jwk.as_object_mut().unwrap().remove("d");
-            serde_json::from_value::<Jwk>(jwk).ok().and_then(|jwk| jwk.key(None, None).ok())
+            serde_json::from_value::<Jwk>(jwk)
+                .ok()
+                .and_then(|jwk| jwk.key(None, None, &VerifySignature::default()).ok())
         });
         let keys = KeySet { keys: jwks.flatten().collect(), ..KeySet::default() };
         for case in group["tests"].as_array().unwrap() {
@@ -173,7 +227,8 @@ fn wycheproof_sets_of_keys_are_told_apart() {
 fn differences(group: &Value) -> Vec<(u64, Refusal)> {
     let mut jwk = group.get("public").unwrap_or(&group["private"]).clone();
     jwk.as_object_mut().unwrap().remove("d");
-    let keys = serde_json::from_value::<Jwk>(jwk).ok().and_then(|jwk| jwk.key(None, None).ok());
+    let keys =
+        serde_json::from_value::<Jwk>(jwk).ok().and_then(|jwk| jwk.key(None, None, &VerifySignature::default()).ok());
     let keys = KeySet { keys: keys.into_iter().collect(), ..KeySet::default() };
     let cases = group["tests"].as_array().unwrap().iter();
     cases

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::claims::Times;
+use crate::foreign::{Call, VerifySignature};
 use crate::keys::KeyEntry;
 use crate::settings::{KeySource, Settings};
 use crate::token::Token;
@@ -17,13 +18,19 @@ fn entry(json: &Value) -> KeyEntry {
 }
 
 fn keys() -> KeySet {
-    KeySet::from_entries(vec![
-        entry(&json!({"kid": "hs", "alg": "HS256", "secret": SECRET})),
-        entry(&json!({"kid": "rs", "alg": "RS256", "pem": include_str!("../../testdata/rsa.pub.pem")})),
-        entry(&json!({"kid": "es", "alg": "ES256", "pem": include_str!("../../testdata/ec.pub.pem")})),
-        entry(&json!({"kid": "ed", "alg": "EdDSA", "pem": include_str!("../../testdata/ed.pub.pem")})),
-    ])
-    .unwrap()
+    keys_on(VerifySignature::default())
+}
+
+/// The keys, on a host that checks signatures so.
+fn keys_on(host: VerifySignature) -> KeySet {
+    let entries = [
+        json!({"kid": "hs", "alg": "HS256", "secret": SECRET}),
+        json!({"kid": "rs", "alg": "RS256", "pem": include_str!("../../testdata/rsa.pub.pem")}),
+        json!({"kid": "es", "alg": "ES256", "pem": include_str!("../../testdata/ec.pub.pem")}),
+        json!({"kid": "es384", "alg": "ES384", "pem": include_str!("../../testdata/p384.pub.pem")}),
+        json!({"kid": "ed", "alg": "EdDSA", "pem": include_str!("../../testdata/ed.pub.pem")}),
+    ];
+    KeySet::from_entries(entries.iter().map(entry).collect(), host).unwrap()
 }
 
 /// Judges a request with these headers, over a connection with these properties.
@@ -49,6 +56,7 @@ fn signing_key(kid: &str) -> (Algorithm, EncodingKey) {
     match kid {
         "rs" => (Algorithm::RS256, EncodingKey::from_rsa_pem(include_bytes!("../../testdata/rsa.pem")).unwrap()),
         "es" => (Algorithm::ES256, EncodingKey::from_ec_pem(include_bytes!("../../testdata/ec.pem")).unwrap()),
+        "es384" => (Algorithm::ES384, EncodingKey::from_ec_pem(include_bytes!("../../testdata/p384.pem")).unwrap()),
         "ed" => (Algorithm::EdDSA, EncodingKey::from_ed_pem(include_bytes!("../../testdata/ed.pem")).unwrap()),
         _ => (Algorithm::HS256, EncodingKey::from_secret(SECRET.as_bytes())),
     }
@@ -64,14 +72,14 @@ fn bearer(kid: &str, claims: &Value) -> Vec<Vec<u8>> {
 fn rules(json: &Value) -> Policy {
     let mut json = json.clone();
     json["keys"] = json!([{"alg": "HS256", "secret": SECRET}]);
-    let checked = serde_json::from_value::<Settings>(json).unwrap().checked().unwrap();
+    let checked = serde_json::from_value::<Settings>(json).unwrap().checked(&VerifySignature::default()).unwrap();
     assert!(matches!(checked.keys, KeySource::Inline(_)));
     checked.policy
 }
 
 #[test]
 fn each_algorithm_verifies_its_own_tokens() {
-    for kid in ["hs", "rs", "es", "ed"] {
+    for kid in ["hs", "rs", "es", "es384", "ed"] {
         let judged = judge(&rules(&json!({})), &keys(), &bearer(kid, &json!({"exp": NOW + 1})), NOW);
         assert_eq!(judged.map(|admitted| admitted.holder.is_some()), Ok(true), "{kid}");
     }
@@ -440,20 +448,26 @@ fn a_realm_and_every_scheme_that_can_be_challenged_are_named() {
 
 #[test]
 fn a_host_that_checks_signatures_is_believed_and_one_that_does_not_answer_is_not_missed() {
-    use crate::foreign::VerifySignature;
-    let good = bearer("rs", &json!({"exp": NOW + 1}));
-    let forged = forged(&json!({"alg": "RS256", "kid": "rs"}), &json!({"exp": NOW + 1}));
-    let silent: VerifySignature = |_| None;
-    let yes: VerifySignature = |_| Some(vec![0x08, 1]);
-    let no: VerifySignature = |_| Some(vec![]);
-    for (host, token, want) in [
-        (silent, &good, None),
-        (silent, &forged, Some(Refusal::Signature)),
-        (yes, &forged, None),
-        (no, &good, Some(Refusal::Signature)),
-    ] {
-        assert_eq!(judge(&rules(&json!({})), &keys().with_host(host), token, NOW).err(), want);
+    let silent: Call = |_| None;
+    let yes: Call = |_| Some(vec![0x08, 1]);
+    let no: Call = |_| Some(vec![]);
+    let judged = |host: Call, token: &[Vec<u8>]| {
+        judge(&rules(&json!({})), &keys_on(VerifySignature::new(host)), token, NOW).err()
+    };
+    for (alg, kid) in [("RS256", "rs"), ("ES256", "es"), ("ES384", "es384")] {
+        let good = bearer(kid, &json!({"exp": NOW + 1}));
+        let mut forged = good.clone();
+        let at = forged[0].len() - 9;
+        forged[0][at] = if forged[0][at] == b'A' { b'B' } else { b'A' };
+        for (host, token, want) in [
+            (silent, &good, None),
+            (silent, &forged, Some(Refusal::Signature)),
+            (yes, &forged, None),
+            (no, &good, Some(Refusal::Signature)),
+        ] {
+            assert_eq!(judged(host, token), want, "{alg}");
+        }
     }
-    let es = bearer("es", &json!({"exp": NOW + 1}));
-    assert!(judge(&rules(&json!({})), &keys().with_host(no), &es, NOW).is_ok(), "the host is asked about RSA alone");
+    let ed = bearer("ed", &json!({"exp": NOW + 1}));
+    assert_eq!(judged(no, &ed), None, "the host is asked about RSA and ECDSA alone");
 }

@@ -8,7 +8,8 @@ fn check(table: &[(&str, &str)]) {
     for (text, want) in table {
         let json = text.replace("KEY", r#"{"alg":"HS256","secret":"0123456789abcdef0123456789abcdef"}"#);
         let json = json.replace("DIGEST", &"ab".repeat(32));
-        let checked = parse_config::<Settings>(json.as_bytes()).and_then(|settings| settings.checked().map(|_| ()));
+        let checked = parse_config::<Settings>(json.as_bytes())
+            .and_then(|settings| settings.checked(&VerifySignature::default()).map(|_| ()));
         let why = checked.err().unwrap_or_default();
         assert!(why.starts_with(want) && why.is_empty() == want.is_empty(), "{text}: {why}");
     }
@@ -32,6 +33,10 @@ fn settings_for_tokens_say_what_is_wrong_with_them() {
         (
             r#"{"jwks":{"upstream":"idp","path":"/j"},"algorithms":["none"]}"#,
             "`none` is not a signature algorithm known here",
+        ),
+        (
+            r#"{"jwks":{"upstream":"idp","path":"/j"},"algorithms":["ES512"]}"#,
+            "`algorithms`: ES512 takes a host that checks it",
         ),
     ]);
 }
