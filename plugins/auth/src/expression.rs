@@ -82,7 +82,7 @@ pub(crate) enum Quantifier {
 pub(crate) struct Scope<'a> {
     pub(crate) claims: &'a Map<String, Value>,
     /// What the rule's path has in braces, by name.
-    pub(crate) captures: &'a [(&'a str, &'a str)],
+    pub(crate) captures: &'a [(String, String)],
     pub(crate) header: &'a dyn Fn(&str) -> Option<&'a str>,
 }
 

@@ -9,7 +9,7 @@ use portcullis_sdk::{Config, HeaderName, Period};
 
 use serde_json::Value;
 
-use crate::access::{Access, Rule, check_scopes};
+use crate::access::{Access, Rule, Table, check_scopes};
 use crate::claims::{ClaimPath, Presence, Rules};
 use crate::consumers::{ConsumerEntry, Consumers};
 use crate::credentials::Places;
@@ -251,11 +251,9 @@ impl Settings {
 
     fn access(&mut self) -> Result<Access, String> {
         check_scopes(&self.required_scopes)?;
-        let rules = std::mem::take(&mut self.rules).into_iter().enumerate();
-        let rules = rules.map(|(at, rule)| rule.checked().map_err(|why| format!("rules[{at}]: {why}")));
         Ok(Access {
             scopes: std::mem::take(&mut self.required_scopes),
-            rules: rules.collect::<Result<_, _>>()?,
+            rules: Table::checked(std::mem::take(&mut self.rules))?,
             anonymous: self.anonymous,
         })
     }

@@ -67,6 +67,33 @@ impl Pattern {
         self.0.iter().map(rank).cmp(other.0.iter().map(rank))
     }
 
+    /// Whether it fits every path that the other fits.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut others = other.0.iter();
+        for segment in &self.0 {
+            match (segment, others.next()) {
+                (Segment::Rest, Some(_)) => return true,
+                (Segment::Text(own), Some(Segment::Text(text))) if own == text => {}
+                // A name stands for something, and between two slashes there may be nothing.
+                (Segment::Named(_), Some(Segment::Text(text))) if !text.is_empty() => {}
+                (Segment::Named(_), Some(Segment::Named(_))) => {}
+                (Segment::Text(_) | Segment::Named(_), Some(_)) | (_, None) => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
+    /// Of a pattern with a rest, the path that has none of it, not even the `/` in front: `/orders` of `/orders/*`, which it does not
+    /// fit. Of `/*` and of patterns without a rest there is none.
+    #[must_use]
+    pub fn without_rest(&self) -> Option<Self> {
+        match self.0.split_last() {
+            Some((Segment::Rest, before)) if !before.is_empty() => Some(Self(before.to_vec())),
+            Some(_) | None => None,
+        }
+    }
+
     /// What its names stand for in a path; nothing where the path is another one.
     #[must_use]
     pub fn captures(&self, path: &str) -> Option<Captures> {
@@ -119,6 +146,33 @@ mod tests {
         }
         for wrong in ["v1", "/a*", "/{}", "/*/a", "/a?b", "/{a"] {
             assert!(Pattern::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_those_it_says_less_than() {
+        for (one, other, want) in [
+            ("/*", "/", true),
+            ("/*", "/a/{b}", true),
+            ("/a/*", "/a", false),
+            ("/a/*", "/a/", true),
+            ("/a/{b}", "/a/{c}", true),
+            ("/a/{b}", "/a/c", true),
+            ("/a/{b}", "/a/", false),
+            ("/a/{b}", "/a/b/c", false),
+            ("/a/{b}", "/a/*", false),
+            ("/a/b", "/a/{b}", false),
+            ("/a", "/a", true),
+        ] {
+            assert_eq!(Pattern::parse(one).unwrap().covers(&Pattern::parse(other).unwrap()), want, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_a_rest_is_of_is_a_path_of_its_own() {
+        for (pattern, want) in [("/a/*", Some("/a")), ("/a/{b}/*", Some("/a/{b}")), ("/*", None), ("/a", None)] {
+            let pattern = Pattern::parse(pattern).unwrap();
+            assert_eq!(pattern.without_rest(), want.map(|path| Pattern::parse(path).unwrap()));
         }
     }
 

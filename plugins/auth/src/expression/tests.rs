@@ -15,7 +15,7 @@ fn holds(text: &str) -> bool {
         _ => None,
     };
     let expression = parse(text).map_err(|why| format!("{text}: {why}")).unwrap();
-    let captures = [("id", "7"), ("tenant", "acme")];
+    let captures = [("id", "7"), ("tenant", "acme")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     expression.holds(&Scope { claims: claims.as_object().unwrap(), captures: &captures, header: &header })
 }
 

@@ -23,7 +23,11 @@ routes:
           consumers:
             - { id: billing, roles: [ops], certificates: [ { uri: 'spiffe://test/billing' } ] }
             - { id: legacy, certificates: [ { subject: 'CN=legacy.test' } ] }
-          rules: [ { path: /status, anonymous: true }, { path: '/admin/*', roles: [ops] }, {} ]
+          rules:
+            - { path: /status, anonymous: true }
+            - { path: /admin, roles: [ops] }
+            - { path: '/admin/*', roles: [ops] }
+            - {}
           forward_claims: { consumer: x-consumer }
     upstream: origin
 ";
