@@ -1,5 +1,7 @@
 //! The next version of a plugin on a share of the exchanges: who gets it, what ends it, what makes it the only one.
 
+mod restarts;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 
@@ -249,17 +251,19 @@ tenants:
     routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#;
 
+const TOKEN: &str = "correct-horse-battery-staple";
+
 fn administered(origin: &Origin, script: &str) -> Process {
     let admin = free_address();
     Start::new(GATEWAY, ADMIN, &[("origin", origin), ("admin", &admin), ("script", &script)])
         .admin_at(admin)
-        .variable("ADMIN_TOKEN", "correct-horse-battery-staple")
+        .variable("ADMIN_TOKEN", TOKEN)
         .start()
 }
 
 fn tell(process: &Process, method: &str, path: &str) -> (u16, Value) {
-    let token = [("authorization", "Bearer correct-horse-battery-staple")];
-    let answer = process.tell_admin(method, path, &token, "");
+    let token = format!("Bearer {TOKEN}");
+    let answer = process.tell_admin(method, path, &[("authorization", &token)], "");
     (answer.status(), serde_json::from_slice(&answer.body).unwrap())
 }
 

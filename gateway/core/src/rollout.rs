@@ -159,6 +159,12 @@ impl State {
         }
     }
 
+    /// The one that this is the word for.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
     fn from_number(number: u8) -> Self {
         Self::ALL.into_iter().find(|state| *state as u8 == number).unwrap_or(Self::Aborted)
     }
@@ -188,6 +194,8 @@ pub enum Why {
     Held(u64),
     /// Somebody said so.
     Told(Box<str>),
+    /// An earlier process had decided it, for this reason.
+    Before(Box<str>),
 }
 
 impl fmt::Display for Why {
@@ -203,6 +211,7 @@ impl fmt::Display for Why {
             }
             Self::Held(exchanges) => write!(f, "the candidate kept within all bounds in {exchanges} exchanges"),
             Self::Told(who) => write!(f, "told by {who}"),
+            Self::Before(why) => f.write_str(why),
         }
     }
 }
@@ -229,6 +238,8 @@ pub struct Rollout {
     pub tenant: Option<Arc<str>>,
     /// How the candidate is tried.
     pub rule: Rule,
+    /// What it goes by from one configuration, and one process, to the next: the same for the same candidate tried in the same way.
+    pub identity: [u8; 32],
     /// When it began.
     pub began: Time,
     state: AtomicU8,
@@ -248,6 +259,7 @@ impl Rollout {
             plugin,
             tenant,
             rule,
+            identity: [0; 32],
             began: now,
             state: AtomicU8::new(State::Running as u8),
             exchanges: Default::default(),
@@ -256,6 +268,18 @@ impl Rollout {
             times: Default::default(),
             decision: Mutex::default(),
         }
+    }
+
+    /// The same, going by this.
+    #[must_use]
+    pub fn known_as(self, identity: [u8; 32]) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// The same, about which this has been decided.
+    #[must_use]
+    pub fn decided_before(self, decision: Decision) -> Self {
+        Self { state: AtomicU8::new(decision.state as u8), decision: Mutex::new(Some(decision)), ..self }
     }
 
     /// Where it stands.

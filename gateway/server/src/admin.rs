@@ -29,6 +29,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
 use self::access::{Encryption, Refusal, Via};
+use crate::decisions::Decisions;
 use crate::life::tenants::{Change, ChangeError, Changed};
 use crate::services;
 use crate::supervisor::{Applied, Shown};
@@ -106,6 +107,7 @@ pub struct AdminState {
     readiness: Arc<Readiness>,
     shown: watch::Receiver<Shown>,
     reloads: Option<UnboundedSender<Request>>,
+    decisions: Arc<Decisions>,
 }
 
 /// What is asked of those who read the configuration.
@@ -129,7 +131,12 @@ impl AdminState {
         shown: watch::Receiver<Shown>,
         reloads: Option<UnboundedSender<Request>>,
     ) -> Self {
-        Self { telemetry, readiness, shown, reloads }
+        Self { telemetry, readiness, shown, reloads, decisions: Arc::default() }
+    }
+
+    /// Keeps what is decided about roll-outs there.
+    pub(crate) fn keeping(self, decisions: Arc<Decisions>) -> Self {
+        Self { decisions, ..self }
     }
 }
 

@@ -36,7 +36,8 @@ enum Command {
         /// Where modules that were fetched, and all that were compiled, are kept between starts
         #[arg(long, value_name = "DIR", env = "PORTCULLIS_CACHE")]
         cache: Option<PathBuf>,
-        /// Where a copy of the last good configuration is kept, to be served if the files cannot be used at a start
+        /// Where is kept what the next start needs: a copy of the last good configuration, to be served if the files cannot be used,
+        /// and what was decided about roll-outs
         #[arg(long, value_name = "DIR", env = "PORTCULLIS_KEEP")]
         keep: Option<PathBuf>,
         /// How many VMs there may be, over all workers; address space is reserved for each
@@ -111,8 +112,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             drop(out);
             let watch = if no_watch { Watch::No } else { Watch::Yes };
             let from = Sources { paths: &files, watch, keep: keep.map(Kept::new) };
+            let decisions = from.keep.as_ref().map(Kept::decisions);
             let compiler = Some(portcullis_vm::Compiler::this_program());
-            serve(from, Options { cache, max_vms, compiler, ..Options::default() }, |gateway| {
+            serve(from, Options { cache, max_vms, compiler, decisions, ..Options::default() }, |gateway| {
                 for (name, address) in &gateway.listeners {
                     tracing::info!(listener = %name, %address, "serving");
                 }

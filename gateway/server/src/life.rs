@@ -152,7 +152,7 @@ async fn end(gateway: Gateway, why: Why, signals: &mut Signals, manager: &Manage
         // The other process accepts on the same sockets, and answers for whether the gateway is ready.
         Why::Succeeded => {
             tracing::info!(deadline = ?how.deadline, "another process has taken over; draining");
-            handle.leave_admin();
+            handle.make_way();
         }
     }
     let (done, mut ended) = oneshot::channel();

@@ -29,6 +29,7 @@ use self::places::{Placed, Places};
 pub(crate) use self::refusals::Refusal;
 pub(crate) use self::table::Table;
 use crate::config::snapshot::{FilterIndex, Snapshot, TenantIndex, UpstreamIndex};
+use crate::decisions::Decisions;
 use crate::supervisor::Options;
 
 /// The largest memory a plugin can be given. Room for it costs addresses only, which the engine reserves anyhow; a later revision
@@ -58,6 +59,7 @@ struct Ground {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
     modules: Modules,
+    decisions: Arc<Decisions>,
     vm_places: Places,
     upstream_places: Places,
     /// How many plans there were.
@@ -108,6 +110,7 @@ impl Plan {
             engine,
             shared: Arc::default(),
             modules: Modules::default(),
+            decisions: Arc::new(Decisions::kept_in(options.decisions.clone())),
             vm_places: Places::default(),
             upstream_places: Places::default(),
             plans: AtomicU64::default(),
@@ -199,6 +202,11 @@ impl Plan {
 
     pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// Where decisions about roll-outs are kept.
+    pub(crate) fn decisions(&self) -> &Arc<Decisions> {
+        &self.ground.decisions
     }
 
     /// Holds every tenant to its limits as this plan has them.

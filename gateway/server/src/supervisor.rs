@@ -26,6 +26,7 @@ use crate::admin::{self, AdminState, Readiness};
 use crate::bulkhead;
 use crate::config::snapshot::{Drain, Snapshot};
 use crate::config::standing::Unusable;
+use crate::decisions::Decisions;
 use crate::inherited::Inherited;
 use crate::plan::{Plan, PlanError};
 use crate::revision;
@@ -101,6 +102,8 @@ pub struct Options {
     pub reloads: Option<UnboundedSender<admin::Request>>,
     /// Sockets to accept on instead of binding new ones.
     pub inherited: Inherited,
+    /// Where decisions about roll-outs are kept for the next start; nowhere if absent.
+    pub decisions: Option<PathBuf>,
 }
 
 /// A running gateway. Dropping it stops it.
@@ -129,6 +132,7 @@ pub struct Handle {
     workers: Workers,
     sockets: Sockets,
     shown: watch::Receiver<Shown>,
+    decisions: Arc<Decisions>,
     /// The admin listener's socket, until a successor has it.
     admin: watch::Sender<Option<Arc<std::net::TcpListener>>>,
 }
@@ -196,9 +200,10 @@ impl Handle {
         Ok(sockets)
     }
 
-    /// Leaves the admin listener to a successor.
-    pub(crate) fn leave_admin(&self) {
+    /// Leaves to a successor what only one process can have: the admin listener, and what is kept on disk.
+    pub(crate) fn make_way(&self) {
         self.admin.send_replace(None);
+        self.decisions.leave();
     }
 
     /// Cuts off what is still open.
@@ -284,6 +289,7 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
     let workers = snapshot.workers.map_or_else(processors, usize::from);
     let telemetry = Telemetry::new(&snapshot.access_log).map_err(RunError::AccessLog)?;
     let plan = Arc::new(Plan::new(snapshot.clone(), options)?);
+    let decisions = plan.decisions().clone();
     let sockets = Sockets::default();
     let bound = control::bind_new(&sockets, &snapshot, workers, &options.inherited)?;
     let names = snapshot.listeners.iter().map(|listener| listener.name.to_string());
@@ -300,13 +306,14 @@ pub fn start(snapshot: Snapshot, options: &Options) -> Result<Gateway, RunError>
         workers: orders,
         sockets,
         shown: shown.clone(),
+        decisions: decisions.clone(),
         admin: watch::Sender::new(None),
     };
     let mut gateway = Gateway { listeners, admin: None, rate_limit, handle, workers: Vec::new(), others: Vec::new() };
     if let Some(admin) = &snapshot.admin {
         let readiness = gateway.handle.readiness.clone();
         gateway.start_admin(
-            AdminState::new(telemetry, readiness, shown, options.reloads.clone()),
+            AdminState::new(telemetry, readiness, shown, options.reloads.clone()).keeping(decisions),
             admin.bind,
             &options.inherited,
         )?;
@@ -324,6 +331,10 @@ impl Gateway {
         let (remains, to_take_apart) = mpsc::channel();
         let take_apart = thread::Builder::new().name("take-apart".to_owned());
         self.others.push(take_apart.spawn(move || revision::take_apart(to_take_apart))?);
+        let (decide, decided) = mpsc::channel();
+        let decisions = self.handle.decisions.clone();
+        let keep = thread::Builder::new().name("decisions".to_owned());
+        self.others.push(keep.spawn(move || decisions.attend(decided))?);
         let (started, starting) = mpsc::channel();
         let (entrance, exits) = bulkhead::open(count);
         let clients = (0..count).map(|number| (format!("worker-{number}"), Side::Clients(entrance.clone())));
@@ -348,6 +359,7 @@ impl Gateway {
                 room: control.room.clone(),
                 limits: control.rate_limit.service().clone(),
                 remains: remains.clone(),
+                decided: decide.clone(),
                 started: started.clone(),
                 orders: ordered,
                 phase: self.handle.phase.subscribe(),

@@ -24,6 +24,7 @@ use portcullis_core::event::{Direction, Event};
 use portcullis_core::exchange::{ExchangeId, Exchanges, Wants};
 use portcullis_core::grpc::News;
 use portcullis_core::reply::Failure;
+use portcullis_core::rollout::Rollout;
 use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
 use portcullis_vm::{Letter, Vms};
@@ -38,7 +39,7 @@ use crate::grpc;
 use crate::plan::Plan;
 use crate::revision::{Earlier, Prepared, Remains, Revision};
 use crate::services::rate_limit;
-use crate::telemetry::{Attempt, WorkerTelemetry, log_decision};
+use crate::telemetry::{Attempt, WorkerTelemetry};
 use crate::upstream::Upstreams;
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
@@ -93,6 +94,7 @@ pub(crate) struct Worker {
     /// Those before it that may still have exchanges.
     earlier: RefCell<Earlier>,
     remains: mpsc::Sender<Remains>,
+    decided: mpsc::Sender<Arc<Rollout>>,
     /// What is left of revisions whose guests are at their end and have not all finished.
     leaving: RefCell<Vec<Remains>>,
     /// Nothing new is begun on behalf of guests: the runtime is about to end.
@@ -114,12 +116,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Builds a worker that serves this revision. What is left of it in the end goes to `remains`.
+    /// Builds a worker that serves this revision. What is left of it in the end goes to `remains`, what is decided about roll-outs to
+    /// `decided`.
     pub(crate) fn new(
         (plan, prepared): (&Plan, Prepared),
         number: u64,
         (telemetry, limits): (WorkerTelemetry, Arc<rate_limit::Service>),
-        remains: mpsc::Sender<Remains>,
+        (remains, decided): (mpsc::Sender<Remains>, mpsc::Sender<Arc<Rollout>>),
         bulkhead: Option<Entrance>,
     ) -> Rc<Self> {
         let clock = Clock::start();
@@ -142,6 +145,7 @@ impl Worker {
             revision: RefCell::new(revision),
             earlier: RefCell::default(),
             remains,
+            decided,
             leaving: RefCell::default(),
             ending: Cell::new(false),
             bulkhead,
@@ -336,9 +340,8 @@ impl Worker {
         if !exchanges.shadowed.is_empty() {
             self.shadows.notify_one();
         }
-        for rollout in exchanges.decided.drain(..) {
-            log_decision(&rollout);
-        }
+        // Where nobody takes it, the process is about to end.
+        exchanges.decided.drain(..).for_each(|rollout| _ = self.decided.send(rollout));
         if std::mem::take(&mut exchanges.timers_changed) {
             self.timers.notify_one();
         }

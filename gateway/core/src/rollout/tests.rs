@@ -51,6 +51,19 @@ fn a_share_of_values_is_chosen_and_always_the_same_ones() {
 }
 
 #[test]
+fn what_was_decided_before_holds_until_somebody_says_otherwise() {
+    let why = Why::Before("the candidate failed in 1 exchange".into());
+    let decision = Decision { state: State::Aborted, at: at(0), why };
+    let rollout = rollout(rule(WHOLE)).decided_before(decision.clone());
+    assert_eq!((rollout.state(), of(&rollout, Some("a"))), (State::Aborted, Version::Current));
+    assert!(!rollout.failed(at(1)), "nothing is decided twice");
+    assert_eq!(rollout.decision(), Some(decision));
+    rollout.tell(State::Promoted, "an operator", at(2));
+    assert_eq!(of(&rollout, Some("a")), Version::Candidate);
+    assert_eq!(State::ALL.map(|state| State::named(state.as_str())), State::ALL.map(Some));
+}
+
+#[test]
 fn more_failures_than_allowed_abort_it_once() {
     let rollout = rollout(Rule { abort_if: Bounds { traps: 2, ..Bounds::default() }, ..rule(WHOLE) });
     assert_eq!([0; 5].map(|_| rollout.failed(at(1))), [false, false, true, false, false]);

@@ -51,6 +51,11 @@ fn tell((plugin, query): (&str, &str), what: State, state: &AdminState, via: &Vi
     };
     rollout.tell(what, &via.who, Clock::start().now());
     tracing::info!(target: "portcullis::audit", tenant, plugin, who = via.who, "roll-out {}", what.as_str());
+    if let Err(error) = state.decisions.keep(rollout) {
+        tracing::error!(plugin, tenant, %error, "this will be forgotten with the next start");
+        let title = "It holds now, and could not be kept for the next start: see the log";
+        return problem(StatusCode::INTERNAL_SERVER_ERROR, "not_stored", title);
+    }
     response(StatusCode::OK, JSON, format!("{:#}\n", described(rollout)))
 }
 

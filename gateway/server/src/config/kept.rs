@@ -24,6 +24,11 @@ impl Kept {
         Self(folder)
     }
 
+    /// Where what is decided about roll-outs is kept beside the copy.
+    pub(crate) fn decisions(&self) -> PathBuf {
+        self.0.join("rollouts")
+    }
+
     /// Puts a copy of what a configuration was read from in the place of the one before; of the tenants that are held, what is in the
     /// one before. Does nothing when a file has changed since: it will be read again.
     ///

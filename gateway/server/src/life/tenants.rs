@@ -4,10 +4,9 @@
 //! modules lie beside it. **Invariant:** what is stored has been in use; what was refused has left no trace.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -16,6 +15,7 @@ use crate::config::Inputs;
 use crate::config::directory::TENANT_FILE;
 use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::diagnostic::text;
+use crate::durable;
 use crate::supervisor::{Handle, RunError};
 
 /// A change of one tenant.
@@ -178,7 +178,7 @@ impl Place {
         match (&change.what, &self.content) {
             (What::Delete, _) => fs::remove_dir_all(&self.folder),
             (_, None) => fs::remove_file(&self.file),
-            (_, Some(content)) => write(&self.folder, &self.file, content),
+            (_, Some(content)) => durable::replace(&self.file, content),
         }
     }
 }
@@ -220,16 +220,6 @@ fn use_it(
         Err(Refused::Problems(problems)) => Err(ChangeError::Refused(text(&problems))),
         Err(Refused::Unusable(error)) => Err(ChangeError::Refused(error.to_string())),
     }
-}
-
-/// Replaces a file as a whole, or leaves it as it was.
-fn write(folder: &Path, file: &Path, content: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let new = file.with_extension("new");
-    let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    open.write_all(content)?;
-    open.sync_all()?;
-    fs::rename(new, file)
 }
 
 #[cfg(test)]

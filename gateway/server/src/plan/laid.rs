@@ -138,7 +138,7 @@ impl<'e> Draft<'e> {
             upstreams: place_upstreams(of.share(), ground, earlier),
             filters: Vec::new(),
             candidates: BTreeMap::new(),
-            rollouts: rollouts::rollouts(&of, earlier),
+            rollouts: rollouts::rollouts(&of, earlier, &ground.decisions),
             account: of.tenant().map(|_| earlier.and_then(|earlier| earlier.account.clone()).unwrap_or_default()),
             modules: Vec::new(),
             of,

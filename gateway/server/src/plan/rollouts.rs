@@ -10,6 +10,7 @@ use super::laid::{Draft, Laid, Of};
 use super::{Plan, PlanError};
 use crate::clock::Clock;
 use crate::config::snapshot::{Filter, FilterIndex, Plugin};
+use crate::decisions::Decisions;
 
 /// A filter's candidate at its places among all workers' VMs.
 pub(super) struct Placed {
@@ -33,20 +34,26 @@ impl Placed {
 }
 
 /// The roll-out of each of the share's plugins that has one. One that an earlier plan has goes on, with all that was counted and
-/// decided; unless it has yet to be decided, and it is another version now that it is compared with.
-pub(super) fn rollouts(of: &Of, earlier: Option<&Laid>) -> Vec<Option<Arc<Rollout>>> {
+/// decided; unless it has yet to be decided, and it is another version now that it is compared with. What an earlier process has
+/// decided about one that begins is kept among the `decisions`.
+pub(super) fn rollouts(of: &Of, earlier: Option<&Laid>, decisions: &Decisions) -> Vec<Option<Arc<Rollout>>> {
     let known = earlier.iter().flat_map(|laid| laid.of.share().plugins.iter().zip(&laid.rollouts));
     let before: HashMap<&str, (&Plugin, &Arc<Rollout>)> =
         known.filter_map(|(plugin, rollout)| Some((&*plugin.name, (plugin, rollout.as_ref()?)))).collect();
+    let tenant = of.tenant().map(|tenant| &tenant.name);
     let rollout = |plugin: &Plugin| {
         let wanted = plugin.rollout.as_ref()?;
+        let identity = wanted.identity(tenant.map(|name| &**name), &plugin.name);
         let known = before.get(&*plugin.name).filter(|(earlier, rollout)| {
-            earlier.rollout.as_ref().is_some_and(|earlier| earlier.is_same(wanted))
-                && (rollout.state() != State::Running || earlier.digest == plugin.digest)
+            rollout.identity == identity && (rollout.state() != State::Running || earlier.digest == plugin.digest)
         });
         let begin = || {
-            let tenant = of.tenant().map(|tenant| tenant.name.clone());
-            Arc::new(Rollout::new(plugin.name.clone(), tenant, wanted.rule.clone(), Clock::start().now()))
+            let now = Clock::start().now();
+            let new = Rollout::new(plugin.name.clone(), tenant.cloned(), wanted.rule.clone(), now).known_as(identity);
+            Arc::new(match decisions.about(&identity) {
+                Some(decision) => new.decided_before(decision),
+                None => new,
+            })
         };
         Some(known.map_or_else(begin, |(_, rollout)| Arc::clone(rollout)))
     };

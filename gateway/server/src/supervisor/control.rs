@@ -133,6 +133,7 @@ impl Control {
         let rate_limit_address = socket.address();
         rate_limit.follow(plan.snapshot(), socket)?;
         plan.set_limits();
+        plan.decisions().follow(plan.rollouts(), &plan.snapshot().held);
         telemetry.show_tenants(plan.accounts(), plan.snapshot().held.clone());
         telemetry.show_rollouts(plan.rollouts());
         let shown = Shown::new(1, &plan);
@@ -189,6 +190,7 @@ impl Control {
             tracing::error!(%error, "the rate-limit service cannot run");
         }
         plan.set_limits();
+        plan.decisions().follow(plan.rollouts(), &snapshot.held);
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
         self.telemetry.show_tenants(plan.accounts(), snapshot.held.clone());

@@ -4,6 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 
+use portcullis_core::rollout::Rollout;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc::UnboundedReceiver, watch};
 use tokio::task::{JoinHandle, spawn_local};
@@ -48,6 +49,8 @@ pub(super) struct Post {
     /// Who counts limits that gateways share.
     pub(super) limits: Arc<rate_limit::Service>,
     pub(super) remains: mpsc::Sender<Remains>,
+    /// Where roll-outs go about which something has been decided.
+    pub(super) decided: mpsc::Sender<Arc<Rollout>>,
     pub(super) started: mpsc::Sender<Result<(), RunError>>,
     pub(super) orders: UnboundedReceiver<Order>,
     pub(super) phase: watch::Receiver<Phase>,
@@ -65,8 +68,8 @@ pub(super) enum Side {
 impl Post {
     /// Runs a worker from its start to its end, on this thread.
     pub(super) fn man(self) {
-        let Self { number, plan, sockets, telemetry, room, limits, remains, started, mut orders, mut phase, side } =
-            self;
+        let Self { number, plan, sockets, telemetry, room, limits, remains, decided, .. } = self;
+        let (started, mut orders, mut phase, side) = (self.started, self.orders, self.phase, self.side);
         let (entrance, exit) = match side {
             Side::Clients(entrance) => (Some(entrance), None),
             Side::Bulkhead(exit) => (None, Some(exit)),
@@ -77,7 +80,8 @@ impl Post {
                 Some(_) => Prepared::cold(&plan, number, None),
             };
             let counted = (telemetry.worker(), limits);
-            Ok((runtime()?, Worker::new((&plan, prepared), number as u64, counted, remains, entrance)))
+            let outlets = (remains, decided);
+            Ok((runtime()?, Worker::new((&plan, prepared), number as u64, counted, outlets, entrance)))
         };
         let (runtime, worker) = match ready() {
             Ok(ready) => ready,

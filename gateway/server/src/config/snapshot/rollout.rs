@@ -1,6 +1,10 @@
 //! The next version of a plugin, as workers read it.
 
-use portcullis_core::rollout::Rule;
+use std::time::Duration;
+
+use portcullis_core::rollout::{Bounds, By, Mode, Rule, Term};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::Plugin;
 use crate::config::private::Configuration;
@@ -17,9 +21,32 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// Whether it is the same roll-out of the same candidate: what was counted and decided about one holds for the other.
+    /// What it goes by: the same for the same candidate of the same plugin, configured and tried in the same way. What was decided
+    /// about one holds for the other, also where an earlier process decided it.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.candidate.digest == other.candidate.digest && self.config == other.config && self.rule == other.rule
+    pub fn identity(&self, tenant: Option<&str>, plugin: &str) -> [u8; 32] {
+        let Rule { mode, share, by, abort_if, promote_after } = &self.rule;
+        let Bounds { traps, disagree, added_p99 } = abort_if;
+        let Term { exchanges, time } = promote_after.unwrap_or_default();
+        let nanos = |time: Duration| time.as_nanos().to_string();
+        let mode = match mode {
+            Mode::Serves => "serves",
+            Mode::Shadows => "shadows",
+        };
+        let by = match by {
+            By::Random => "random".to_owned(),
+            By::Client => "client".to_owned(),
+            By::Header(name) => format!("header:{name}"),
+        };
+        let tried = json!([tenant, plugin, mode, share, by, traps, disagree, added_p99.map(nanos)]);
+        let promoted = json!([promote_after.is_some(), exchanges, time.map(nanos)]);
+        let digest = Sha256::new().chain_update(json!([tried, promoted]).to_string());
+        // A digest has one length, so what follows it can only be the settings.
+        let digest = digest.chain_update(self.candidate.digest);
+        let digest = match &self.config {
+            Some(config) => digest.chain_update("configured:").chain_update(&**config),
+            None => digest,
+        };
+        digest.finalize().into()
     }
 }

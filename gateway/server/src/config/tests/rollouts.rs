@@ -34,9 +34,38 @@ fn a_candidate_is_a_module_or_says_more() {
         promote_after: Some(Term { exchanges: Some(10), time: Some(Duration::from_secs(60)) }),
     };
     assert_eq!((whole.rule.clone(), whole.config.as_deref()), (rule, Some(&b"{\"a\":1}"[..])));
-    assert!(whole.is_same(&whole.clone()));
-    let other = read("{ candidate: \"file:b.wasm\", percent: 0.6 }");
-    assert!(!whole.is_same(&other));
+}
+
+#[test]
+fn a_rollout_is_another_where_anything_of_it_is() {
+    let identity = |rollout: &str, tenant: Option<&str>, plugin: &str| {
+        let snapshot = folder(rollout).load(&["gateway.yaml"]).unwrap().0;
+        snapshot.gateway.plugins[0].rollout.as_ref().unwrap().identity(tenant, plugin)
+    };
+    let of = |rollout: &str| identity(rollout, Some("acme"), "geo");
+    let usual = "{ candidate: \"file:b.wasm\", percent: 5 }";
+    assert_eq!(of(usual), of("{ percent: 5.00, candidate: { module: \"file:b.wasm\" }, by: random }"));
+    let others = [
+        "{ candidate: \"file:a.wasm\", percent: 5 }",
+        "{ candidate: { module: \"file:b.wasm\", config: \"\" }, percent: 5 }",
+        "{ candidate: { module: \"file:b.wasm\", config: \"a\" }, percent: 5 }",
+        "{ candidate: \"file:b.wasm\", percent: 5.01 }",
+        "{ candidate: \"file:b.wasm\", percent: 5, by: client }",
+        "{ candidate: \"file:b.wasm\", percent: 5, by: \"header:x-user\" }",
+        "{ candidate: \"file:b.wasm\", percent: 5, by: consumer }",
+        "{ candidate: \"file:b.wasm\", percent: 5, shadow: true }",
+        "{ candidate: \"file:b.wasm\", percent: 5, shadow: true, abort_if: { disagree: 1% } }",
+        "{ candidate: \"file:b.wasm\", percent: 5, abort_if: { traps: 1 } }",
+        "{ candidate: \"file:b.wasm\", percent: 5, abort_if: { added_p99: 1ms } }",
+        "{ candidate: \"file:b.wasm\", percent: 5, promote_after: { time: 1ms } }",
+        "{ candidate: \"file:b.wasm\", percent: 5, promote_after: { exchanges: 1 } }",
+    ];
+    let mut seen: Vec<[u8; 32]> = others.iter().map(|rollout| of(rollout)).collect();
+    seen.extend([of(usual), identity(usual, None, "geo"), identity(usual, Some("acme"), "auth")]);
+    let all = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), all);
 }
 
 #[test]
