@@ -331,13 +331,17 @@ impl<F: Filters> Walk<'_, F> {
         let (chain, version) = (exchange.chain.clone(), exchange.version(index));
         let filter = chain.version(index, version).ok_or(Failure::FilterFailed)?;
         let owner = Owner { exchange: self.id, filter: index, root: filter.root };
-        let opened = self.filters.open(self.exchanges, filter, owner);
-        let context = opened.map_err(|why| match why {
-            NotOpened::Failed => Failure::FilterFailed,
-            NotOpened::NoRoom => Failure::FilterBusy,
-        })?;
-        self.set_slot(index, Slot::Live(context));
-        Ok(context)
+        match self.filters.open(self.exchanges, filter, owner) {
+            Ok(context) => {
+                self.set_slot(index, Slot::Live(context));
+                Ok(context)
+            }
+            Err(NotOpened::Failed) => Err(Failure::FilterFailed),
+            Err(NotOpened::NoRoom) => {
+                self.note_no_room(index);
+                Err(Failure::FilterBusy)
+            }
+        }
     }
 
     /// A callback has returned: what it made of its part of the exchange.

@@ -22,7 +22,7 @@ use crate::grpc;
 use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
 use crate::retry;
-use crate::rollout::{Rollout, Trial, Version};
+use crate::rollout::{Comparison, Rollout, Trial, Version};
 use crate::time::Time;
 use crate::timing::Timings;
 use crate::tls::Tls;
@@ -400,7 +400,7 @@ impl Exchange {
     /// A shadow wants what it is not given.
     pub(crate) fn give_up(&mut self) {
         if let Some(side) = &mut self.shadow {
-            side.given_up = true;
+            side.given_up.get_or_insert(Comparison::Incomplete);
         }
     }
 

@@ -339,7 +339,7 @@ pub struct Failed;
 pub enum NotOpened {
     /// The VM could not be started, or failed.
     Failed,
-    /// It was to have a VM of its own, and there is no room for one now.
+    /// There is no room for its VM now, or for one of its own where it was to have that.
     NoRoom,
 }
 

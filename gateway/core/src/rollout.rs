@@ -92,6 +92,8 @@ pub enum Comparison {
     Disagrees,
     /// It could not be compared.
     Incomplete,
+    /// There was no room for the candidate.
+    NoRoom,
     /// The candidate failed.
     Failed,
 }
@@ -223,6 +225,8 @@ pub struct Counts {
     pub exchanges: [u64; 2],
     /// Exchanges in which the candidate failed.
     pub traps: u64,
+    /// Exchanges, or shadows, for whose candidate there was no room: they say nothing about it.
+    pub no_room: u64,
     /// Shadows that agreed, that disagreed, and that could not be compared.
     pub shadows: [u64; 3],
     /// The 99th percentile of the time in the filter; nothing before an exchange was timed.
@@ -245,6 +249,7 @@ pub struct Rollout {
     state: AtomicU8,
     exchanges: [AtomicU64; 2],
     traps: AtomicU64,
+    no_room: AtomicU64,
     shadows: [AtomicU64; 3],
     times: [Times; 2],
     /// Taken when something is decided, and by whoever is shown it: never for an exchange.
@@ -264,6 +269,7 @@ impl Rollout {
             state: AtomicU8::new(State::Running as u8),
             exchanges: Default::default(),
             traps: AtomicU64::new(0),
+            no_room: AtomicU64::new(0),
             shadows: Default::default(),
             times: Default::default(),
             decision: Mutex::default(),
@@ -320,6 +326,10 @@ impl Rollout {
         let [agreed, disagreed, incomplete] = &self.shadows;
         let count = match comparison {
             Comparison::Failed => return self.failed(now),
+            Comparison::NoRoom => {
+                self.found_no_room();
+                return false;
+            }
             Comparison::Incomplete => incomplete,
             Comparison::Agrees => agreed,
             Comparison::Disagrees => disagreed,
@@ -355,6 +365,12 @@ impl Rollout {
     pub fn failed(&self, now: Time) -> bool {
         let failed = self.traps.fetch_add(1, Ordering::Relaxed) + 1;
         failed > self.rule.abort_if.traps && self.decide(State::Aborted, Why::Traps(failed), now)
+    }
+
+    /// There was no room for the candidate in an exchange that was to have it: a lack of the gateway's, or of its tenant's, that
+    /// decides nothing.
+    pub fn found_no_room(&self) {
+        self.no_room.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An exchange has ended, in which the filter took so long; whether that has decided anything.
@@ -438,6 +454,7 @@ impl Rollout {
         Counts {
             exchanges: self.exchanges.each_ref().map(|count| count.load(Ordering::Relaxed)),
             traps: self.traps.load(Ordering::Relaxed),
+            no_room: self.no_room.load(Ordering::Relaxed),
             shadows: self.shadows.each_ref().map(|count| count.load(Ordering::Relaxed)),
             p99: self.times.each_ref().map(|times| times.p99().map(|(time, _)| time)),
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use portcullis_core::filter::NotOpened;
 use wasmtime::{Trap, WasmBacktrace};
 
 macro_rules! causes {
@@ -152,6 +153,16 @@ pub enum StartFailure {
 }
 
 impl StartFailure {
+    /// What an exchange is told that needs it.
+    pub(crate) fn met_by_exchanges(&self) -> NotOpened {
+        match self {
+            Self::NoRoom { .. } | Self::TenantMemory => NotOpened::NoRoom,
+            Self::TooMuchMemory { .. } | Self::Instantiate(_) | Self::Trapped { .. } | Self::Refused { .. } => {
+                NotOpened::Failed
+            }
+        }
+    }
+
     /// A word or a few for it, of which none is the guest's.
     pub(crate) fn word(&self) -> String {
         match self {

@@ -383,7 +383,10 @@ impl Vms {
         self.set_timer((vm, life), None);
         let Some(slot) = self.slot(vm) else { return };
         let until = slot.failed(exchanges.now);
-        let State::Live(instance) = std::mem::replace(&mut slot.state, State::Down { until }) else { return };
+        let State::Live(instance) = std::mem::replace(&mut slot.state, State::Down { until, why: NotOpened::Failed })
+        else {
+            return;
+        };
         for owner in instance.contexts().owners() {
             exchanges.orphan(owner.exchange, owner.filter);
         }
@@ -417,17 +420,17 @@ impl Vms {
     }
 
     /// Makes sure that a VM is live, unless it is to be left alone.
-    fn revive(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Result<(), Failed> {
-        match self.slot(vm).ok_or(Failed)?.state {
+    fn revive(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Result<(), NotOpened> {
+        match self.slot(vm).ok_or(NotOpened::Failed)?.state {
             State::Live(_) => Ok(()),
-            State::Down { until } if until > exchanges.now => Err(Failed),
+            State::Down { until, why } if until > exchanges.now => Err(why),
             State::Down { .. } => self.start(exchanges, vm).map_err(|error| {
                 tracing::error!(
                     tenant = error.tenant.as_deref().unwrap_or_default(),
                     plugin = &*error.plugin,
                     "{error}"
                 );
-                Failed
+                error.failure.met_by_exchanges()
             }),
         }
     }
@@ -436,11 +439,11 @@ impl Vms {
 impl Filters for Vms {
     fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         let vm = filter.vm;
-        if let Err(failed) = self.revive(exchanges, vm) {
+        if let Err(why) = self.revive(exchanges, vm) {
             if let Some(slot) = self.slot(vm) {
                 slot.cells.called(Occasion::Create, Outcome::Fail);
             }
-            return Err(failed.into());
+            return Err(why);
         }
         let slot = self.slot(vm).ok_or(Failed)?;
         slot.used = exchanges.now;

@@ -38,8 +38,8 @@ enum News {
 pub(crate) struct Side {
     seen: Seen,
     bytes: usize,
-    /// It is not compared: it wanted to call somebody, or the bodies were too large.
-    pub(crate) given_up: bool,
+    /// What it counts as, where it is not compared: it wanted to call somebody, the bodies were too large, or there was no room.
+    pub(crate) given_up: Option<Comparison>,
 }
 
 /// Plays the next event for a shadow; whether there was one.
@@ -52,7 +52,7 @@ pub fn play_shadow(exchanges: &mut Exchanges, filters: &mut impl Filters) -> boo
                 // Its VM has gone for another's sake: that says nothing about this exchange.
                 exchange.give_up();
             }
-            if exchange.shadow.as_ref().is_some_and(|side| !side.given_up) {
+            if exchange.shadow.as_ref().is_some_and(|side| side.given_up.is_none()) {
                 super::feed(exchanges, filters, id, Event::part(direction, part));
                 take_effects(exchanges, id);
             }
@@ -84,9 +84,10 @@ fn end(
     let now = exchanges.now;
     let Some(exchange) = exchanges.get_mut(id) else { return };
     let is_whole = !exchange.slots.contains(&Slot::Orphaned);
-    let comparison = match &exchange.shadow {
+    let comparison = match exchange.shadow.as_deref() {
+        Some(Side { given_up: Some(Comparison::NoRoom), .. }) => Comparison::NoRoom,
         _ if exchange.slots.contains(&Slot::Failed) => Comparison::Failed,
-        Some(side) if is_whole && !side.given_up => Comparison::of(&current, &side.seen),
+        Some(side) if is_whole && side.given_up.is_none() => Comparison::of(&current, &side.seen),
         _ => Comparison::Incomplete,
     };
     let shares = exchange.timings().map_or(&[][..], |timings| timings.shares());
@@ -159,9 +160,11 @@ impl<F: Filters> Walk<'_, F> {
         let Some(side) = self.exchanges.get_mut(id).and_then(|shadow| shadow.shadow.as_mut()) else { return };
         if let Part::Body(data, _) = &part {
             side.bytes = side.bytes.saturating_add(data.len());
-            side.given_up |= side.bytes > limit;
+            if side.bytes > limit {
+                side.given_up.get_or_insert(Comparison::Incomplete);
+            }
         }
-        if !side.given_up {
+        if side.given_up.is_none() {
             self.exchanges.shadowed.push_back(Shadowed { id, news: News::Part(direction, part) });
         }
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Walk;
-use crate::exchange::Slot;
+use crate::exchange::{Exchange, Slot};
 use crate::filter::{Callback, FilterIndex, Filters};
-use crate::rollout::{Rollout, Seen, Trial, Version};
+use crate::rollout::{Comparison, Rollout, Seen, Trial, Version};
 use crate::time::Time;
 use crate::timing::{Outcome, Phase};
 
@@ -64,6 +64,29 @@ impl<F: Filters> Walk<'_, F> {
         let Some(exchange) = self.exchange() else { return };
         if exchange.slots.get(index) != Some(&Slot::Failed) && exchange.version(index) == Version::Candidate {
             self.count(index, |rollout| rollout.failed(now));
+        }
+    }
+
+    /// There is no room for a filter. That says nothing about the version which the exchange was to have.
+    pub(super) fn note_no_room(&mut self, index: FilterIndex) {
+        let Some(exchange) = self.exchange() else { return };
+        if let Some(side) = &mut exchange.shadow {
+            side.given_up = Some(Comparison::NoRoom);
+        }
+        match exchange.trial(index).map(|trial| (trial.version, trial.shadow)) {
+            Some((Version::Current, Some(shadow))) => {
+                self.exchanges.get_mut(shadow).into_iter().for_each(Exchange::give_up);
+            }
+            Some((Version::Candidate, _)) => {
+                self.count(index, |rollout| {
+                    rollout.found_no_room();
+                    false
+                });
+                if let Some(exchange) = self.exchange() {
+                    exchange.trials.retain(|trial| trial.filter != index);
+                }
+            }
+            Some((Version::Current | Version::Shadow, _)) | None => {}
         }
     }
 

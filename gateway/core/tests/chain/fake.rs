@@ -222,6 +222,9 @@ fn count(known: &mut Known, when: &str) -> usize {
 impl Filters for Fakes {
     fn open(&mut self, exchanges: &mut Exchanges, filter: &ChainFilter, owner: Owner) -> Result<ContextRef, NotOpened> {
         let script = self.script(owner.root).clone();
+        if script.is_crowded_out {
+            return Err(NotOpened::NoRoom);
+        }
         let vm = self.vm(filter.vm.0);
         let life = vm.contexts.life;
         let (id, _root) = vm.contexts.add_exchange(owner).ok_or(Failed)?;

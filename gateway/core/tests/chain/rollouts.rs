@@ -67,6 +67,30 @@ fn a_candidate_that_fails_is_given_to_nobody_any_more() {
     assert_eq!([version(0), version(1)], [Version::Candidate, Version::Current]);
 }
 
+#[test]
+fn a_candidate_that_finds_no_room_goes_on_being_tried() {
+    let mut world = World::new("old | tag ~ new[crowded]");
+    for event in ["1: GET / x-user=a end", "1: end", "2: GET / end"] {
+        world.event(event);
+    }
+    expect![[r#"
+        > 1: GET / x-user=a end
+            client: 503 content-type=application/problem+json retry-after=1 content-length=108
+            client: body <filter_busy> end
+        > 1: end
+            ended: details filter_busy, 108 bytes sent
+        > 2: GET / end
+        old#2.request_headers 3 end continue
+        tag#2.request_headers 3 end continue
+            upstream#2: GET / end
+    "#]]
+    .assert_eq(&world.transcript());
+    let (state, counts) = (world.rollout().state(), world.rollout().counts());
+    assert_eq!((state, counts.no_room, counts.traps), (State::Running, 1, 0));
+    assert_eq!(counts.exchanges, [0, 0], "it was never tried, and the other has not ended");
+    assert!(world.exchanges.decided.is_empty());
+}
+
 /// What came of the shadows: those that agreed, disagreed, were incomplete; and those that failed.
 fn shadowed(chain: &str, events: &[&str]) -> ([u64; 3], u64) {
     let mut world = World::new(chain);
@@ -93,6 +117,21 @@ fn shadows_are_compared_by_what_leaves_them() {
     ] {
         let chain = format!("old({current}) | tag ~shadow~ new({candidate})");
         assert_eq!(shadowed(&chain, &events), (want, 0), "{chain}");
+    }
+}
+
+#[test]
+fn a_shadow_is_not_compared_where_either_version_finds_no_room() {
+    let events = ["GET / x-user=a end", "< 200 end", "end", "shadow"];
+    for (chain, want) in [
+        ("old(continue) ~shadow~ new[crowded]", ([0, 0, 0], 0, 1)),
+        ("old[open crowded] ~shadow~ new(continue)", ([0, 0, 1], 0, 0)),
+    ] {
+        let mut world = World::new(chain);
+        events.iter().for_each(|event| world.event(event));
+        let counts = world.rollout().counts();
+        assert_eq!((counts.shadows, counts.traps, counts.no_room), want, "{chain}");
+        assert_eq!(world.rollout().state(), State::Running, "{chain}");
     }
 }
 

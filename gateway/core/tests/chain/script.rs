@@ -119,6 +119,8 @@ pub(crate) struct Script {
     pub(crate) speaks: Speaks,
     /// Whether creating its context shows in the transcript.
     pub(crate) shows_create: bool,
+    /// Whether there is no room for it.
+    pub(crate) is_crowded_out: bool,
     rules: HashMap<String, Vec<Vec<Action>>>,
 }
 
@@ -151,6 +153,7 @@ impl Script {
             headers_pause: HeadersPause::StopsAll,
             speaks: Speaks::Http,
             shows_create: false,
+            is_crowded_out: false,
             rules: HashMap::new(),
         };
         options.split_whitespace().for_each(|option| script.option(option));
@@ -161,6 +164,7 @@ impl Script {
     /// `open`: goes on without the filter when it fails. `holds`: a pause in the headers holds only them. `life`: also exports the
     /// last callbacks, and shows when its context is created. `headers`: exports the headers callbacks only. `tcp`: exports the
     /// callbacks of TCP connections, and makes the chain one for these; `silent` leaves out those for data. `deaf`: exports nothing.
+    /// `crowded`: there is no room for it.
     fn option(&mut self, option: &str) {
         match option {
             "open" => self.on_failure = OnFailure::Open,
@@ -182,6 +186,7 @@ impl Script {
                 let ends = [Export::NewConnection, Export::DownstreamClose, Export::UpstreamClose];
                 self.exports = ends.into_iter().fold(Exports::default(), Exports::with);
             }
+            "crowded" => self.is_crowded_out = true,
             "deaf" => self.exports = Exports::default(),
             _ => panic!("`{option}` is no option"),
         }

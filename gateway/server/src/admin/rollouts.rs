@@ -75,6 +75,7 @@ fn described(rollout: &Rollout) -> Value {
         "decided": decided,
         "exchanges": { "current": current, "candidate": candidate },
         "traps": counts.traps,
+        "no_room": counts.no_room,
         "shadows": { "agreed": agreed, "disagreed": disagreed, "incomplete": incomplete },
         "p99_us": { "current": current_p99, "candidate": candidate_p99 },
     })

@@ -9,7 +9,7 @@ use super::exposition::{Exposition, Seconds};
 use super::room::{Ledger, ROLLOUTS};
 
 /// The lines there are of one of them, and the most bytes of one but for its names.
-const LINES: usize = State::ALL.len() + 8;
+const LINES: usize = State::ALL.len() + 9;
 const LINE_BYTES: usize = 90;
 
 /// What comes of shadows, in the order in which they are counted.
@@ -20,7 +20,7 @@ const VERSIONS: [(Version, &str); 2] = [(Version::Current, "current"), (Version:
 /// Says in the log what has been decided by itself.
 pub(crate) fn log_decision(rollout: &Rollout) {
     let Some(Decision { state, why, .. }) = rollout.decision() else { return };
-    let Counts { exchanges: [current, candidate], traps, shadows: [_, disagreed, _], p99 } = rollout.counts();
+    let Counts { exchanges: [current, candidate], traps, shadows: [_, disagreed, _], p99, .. } = rollout.counts();
     let (plugin, tenant) = (&*rollout.plugin, rollout.tenant.as_deref().unwrap_or_default());
     let [current_p99, candidate_p99] = p99.map(Option::unwrap_or_default);
     match state {
@@ -83,6 +83,11 @@ pub(super) fn render(text: &mut Exposition, rollouts: &[Arc<Rollout>]) {
     for (rollout, counts) in &shown {
         text.sample(name, &labels(rollout), counts.traps);
     }
+    let name = "portcullis_rollout_no_room_total";
+    text.family(name, "counter", "Exchanges, or copies of them, for whose candidate there was no room.");
+    for (rollout, counts) in &shown {
+        text.sample(name, &labels(rollout), counts.no_room);
+    }
     let name = "portcullis_rollout_shadows_total";
     text.family(name, "counter", "Exchanges that a candidate was shown copies of, by what came of the comparison.");
     for (rollout, counts) in &shown {
@@ -111,11 +116,11 @@ fn nanos(time: Duration) -> u64 {
 
 /// What people are told of one.
 pub(super) fn line(rollout: &Rollout) -> String {
-    let Counts { exchanges: [current, candidate], traps, .. } = rollout.counts();
+    let Counts { exchanges: [current, candidate], traps, no_room, .. } = rollout.counts();
     let owner = rollout.tenant.as_deref().map(|tenant| format!(" of {tenant}")).unwrap_or_default();
     let why = rollout.decision().map(|decision| format!(": {}", decision.why)).unwrap_or_default();
     format!(
-        "rollout of {}{owner}: {}{why}; {current} exchanges current, {candidate} candidate, {traps} failed",
+        "rollout of {}{owner}: {}{why}; {current} exchanges current, {candidate} candidate, {traps} failed, {no_room} without room",
         rollout.plugin,
         rollout.state().as_str()
     )

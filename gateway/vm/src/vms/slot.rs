@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis_core::context::Callout;
 use portcullis_core::exchange::Exchanges;
-use portcullis_core::filter::VmIndex;
+use portcullis_core::filter::{NotOpened, VmIndex};
 use portcullis_core::grpc::Wish;
 use portcullis_core::time::Time;
 
@@ -65,9 +65,10 @@ pub(super) struct Slot {
 }
 
 pub(super) enum State {
-    /// It starts when it is needed, but not before this.
+    /// It starts when it is needed, but not before this; an exchange that comes earlier is told why.
     Down {
         until: Time,
+        why: NotOpened,
     },
     Live(Box<Instance>),
 }
@@ -160,7 +161,7 @@ impl Slot {
             cells: Arc::new(VmCells::new(spec.tenant.clone(), spec.name.clone(), space.metrics(&spec.name))),
             space,
             post: Arc::default(),
-            state: State::Down { until: Time::default() },
+            state: State::Down { until: Time::default(), why: NotOpened::Failed },
             image: None,
             copies: HashMap::new(),
             rate: Arc::default(),
@@ -249,7 +250,7 @@ impl Slot {
         self.cells.start_failures.add(1);
         let until = self.failed(now);
         self.cells.failed(&failure.word(), self.failures, until);
-        self.state = State::Down { until };
+        self.state = State::Down { until, why: failure.met_by_exchanges() };
     }
 
     /// Whether nothing but a new exchange will ever be told to its guest: no exchange, timer, queue, call or stream is its.
@@ -262,10 +263,11 @@ impl Slot {
 
     /// Takes its VM out of it. The next exchange starts another.
     pub(super) fn retire(&mut self) -> Retired {
-        let instance = match std::mem::replace(&mut self.state, State::Down { until: Time::default() }) {
-            State::Live(instance) => Some(instance),
-            State::Down { .. } => None,
-        };
+        let instance =
+            match std::mem::replace(&mut self.state, State::Down { until: Time::default(), why: NotOpened::Failed }) {
+                State::Live(instance) => Some(instance),
+                State::Down { .. } => None,
+            };
         self.image = None;
         self.cells.is_gone();
         Retired { instance, cells: self.cells.clone() }
