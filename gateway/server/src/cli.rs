@@ -172,7 +172,7 @@ impl Sources<'_> {
                 let _unheard = print(&settled.warnings, &mut io::stderr());
                 return Ok(Some(Started { settled, refused: None }));
             }
-            Err(Refused::Unusable(error)) => return Err(error).context("the gateway cannot start"),
+            Err(Refused::Unusable(unusable)) => return Err(unusable.why).context("the gateway cannot start"),
             Err(Refused::Problems(problems)) => problems,
         };
         let standing = Standing::in_copy(None, &fetcher);
@@ -182,7 +182,7 @@ impl Sources<'_> {
                 let _unheard = report(&problems, &mut io::stderr());
                 Ok(Some(Started { settled, refused: Some(diagnostic::text(&problems)) }))
             }
-            Some(Err(Refused::Unusable(error))) => Err(error).context("the gateway cannot start"),
+            Some(Err(Refused::Unusable(unusable))) => Err(unusable.why).context("the gateway cannot start"),
             Some(Err(Refused::Problems(_))) | None => {
                 report(&problems, &mut io::stderr())?;
                 Ok(None)

@@ -162,6 +162,13 @@ impl Diagnostic {
         self.tenant.as_ref().or_else(|| self.labels.iter().find_map(|label| label.span.source.tenant.as_ref()))
     }
 
+    /// Whether one of its places is in this tenant's own files, or it is this tenant's without one.
+    #[must_use]
+    pub fn concerns(&self, tenant: &str) -> bool {
+        let places = self.labels.iter().filter_map(|label| label.span.source.tenant.as_ref());
+        self.tenant.iter().chain(places).any(|of| **of == *tenant)
+    }
+
     /// Adds advice if there is any.
     #[must_use]
     pub fn maybe_help(self, text: Option<String>) -> Self {

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portcullis_core::route::HostPattern;
+
+use super::Node;
 use super::check::{Code, Modules, Taken};
 use super::gather::{self, Gathered, Out, Own, Unread};
 use super::inputs::Inputs;
@@ -68,7 +71,17 @@ pub enum Refused<E> {
     /// The configuration has these problems.
     Problems(Vec<Diagnostic>),
     /// It had none, and could not be used.
-    Unusable(E),
+    Unusable(Unusable<E>),
+}
+
+impl<E> Refused<E> {
+    /// Whether all of it is about this tenant, so that a reading of the others would say no more.
+    fn is_about(&self, tenant: &str) -> bool {
+        match self {
+            Self::Problems(problems) => is_about(problems, tenant),
+            Self::Unusable(unusable) => unusable.tenant.as_deref() == Some(tenant),
+        }
+    }
 }
 
 /// What came of a configuration that was put into use.
@@ -121,17 +134,24 @@ impl Standing {
         mut use_it: impl FnMut(Snapshot) -> Result<Used<T>, Unusable<E>>,
     ) -> Result<Settled<T>, Refused<E>> {
         if let Some(unread) = self.unread(looking) {
-            let settled = self.settle_with(paths, inputs, (looking, &unread), &mut use_it);
-            if let Ok(settled) = settled {
-                return Ok(settled);
+            match (self.settle_with(paths, inputs, (looking, &unread), &mut use_it), looking) {
+                (Ok(settled), _) => return Ok(settled),
+                (Err(refused), Looking::At(tenant)) if refused.is_about(tenant) => return Err(refused),
+                (Err(_), _) => inputs.clear(),
             }
-            inputs.clear();
+            if let (Looking::At(tenant), Out::AllBut(read, before)) = (looking, unread) {
+                let problems = self.problems_among_neighbours(paths, inputs, tenant, (read, before));
+                if is_about(&problems, tenant) {
+                    return Err(Refused::Problems(problems));
+                }
+                inputs.clear();
+            }
         }
         self.settle_with(paths, inputs, (looking, &Out::Nobody), &mut use_it)
     }
 
     /// The same of a configuration from which tenants are left out: what there was of them is taken over. With thousands of tenants that
-    /// is what makes a change of one quick. Whatever is then out of order is left to a reading of everything, to be told in full.
+    /// is what makes a change of one quick. Whatever is then out of order, and not with that one alone, is left to a further reading.
     fn settle_with<T, E: std::fmt::Display>(
         &self,
         paths: &[PathBuf],
@@ -165,7 +185,7 @@ impl Standing {
                     {
                         held.insert(tenant, why.to_string());
                     }
-                    Err(Unusable { why, .. }) => return Err(Refused::Unusable(*why)),
+                    Err(unusable) => return Err(Refused::Unusable(unusable)),
                 },
                 Err(problems) => match blame(&problems, &held, firm).filter(|blamed| !blamed.is_empty()) {
                     Some(more) => held.extend(more),
@@ -173,6 +193,35 @@ impl Standing {
                 },
             }
         }
+    }
+
+    /// What is out of order with a tenant where only those are read who have hosts at or around its own, besides those who are read
+    /// anyhow: how its routes get on with each other, and its hosts with theirs, is seen when all of them are there.
+    fn problems_among_neighbours(
+        &self,
+        paths: &[PathBuf],
+        inputs: &Inputs,
+        tenant: &str,
+        (mut read, before): (BTreeSet<Arc<str>>, Inputs),
+    ) -> Vec<Diagnostic> {
+        let Some(earlier) = &self.snapshot else { return Vec::new() };
+        let held = self.in_place_of(&earlier.held);
+        let gather = |read: &BTreeSet<Arc<str>>| {
+            let out = Out::AllBut(read.clone(), before.clone());
+            gather::from_paths(paths, inputs, Unread { held: held.clone(), out })
+        };
+        let claimed: Vec<HostPattern> = gather(&read).own.get(tenant).map(|own| hosts(own)).unwrap_or_default();
+        let is_near = |theirs: &HostPattern| {
+            claimed.iter().any(|host| host == theirs || host.covers(theirs) || theirs.covers(host))
+        };
+        let near = earlier.tenants.iter().filter(|other| other.hosts.iter().any(is_near));
+        read.extend(near.map(|other| other.name.clone()));
+        inputs.clear();
+        let gathered = gather(&read);
+        if gathered.text != self.text {
+            return Vec::new();
+        }
+        self.read(gathered, &earlier.held, None).err().unwrap_or_default()
     }
 
     /// Who need not be read; nothing where everybody is. Those who are held are tried again, and what belongs to a listener is made with
@@ -219,7 +268,7 @@ impl Standing {
     fn due(&self, snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
         let Some(refresh) = snapshot.refresh else { return BTreeSet::new() };
         let due =
-            snapshot.plugins().flat_map(|(_, plugin)| with_candidate(plugin)).filter(|plugin| match &plugin.module {
+            snapshot.plugins().flat_map(|(_, plugin)| plugin.with_candidate()).filter(|plugin| match &plugin.module {
                 Module::Remote(remote) => self.fetcher.is_due(remote, refresh),
                 Module::Builtin(_) | Module::File(_) => false,
             });
@@ -241,9 +290,21 @@ impl Standing {
     }
 
     /// What stands in the place of held tenants' files.
-    fn in_place_of(&self, held: &Held) -> HashMap<Arc<str>, Option<Arc<super::Node>>> {
+    fn in_place_of(&self, held: &Held) -> HashMap<Arc<str>, Option<Arc<Node>>> {
         held.keys().map(|name| (name.clone(), self.own.get(name).cloned())).collect()
     }
+}
+
+/// Whether there are errors, and a place of each is in this tenant's own files.
+fn is_about(problems: &[Diagnostic], tenant: &str) -> bool {
+    let mut errors = problems.iter().filter(|problem| problem.severity == Severity::Error).peekable();
+    errors.peek().is_some() && errors.all(|problem| problem.concerns(tenant))
+}
+
+/// The hosts that a tenant's own file names.
+fn hosts(own: &Node) -> Vec<HostPattern> {
+    let named = own.get("hosts").map_or(&[][..], Node::list);
+    named.iter().filter_map(|host| HostPattern::parse(host.json().as_str()?).ok()).collect()
 }
 
 /// The tenants that all errors lie with, each with its own; nothing if one lies elsewhere, or holding one has not helped.
@@ -260,13 +321,8 @@ fn blame(problems: &[Diagnostic], held: &Held, firm: Option<&str>) -> Option<Hel
 fn code_of(held: &Held, snapshot: &Snapshot) -> HashMap<(Arc<str>, Arc<str>), Code> {
     let tenants = held.keys().filter_map(|name| snapshot.tenants.named(name));
     let own = tenants.flat_map(|tenant| {
-        let all = tenant.share.plugins.iter().flat_map(with_candidate);
+        let all = tenant.share.plugins.iter().flat_map(Plugin::with_candidate);
         all.map(|plugin| ((tenant.name.clone(), plugin.name.clone()), (plugin.code.clone(), plugin.digest)))
     });
     own.collect()
-}
-
-/// A plugin and its next version.
-fn with_candidate(plugin: &Plugin) -> impl Iterator<Item = &Plugin> {
-    std::iter::once(plugin).chain(plugin.rollout.as_ref().map(|rollout| &*rollout.candidate))
 }

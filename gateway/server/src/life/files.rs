@@ -242,7 +242,7 @@ fn reload(paths: &[PathBuf], standing: &Standing, handle: &Handle, kept: Option<
         Err(refused) => {
             let why = match refused {
                 Refused::Problems(problems) => text(&problems),
-                Refused::Unusable(error) => error.to_string(),
+                Refused::Unusable(Unusable { why, .. }) => why.to_string(),
             };
             handle.refused(&why);
             tracing::error!(why, "the configuration was refused; the one before it is still served");

@@ -218,7 +218,7 @@ fn use_it(
     match settled {
         Ok(Settled { made, standing, inputs, .. }) => Ok(Tried { made, inputs, standing }),
         Err(Refused::Problems(problems)) => Err(ChangeError::Refused(text(&problems))),
-        Err(Refused::Unusable(error)) => Err(ChangeError::Refused(error.to_string())),
+        Err(Refused::Unusable(Unusable { why, .. })) => Err(ChangeError::Refused(why.to_string())),
     }
 }
 

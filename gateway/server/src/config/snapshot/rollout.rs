@@ -20,6 +20,13 @@ pub struct Rollout {
     pub rule: Rule,
 }
 
+impl Plugin {
+    /// It and its next version, if it has one.
+    pub fn with_candidate(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.rollout.as_ref().map(|rollout| &*rollout.candidate))
+    }
+}
+
 impl Rollout {
     /// What it goes by: the same for the same candidate of the same plugin, configured and tried in the same way. What was decided
     /// about one holds for the other, also where an earlier process decided it.

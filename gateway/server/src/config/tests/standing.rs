@@ -217,15 +217,48 @@ fn tenants_that_did_not_change_are_not_read() {
     assert!(meaning(&settled.made).contains("globex/own(1)"));
 }
 
+/// What is wrong where acme says this.
+fn refused(standing: &Standing, folder: &Folder, acme: &str) -> String {
+    std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), acme).unwrap();
+    let use_it = |snapshot: Snapshot| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: snapshot.into() });
+    let refused = standing.settle(&paths(folder), &Inputs::default(), Looking::At("acme"), use_it);
+    let Err(Refused::Problems(problems)) = refused else { panic!("it is refused") };
+    super::render(&problems)
+}
+
+#[test]
+fn a_refusal_has_only_those_read_whom_it_concerns() {
+    let folder = folder();
+    let standing = settle(&Standing::default(), &folder, Looking::Everywhere).standing;
+    // It would be among the problems if it were read.
+    std::fs::write(folder.path("tenants.d/globex/tenant.yaml"), "no: tenant").unwrap();
+    let good = tenant("acme", "1");
+    for (acme, why) in [
+        ("hosts: [".to_owned(), "acme/tenant.yaml:1:"),
+        (format!("{good}colour: red\n"), "colour"),
+        (good.replace("own.wasm", "none.wasm"), "none.wasm"),
+        (good.replace("upstream: shared", "upstream: missing"), "upstream `missing`"),
+        (good.replace("path: \"/two\"", "path: \"/*\""), "acme/tenant.yaml:7:"),
+        (good.replace("[acme.test]", "[acme.test, initech.test]"), "initech/tenant.yaml:1:"),
+        (good.replace("[acme.test]", "[acme.test, inline.test]"), "gateway.yaml:"),
+    ] {
+        let said = refused(&standing, &folder, &acme);
+        assert!(said.contains(why) && !said.contains("globex"), "{acme}\n{said}");
+    }
+    std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), &good).unwrap();
+    let mut tries = 0;
+    let unusable = standing.settle(&paths(&folder), &Inputs::default(), Looking::At("acme"), |_| {
+        tries += 1;
+        Err::<Used<()>, _>(Unusable { tenant: Some("acme".into()), why: Box::new("it traps") })
+    });
+    let Err(Refused::Unusable(Unusable { why, .. })) = unusable else { panic!("it cannot be used") };
+    assert_eq!((*why, tries), ("it traps", 1));
+}
+
 #[test]
 fn a_host_of_somebody_who_did_not_change_cannot_be_had() {
     let folder = folder();
     let standing = settle(&Standing::default(), &folder, Looking::Everywhere).standing;
-    let text = tenant("acme", "1").replace("[acme.test]", "[acme.test, globex.test]");
-    std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), text).unwrap();
-    let use_it = |snapshot: Snapshot| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: snapshot.into() });
-    let refused = standing.settle(&paths(&folder), &Inputs::default(), Looking::At("acme"), use_it);
-    let Refused::Problems(problems) = refused.expect_err("it is refused");
-    let said = super::render(&problems);
+    let said = refused(&standing, &folder, &tenant("acme", "1").replace("[acme.test]", "[acme.test, globex.test]"));
     assert!(said.contains("belongs to both tenant") && said.contains("globex/tenant.yaml:1:"), "{said}");
 }
