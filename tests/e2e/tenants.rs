@@ -10,6 +10,7 @@ mod bulkhead;
 mod files;
 mod grants;
 mod isolation;
+mod references;
 mod rest;
 
 const TWO: &str = r#"

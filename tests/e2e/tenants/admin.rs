@@ -13,8 +13,8 @@ use portcullis_tests::process::{Process, Start, free_address};
 use portcullis_tests::wire::Message;
 use serde_json::Value;
 
-const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
-const TOKEN: &str = "Bearer correct-horse-battery-staple";
+pub(super) const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
+pub(super) const TOKEN: &str = "Bearer correct-horse-battery-staple";
 
 const PLATFORM: &str = r#"
 workers: 2
@@ -24,7 +24,7 @@ tenants:
   fixed: { hosts: [fixed.test], routes: [{ name: all, match: { path: "/*" }, upstream: shared }] }
 "#;
 
-fn tenant(host: &str, value: &str) -> String {
+pub(super) fn tenant(host: &str, value: &str) -> String {
     format!(
         "hosts: [{host}]\n\
          plugins: {{ banner: {{ module: \"file:banner.wasm\" }} }}\n\
@@ -41,17 +41,23 @@ fn start(shared: &Origin) -> Start {
         .variable("ADMIN_TOKEN", TOKEN.strip_prefix("Bearer ").unwrap())
 }
 
-fn tell(process: &Process, method: &str, path: &str, fields: &[(&str, &str)], body: impl AsRef<[u8]>) -> Message {
+pub(super) fn tell(
+    process: &Process,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Message {
     let fields: Vec<(&str, &str)> = [("authorization", TOKEN)].iter().chain(fields).copied().collect();
     process.tell_admin(method, path, &fields, body)
 }
 
-fn code(answer: &Message) -> String {
+pub(super) fn code(answer: &Message) -> String {
     let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     problem["code"].as_str().unwrap_or_default().to_owned()
 }
 
-fn banner() -> Vec<u8> {
+pub(super) fn banner() -> Vec<u8> {
     fs::read(module("banner")).unwrap()
 }
 

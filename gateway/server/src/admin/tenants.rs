@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 use super::access::Via;
 use super::{AdminState, Asked, JSON, PROBLEM, Request, problem, response, wrong_method};
 use crate::config::directory::{TENANT_FILE, is_module_name, is_tenant_name};
+use crate::config::snapshot::{Plugin, Tenant};
+use crate::config::{Digest, Written as _};
 use crate::life::tenants::{Change, ChangeError, Changed, Condition, What, tag};
 
 /// The most bytes of what a tenant says, and of a module.
@@ -105,13 +107,25 @@ fn show(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
     }
 }
 
+/// The modules that are kept for a tenant, and what the references of its plugins stand for.
 fn modules(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
-    let folder = state.shown.borrow().admin.as_ref().and_then(|admin| admin.tenants.clone());
-    let folder = folder.filter(|_| is_tenant_name(name)).map(|folder| folder.join(name));
-    match folder.as_deref().map(stored_modules) {
-        Some(Ok(modules)) => response(StatusCode::OK, JSON, format!("{:#}\n", json!({ "modules": modules }))),
-        Some(Err(_)) | None => problem(StatusCode::NOT_FOUND, "no_tenant", "There is no such tenant in the directory"),
+    let shown = state.shown.borrow().clone();
+    let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.as_ref()).filter(|_| is_tenant_name(name));
+    let stored = folder.and_then(|folder| stored_modules(&folder.join(name)).ok());
+    let tenant = shown.snapshot.tenants.named(name);
+    if stored.is_none() && tenant.is_none() {
+        return problem(StatusCode::NOT_FOUND, "no_tenant", "There is no such tenant");
     }
+    let told = json!({ "modules": stored.unwrap_or_default(), "plugins": tenant.map(|tenant| plugins(tenant)) });
+    response(StatusCode::OK, JSON, format!("{told:#}\n"))
+}
+
+/// What the references of a tenant's plugins stand for, those of next versions too.
+fn plugins(tenant: &Tenant) -> Value {
+    let all = tenant.share.plugins.iter().flat_map(Plugin::with_candidate);
+    let resolved =
+        |plugin: &Plugin| json!({ "module": plugin.module.write(), "sha256": Digest(plugin.digest).write() });
+    Value::Object(all.map(|plugin| (plugin.name.to_string(), resolved(plugin))).collect())
 }
 
 fn stored_modules(folder: &Path) -> std::io::Result<serde_json::Map<String, Value>> {
@@ -175,9 +189,10 @@ fn condition(headers: &HeaderMap) -> Condition {
 }
 
 fn told(changed: &Changed, dry_run: bool) -> Response<Full<Bytes>> {
-    let Changed { revision, is_new, tag } = changed;
+    let Changed { revision, is_new, tag, tenant } = changed;
     let status = if *is_new && !dry_run { StatusCode::CREATED } else { StatusCode::OK };
-    let told = json!({ "revision": revision, "dry_run": dry_run, "etag": tag });
+    let plugins = tenant.as_deref().map(plugins);
+    let told = json!({ "revision": revision, "dry_run": dry_run, "etag": tag, "plugins": plugins });
     with_tag(response(status, JSON, format!("{told:#}\n")), tag.as_deref())
 }
 

@@ -107,7 +107,6 @@ impl Standing {
     }
 
     /// What is in use; nothing as long as nothing is.
-    #[cfg(test)]
     pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshot.as_ref()
     }

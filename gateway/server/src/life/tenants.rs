@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::Inputs;
 use crate::config::directory::TENANT_FILE;
+use crate::config::snapshot::Tenant;
 use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::diagnostic::text;
 use crate::durable;
@@ -59,6 +61,8 @@ pub(crate) struct Changed {
     pub(crate) is_new: bool,
     /// The tag of what is there now.
     pub(crate) tag: Option<String>,
+    /// The tenant as it is then, or would be; nothing if there is none.
+    pub(crate) tenant: Option<Arc<Tenant>>,
 }
 
 /// Why nothing was changed.
@@ -122,8 +126,12 @@ fn try_to(change: &Change, paths: &[PathBuf], standing: &Standing, handle: &Hand
         false => None,
     };
     let new = place.content.as_deref();
-    let changed =
-        Changed { revision: used.as_ref().and_then(|used| used.made), is_new: place.is_new, tag: new.map(tag) };
+    let changed = Changed {
+        revision: used.as_ref().and_then(|used| used.made),
+        is_new: place.is_new,
+        tag: new.map(tag),
+        tenant: used.as_ref().and_then(|used| used.standing.snapshot()?.tenants.named(&change.tenant).cloned()),
+    };
     if change.dry_run {
         return Outcome { result: Ok(changed), now: None };
     }
