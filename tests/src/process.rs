@@ -13,6 +13,7 @@ use crate::client::{Client, request};
 use crate::eventually;
 use crate::gateway::filled_in;
 use crate::guests;
+use crate::tls::Dialer;
 use crate::wire::Message;
 
 /// A process with its files. It is killed when dropped.
@@ -24,6 +25,8 @@ pub struct Process {
     pub address: SocketAddr,
     /// Where its own pages are.
     pub admin: SocketAddr,
+    /// Who asks for them, where they are encrypted, and by which name.
+    operator: Option<(Dialer, String)>,
 }
 
 /// How a process is started.
@@ -38,6 +41,7 @@ pub struct Start {
     variables: Vec<(String, String)>,
     stdout: Option<PathBuf>,
     stderr: Option<PathBuf>,
+    operator: Option<(Dialer, String)>,
 }
 
 /// An address that nobody has, and that nobody is given by the system meanwhile: its port lies below those that are. Each process of
@@ -80,6 +84,7 @@ impl Start {
             variables: Vec::new(),
             stdout: None,
             stderr: None,
+            operator: None,
         };
         write(start.folder.path(), "portcullis.yaml", &start.configuration(text, places));
         start
@@ -131,6 +136,13 @@ impl Start {
         self
     }
 
+    /// With its own pages encrypted, as the text says: this one asks for them, by this name.
+    #[must_use]
+    pub fn operated_by(mut self, dialer: Dialer, name: &str) -> Self {
+        self.operator = Some((dialer, name.to_owned()));
+        self
+    }
+
     /// Where its files are.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -156,6 +168,11 @@ impl Start {
             .unwrap()
     }
 
+    fn into_process(self, child: Child) -> Process {
+        let Self { folder, address, admin, operator, .. } = self;
+        Process { child, folder, address, admin, operator }
+    }
+
     /// Starts it, and waits until it is ready.
     ///
     /// # Panics
@@ -163,7 +180,7 @@ impl Start {
     #[must_use]
     pub fn start(self) -> Process {
         let child = self.spawn();
-        let mut process = Process { child, folder: self.folder, address: self.address, admin: self.admin };
+        let mut process = self.into_process(child);
         eventually("the gateway is ready", || {
             let ended = process.child.try_wait().unwrap();
             assert!(ended.is_none(), "it ended: {}", process.log());
@@ -179,7 +196,7 @@ impl Start {
     #[must_use]
     pub fn run_to_end(self) -> (ExitStatus, String) {
         let child = self.spawn();
-        let mut process = Process { child, folder: self.folder, address: self.address, admin: self.admin };
+        let mut process = self.into_process(child);
         let status = process.wait();
         (status, process.log())
     }
@@ -267,7 +284,10 @@ impl Process {
         let length = body.len().to_string();
         let own = [("host", host.as_str()), ("content-length", &length)];
         let fields: Vec<(&str, &str)> = own.iter().chain(fields).copied().collect();
-        let mut client = Client::connect(self.admin);
+        let mut client = match &self.operator {
+            Some((dialer, name)) => dialer.connect(self.admin, name),
+            None => Client::connect(self.admin),
+        };
         client.send([request(method, path, &fields, "").as_bytes(), body].concat());
         client.answer()
     }
@@ -364,6 +384,7 @@ impl Process {
             variables: Vec::new(),
             stdout: None,
             stderr: None,
+            operator: None,
         }
     }
 }

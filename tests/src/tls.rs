@@ -26,7 +26,7 @@ fn roots(authority: &Authority) -> Arc<RootCertStore> {
 }
 
 /// Makes connections; its clones resume each other's sessions.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Dialer(ClientConfig);
 
 impl Dialer {
