@@ -104,6 +104,22 @@ fn where_there_is_no_room_the_one_that_has_been_idle_for_longest_goes() {
 }
 
 #[test]
+fn where_there_is_no_room_and_nobody_idle_an_exchange_is_told_to_come_again() {
+    let engine = portcullis_vm::Engine::new(EngineOptions { max_vms: 1, ..EngineOptions::default() }).unwrap();
+    let module = engine.load("test", &wasm(&guest(""))).unwrap();
+    let stays = VmSpec { module, ..spec(&guest("")) };
+    let mut worker = Worker::of(vec![stays.clone(), stays.clone()], &Default::default());
+    worker.vms = Vms::new(engine, vec![stays.clone(), stays].into(), Default::default());
+    for what in ["it finds no room", "it is left alone for a while, for the same reason"] {
+        let id = worker.request(End::Yes);
+        let effects = worker.effects(id);
+        worker.end(id);
+        assert!(effects.contains("503") && effects.contains("retry-after=1"), "{what}: {effects}");
+        assert!(effects.contains("filter_busy"), "{what}: {effects}");
+    }
+}
+
+#[test]
 fn a_guest_that_fails_at_its_end_harms_nothing() {
     let mut worker = worker(
         r#"(func (export "proxy_on_done") (param i32) (result i32)
