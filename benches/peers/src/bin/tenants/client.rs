@@ -120,6 +120,16 @@ impl Admin {
         self.change("PUT", path, body)
     }
 
+    /// Puts what is to be refused.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn put_in_vain(self, path: &str, body: &[u8]) -> Result<()> {
+        let answer = self.ask("PUT", &format!("/v1/tenants/{path}"), body)?;
+        ensure!(answer.status == 422, "PUT {path}: {} {}", answer.status, answer.body.trim());
+        Ok(())
+    }
+
     /// Takes a tenant away.
     pub(crate) fn delete(self, name: &str) -> Result<()> {
         self.change("DELETE", name, b"")

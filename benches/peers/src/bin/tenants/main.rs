@@ -11,6 +11,7 @@ mod client;
 mod cost;
 mod density;
 mod files;
+mod isolation;
 mod load;
 mod neighbour;
 mod options;
@@ -46,6 +47,7 @@ fn measure(rig: &Rig, figure: Figure, options: &Options) -> Vec<Target> {
         Figure::Swaps => swaps::run(rig, options),
         Figure::Density => density::run(rig, options),
         Figure::Cost => cost::run(rig, options),
+        Figure::Isolation => isolation::run(rig, options),
         Figure::Neighbour => neighbour::run(rig, options),
     }
 }

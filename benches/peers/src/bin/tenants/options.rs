@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::rig::Paths;
 
 const USAGE: &str = "usage: tenants GATEWAY ORIGIN MODULES OUTPUT [--rounds N] [--swaps N] [--tenants FEW,SOME,MANY]
-               [--only add|ready|swaps|density|cost|neighbour,…]";
+               [--only add|ready|swaps|density|cost|isolation|neighbour,…]";
 
 /// A figure, or several of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +17,13 @@ pub(crate) enum Figure {
     Swaps,
     Density,
     Cost,
+    Isolation,
     Neighbour,
 }
 
 impl Figure {
-    const ALL: [Self; 6] = [Self::Add, Self::Ready, Self::Swaps, Self::Density, Self::Cost, Self::Neighbour];
+    const ALL: [Self; 7] =
+        [Self::Add, Self::Ready, Self::Swaps, Self::Density, Self::Cost, Self::Isolation, Self::Neighbour];
 
     fn name(self) -> &'static str {
         match self {
@@ -30,6 +32,7 @@ impl Figure {
             Self::Swaps => "swaps",
             Self::Density => "density",
             Self::Cost => "cost",
+            Self::Isolation => "isolation",
             Self::Neighbour => "neighbour",
         }
     }
