@@ -124,6 +124,7 @@ impl Check<'_> {
             rollout: None,
         };
         self.module_granted(&current, key, node.get("module"), section);
+        self.warn_of_the_deaf(&current, key, node);
         let rollout = self.rollout((plugin, &current), key, node, section);
         if let Some(rollout) = &rollout {
             let place = node.get("rollout").and_then(|rollout| rollout.get("candidate"));

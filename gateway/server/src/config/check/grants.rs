@@ -18,6 +18,9 @@ use crate::config::written::{Endpoint, Size, Text, Written};
 use crate::diagnostic::Diagnostic;
 use crate::upstream::reach::Reach;
 
+/// The callbacks that a module hears of its settings and of each exchange by.
+const HEARING: [&str; 2] = ["proxy_on_context_create", "proxy_on_configure"];
+
 /// What one tenant is granted: its own grants, then those of its tier, then those of every tenant.
 #[derive(Default)]
 pub(super) struct Grants<'t> {
@@ -167,6 +170,17 @@ impl Check<'_> {
             }
         }
         asked.and(&granted)
+    }
+
+    /// Warns of a plugin that is granted some functions, and not those through which it learns of its settings and of requests.
+    pub(super) fn warn_of_the_deaf(&mut self, plugin: &Plugin, key: &Key, node: &Node) {
+        let missing: Vec<&str> = HEARING.into_iter().filter(|name| !plugin.capabilities.allow(name)).collect();
+        if !missing.is_empty() {
+            let message = format!("plugin `{}` is not granted `{}`", key.name, missing.join("`, `"));
+            let place = node.get("capabilities").map_or(&key.span, |node| &node.span);
+            let why = "most modules do nothing without, and let no request pass";
+            self.report(Diagnostic::warning(message).at(place, why).help("name them too, or leave `capabilities` out"));
+        }
     }
 
     /// How long exchanges of a tenant's own route may take: no longer than it is granted.

@@ -7,6 +7,7 @@ use expect_test::{Expect, expect};
 use portcullis_vm::{Capabilities, Isolation};
 
 use super::Folder;
+use crate::diagnostic::text;
 
 const BASE: &str = "\
 version: 1
@@ -67,6 +68,12 @@ routes:
             15 │     tighten_only: { timeout: 5s, timeouts: { request: 30s }, limits: { memory: 8MiB, cpu: 5ms } }
                │                                                                                ^^^^ this is the most
 
+            warning: plugin `own` is not granted `proxy_on_context_create`, `proxy_on_configure`
+              ┌ acme/own.yaml:5:84
+            5 │   own: { module: "file:a.wasm", limits: { memory: 16MiB, cpu: 2ms }, capabilities: [proxy_log, proxy_http_call] }
+              │                                                                                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^ most modules do nothing without, and let no request pass
+              = help: name them too, or leave `capabilities` out
+
             error: tenant `acme` is not granted capability `proxy_http_call`
                ┌ acme/own.yaml:5:96
              5 │   own: { module: "file:a.wasm", limits: { memory: 16MiB, cpu: 2ms }, capabilities: [proxy_log, proxy_http_call] }
@@ -114,6 +121,21 @@ routes:
               │                                       ^^^^^^^^^^^^^ this is what is granted
 
         "#]],
+    );
+}
+
+#[test]
+fn a_plugin_that_would_hear_of_nothing_is_warned_of() {
+    let said = |granted: &str| {
+        let own = format!("plugins: {{ own: {{ module: \"file:a.wasm\", capabilities: [{granted}] }} }}\n");
+        let (_, warnings) = tenant("", &own).load(&["gateway.yaml"]).unwrap_or_else(|said| panic!("{said}"));
+        text(&warnings).lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(said("proxy_on_context_create, proxy_on_configure"), "");
+    assert_eq!(said("proxy_log, proxy_on_configure"), "warning: plugin `own` is not granted `proxy_on_context_create`");
+    assert_eq!(
+        said("proxy_log"),
+        "warning: plugin `own` is not granted `proxy_on_context_create`, `proxy_on_configure`"
     );
 }
 
