@@ -6,4 +6,5 @@ mod grpc_json;
 mod jq;
 mod rate_limit;
 mod redis;
+mod together;
 mod transform;
