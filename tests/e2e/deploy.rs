@@ -33,6 +33,20 @@ fn systemd_understands_the_units() {
     assert!(about_ours.is_empty() && output.status.success(), "{said}");
 }
 
+/// They are among `@resources`: without them, tenants that are set apart hold up everybody else.
+#[test]
+fn the_unit_gives_back_the_calls_by_which_threads_lower_their_priority() {
+    let unit = fs::read_to_string(shipped("portcullis.service")).unwrap();
+    let filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    // The first line decides that others are refused; after it, the last that names a call counts.
+    let after_the_last_taken = filters.fold(String::new(), |after, names| match names.starts_with('~') {
+        true => String::new(),
+        false => format!("{after} {names}"),
+    });
+    let given: BTreeSet<&str> = after_the_last_taken.split_whitespace().collect();
+    assert!(given.is_superset(&["setpriority", "sched_setscheduler"].into()), "{given:?}");
+}
+
 #[test]
 fn the_shipped_configuration_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
