@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use portcullis_core::reply::Failure;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::{docs, guests};
 
@@ -55,4 +56,48 @@ fn the_page_about_the_configuration_lists_every_key_and_no_other() {
         let known = described["properties"].as_object().unwrap_or_else(|| panic!("no `{name:?}` in the schema"));
         assert_eq!(listed, known.keys().map(String::as_str).collect(), "{heading}");
     }
+}
+
+#[test]
+fn the_page_about_failures_has_every_code_with_its_status() {
+    let page = docs::page("docs/failures.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let rows = rows.filter(|(statuses, _)| statuses.starts_with(|first: char| first.is_ascii_digit()));
+    let listed = rows.flat_map(|(statuses, rest)| {
+        let codes = rest.split(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2);
+        // One status for all codes of a row, or one for each.
+        let statuses: Vec<u16> = statuses.split(", ").map(|status| status.parse().unwrap()).collect();
+        codes.enumerate().map(move |(at, code)| (statuses.get(at).copied().unwrap_or(statuses[0]), code))
+    });
+    let known = Failure::ALL.iter().map(|failure| (failure.status().as_u16(), failure.code()));
+    assert_eq!(listed.collect::<BTreeSet<_>>(), known.collect());
+}
+
+/// The pages beside those of `docs::pages`.
+const OTHERS: [&str; 3] = ["sdk/README.md", "plugins/README.md", "gateway/ARCHITECTURE.md"];
+
+#[test]
+fn every_link_in_the_documentation_leads_somewhere() {
+    let mut followed = 0;
+    for page in docs::pages().into_iter().chain(OTHERS.map(|page| docs::root().join(page))) {
+        let text = docs::page(&page.to_string_lossy());
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let there = if path.is_empty() { page.clone() } else { page.with_file_name("").join(path) };
+            assert!(there.exists(), "{}: {link}", page.display());
+            let has =
+                || docs::page(&there.to_string_lossy()).lines().any(|line| anchor(line) == Some(heading.to_owned()));
+            assert!(heading.is_empty() || has(), "{}: {link}", page.display());
+            followed += 1;
+        }
+    }
+    assert!(followed > 100, "{followed} links were found");
+}
+
+/// What GitHub calls a heading in an address: small letters, digits, `-` and `_` of it, and `-` for blanks.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let letters = heading.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    Some(letters.map(|c| if c == ' ' { '-' } else { c }).collect())
 }
