@@ -51,10 +51,10 @@ fn what_plugins_say_to_their_settings_is_said_where_these_are() {
         assert!(said.contains(want), "{want}: {said}");
     }
     assert!(!said.contains("at line 1"), "{said}");
-    assert_eq!(checked(GATEWAY, &["--no-start"], true), "ok: 1 routes, 4 filters, 0 tenants\n");
+    assert_eq!(checked(GATEWAY, &["--no-start"], true), "ok: 1 route, 4 filters, 0 tenants\n");
     let mended = GATEWAY.replace("5/y", "5/m").replace("rates:", "rate:").replace("builtin:auth", "builtin:rate-limit");
     let mended = mended.replace("{ issuer: a }", "{ rate: 2/s }");
-    assert_eq!(checked(&mended, &[], true), "ok: 1 routes, 4 filters, 0 tenants\n");
+    assert_eq!(checked(&mended, &[], true), "ok: 1 route, 4 filters, 0 tenants\n");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn an_upstream_that_a_plugin_names_and_that_there_is_not_is_a_warning() {
         "warning: plugin `auth` calls upstream `orign`, which does not exist",
         "gateway.yaml:19:85",
         "`origin` is close",
-        "ok: 1 routes, 4 filters, 0 tenants",
+        "ok: 1 route, 4 filters, 0 tenants",
     ] {
         assert!(said.contains(want), "{want}: {said}");
     }

@@ -257,8 +257,9 @@ pub fn check(
     print(&whole.warnings, out)?;
     print(&tryout::unknown_upstreams(&whole), out)?;
     let snapshot = &whole.snapshot;
-    let (routes, filters) = (snapshot.routes().count(), snapshot.filters().count());
-    let said = format!("ok: {routes} routes, {filters} filters, {} tenants", snapshot.tenants.len());
+    let routes = counted(snapshot.routes().count(), "route");
+    let filters = counted(snapshot.filters().count(), "filter");
+    let said = format!("ok: {routes}, {filters}, {}", counted(snapshot.tenants.len(), "tenant"));
     let problems = match plugins {
         Plugins::Started { cache } => tryout::problems(whole, cache),
         Plugins::Unstarted => Vec::new(),
@@ -275,8 +276,11 @@ pub fn check(
 fn report(problems: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
     print(problems, out)?;
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    let s = if errors == 1 { "" } else { "s" };
-    writeln!(out, "{errors} error{s}; nothing was started or changed")
+    writeln!(out, "{}; nothing was started or changed", counted(errors, "error"))
+}
+
+fn counted(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Diagnostics as operators read them, with an empty line after each.
