@@ -179,7 +179,8 @@ impl Sources<'_> {
         let old = copy.map(|(paths, inputs)| standing.settle(&paths, &inputs, Looking::Everywhere, start));
         match old {
             Some(Ok(settled)) => {
-                let _unheard = report(&problems, &mut io::stderr());
+                // Without the sentence that nothing was started: the copy is, and the log says so next.
+                let _unheard = print(&problems, &mut io::stderr());
                 Ok(Some(Started { settled, refused: Some(diagnostic::text(&problems)) }))
             }
             Some(Err(Refused::Unusable(unusable))) => Err(unusable.why).context("the gateway cannot start"),
