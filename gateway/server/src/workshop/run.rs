@@ -5,6 +5,7 @@
 //! of that configuration are noticed and put into use as they are there. What is added is a thread that builds.
 
 use std::fs;
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -117,6 +118,7 @@ fn log_for_people(verbose: bool) {
     let filter = std::env::var(crate::telemetry::LOG_VARIABLE).ok().and_then(|asked| EnvFilter::try_new(asked).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(usual));
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).compact();
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // Whoever has set up logging before wants it so.
     let _ours = lines.log_internal_errors(false).try_init();
 }
