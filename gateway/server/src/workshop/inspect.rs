@@ -106,7 +106,9 @@ fn describe_hosts(wasm: &[u8], outline: &Outline, out: &mut String) -> anyhow::R
             "  runs on Envoy; heads are held there with `allow_on_headers_stop_iteration: true` and the VM configuration \
              `{{\"holds_headers\": true}}`"
         )?,
-        Some(_) => writeln!(out, "  runs on Envoy, by its imports; `cargo xtask bench proxy` runs ours there")?,
+        Some(_) => {
+            writeln!(out, "  runs on Envoy, by its imports; `portcullis plugin test FILE --host envoy` tries it there")?
+        }
     }
     Ok(())
 }
