@@ -132,6 +132,9 @@ impl Export<'_> {
         let unbound =
             "filters are bounded neither in memory nor in time, which here they are even where no limit is written";
         self.notes.differs(root, unbound);
+        let again = "the route is chosen again when a filter has changed the request's head, here only where it asks for \
+                     that: a path that a filter rewrites needs a route of its own";
+        self.notes.differs(root, again);
         if let Some(tenants) = self.places.root.get("tenants") {
             self.notes.lost(&tenants.span, "a tenant's filters call any cluster, whoever has it");
         }
