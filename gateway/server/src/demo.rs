@@ -71,7 +71,7 @@ pub(crate) fn guide(gateway: SocketAddr, admin: Option<SocketAddr>, config: &Pat
     let mut lines = vec![
         "Portcullis is serving two tenants. Try, in another terminal:".to_owned(),
         String::new(),
-        "1. acme's orders need a token: 401, with the reason in WWW-Authenticate".to_owned(),
+        "1. acme's orders need a token: 401, and WWW-Authenticate asks for one".to_owned(),
         curl("acme.test", &format!("http://{gateway}/orders/1")),
         String::new(),
         "2. With one: 200, and the origin is told who it is in x-user. The key came from acme's identity provider"
