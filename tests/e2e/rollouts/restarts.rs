@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use portcullis_tests::eventually;
 use portcullis_tests::origin::Origin;
 use portcullis_tests::process::{Process, Start, free_address};
 
@@ -32,6 +33,10 @@ fn seen(process: &Process) -> Vec<&'static str> {
     seen
 }
 
+fn is_whole(file: std::io::Result<fs::DirEntry>) -> bool {
+    file.is_ok_and(|file| file.path().extension().is_some_and(|extension| extension == "json"))
+}
+
 #[test]
 fn what_was_decided_holds_after_a_restart_until_the_rollout_is_another() {
     let (origin, admin, folder) = (Origin::plain(), free_address(), tempfile::tempdir().unwrap());
@@ -41,6 +46,8 @@ fn what_was_decided_holds_after_a_restart_until_the_rollout_is_another() {
     };
     let process = start(&origin, admin, folder.path(), "trap");
     assert_eq!(process.client().ask("GET", "/", &[("host", "acme.test")], "").status(), 503);
+    let is_kept = || fs::read_dir(folder.path().join("rollouts")).is_ok_and(|mut files| files.any(is_whole));
+    eventually("the decision is on the disk", is_kept);
     let process = again(process, "TERM");
     let why = || Some("the candidate failed in 1 exchange".to_owned());
     assert_eq!((stands(&process), seen(&process)), (("aborted".to_owned(), why()), vec!["current"]));
