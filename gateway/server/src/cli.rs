@@ -13,7 +13,7 @@ use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Use
 use crate::config::{self, Inputs, Kept};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::inherited::Inherited;
-use crate::life::{self, Files};
+use crate::life::{self, Files, Life};
 use crate::modules::Fetcher;
 use crate::supervisor::{self, Gateway, Options};
 use crate::{compile, demo, export, telemetry, tryout, workshop};
@@ -205,6 +205,8 @@ pub(crate) fn serve(
     options.reloads = Some(reloads);
     options.inherited = inherited;
     let Some(Started { settled, refused }) = from.start(&inputs, &options)? else { return Ok(ExitCode::FAILURE) };
+    // It serves already: whoever ends it now shall see it drain.
+    let life = Life::begin()?;
     let Settled { made: gateway, standing, held, .. } = settled;
     life::tell_held(&held);
     if let Some(why) = refused {
@@ -216,7 +218,7 @@ pub(crate) fn serve(
     started(&gateway);
     let watch = from.watch == Watch::Yes;
     let files = Files { paths: from.paths.into(), inputs, watch, keep: from.keep, standing };
-    Ok(life::live(gateway, files, requests, predecessor)?)
+    Ok(life.live(gateway, files, requests, predecessor))
 }
 
 /// Whether changes of files are looked for.

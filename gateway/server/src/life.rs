@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -34,30 +34,45 @@ const LAST: Duration = Duration::from_secs(5);
 /// How long the end may take once everything has been cut off.
 const HURRIED: Duration = Duration::from_secs(1);
 
-/// Lives until it is told to end.
-///
-/// # Errors
-/// When signals cannot be heard.
-pub(crate) fn live(
-    gateway: Gateway,
-    files: Files,
-    requests: UnboundedReceiver<Request>,
-    predecessor: Option<Predecessor>,
-) -> io::Result<ExitCode> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let manager = Rc::new(Manager::of_this_process());
-        manager.ready("serving");
-        if let Some(predecessor) = predecessor {
-            predecessor.dismiss();
-        }
-        if let Some(period) = manager.watchdog() {
-            spawn_local(watch_over(gateway.handle().clone(), manager.clone(), period));
-        }
-        let why = serve(&gateway, files, requests, &mut signals, &manager).await;
-        Ok(end(gateway, why, &mut signals, &manager).await)
-    })
+/// A process that hears signals. Until there is one, they end it at once.
+pub(crate) struct Life {
+    runtime: LocalRuntime,
+    signals: Signals,
+}
+
+impl Life {
+    /// Hears signals from now on.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub(crate) fn begin() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let signals = runtime.block_on(async { Signals::new() })?;
+        Ok(Self { runtime, signals })
+    }
+
+    /// Lives until it is told to end.
+    pub(crate) fn live(
+        self,
+        gateway: Gateway,
+        files: Files,
+        requests: UnboundedReceiver<Request>,
+        predecessor: Option<Predecessor>,
+    ) -> ExitCode {
+        let Self { runtime, mut signals } = self;
+        runtime.block_on(async {
+            let manager = Rc::new(Manager::of_this_process());
+            manager.ready("serving");
+            if let Some(predecessor) = predecessor {
+                predecessor.dismiss();
+            }
+            if let Some(period) = manager.watchdog() {
+                spawn_local(watch_over(gateway.handle().clone(), manager.clone(), period));
+            }
+            let why = serve(&gateway, files, requests, &mut signals, &manager).await;
+            end(gateway, why, &mut signals, &manager).await
+        })
+    }
 }
 
 /// What operators say.
