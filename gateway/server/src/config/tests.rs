@@ -10,6 +10,7 @@ mod reading;
 mod rollouts;
 mod standing;
 mod structure;
+mod syntax;
 mod tiers;
 mod tls;
 mod upgrades;
@@ -27,6 +28,16 @@ const BASE: &str = "\
 version: 1
 listeners: { public: { bind: \"127.0.0.1:0\" } }
 upstreams: { origin: { endpoints: [\"127.0.0.1:9001\"] } }
+";
+
+/// A gateway with a directory for tenants, for tests to add routes to: an upstream for all, and a filter for every request.
+pub(crate) const WITH_TENANTS: &str = "\
+version: 1
+listeners: { public: { bind: \"127.0.0.1:0\" } }
+admin: { bind: \"127.0.0.1:0\", token: \"sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\", tenants: tenants.d }
+upstreams: { shared: { endpoints: [\"127.0.0.1:9001\"] } }
+plugins: { common: { module: \"file:module.wasm\" } }
+filters: [{ plugin: common, config: all }]
 ";
 
 /// Checks what is said about a whole file.

@@ -11,17 +11,13 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::{Plan, Table};
 use crate::config::standing::{Looking, Standing, Unusable, Used};
+use crate::config::tests::WITH_TENANTS;
 use crate::config::{Inputs, load};
 use crate::supervisor::Options;
 
-const PLATFORM: &str = "\
-version: 1
+/// What the gateway says besides [`WITH_TENANTS`].
+const MORE: &str = "\
 workers: 1
-listeners: { public: { bind: \"127.0.0.1:0\" } }
-admin: { bind: \"127.0.0.1:0\", token: \"sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\", tenants: tenants.d }
-upstreams: { shared: { endpoints: [\"127.0.0.1:9001\"] } }
-plugins: { common: { module: \"file:module.wasm\" } }
-filters: [{ plugin: common, config: all }]
 routes: [{ name: status, match: { path: \"/\", hosts: [status.test] }, upstream: shared }]
 ";
 
@@ -144,7 +140,7 @@ fn a_plan_that_follows_others_means_what_one_made_from_nothing_means() {
         let random = &mut Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let files = Files(tempfile::tempdir().unwrap());
         let path: PathBuf = files.0.path().join("gateway.yaml");
-        files.write("gateway.yaml", PLATFORM.as_bytes());
+        files.write("gateway.yaml", format!("{WITH_TENANTS}{MORE}").as_bytes());
         files.write("module.wasm", &module(0));
         let mut standing = settle(&Standing::default(), &path, Looking::Everywhere);
         let mut plan = Plan::new(standing.snapshot().unwrap().clone(), &options).unwrap();

@@ -8,24 +8,23 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use portcullis_core::route::{Match, Request};
 
-use super::Folder;
+use super::{Folder, WITH_TENANTS};
 use crate::config::snapshot::{FilterIndex, Snapshot, TenantIndex};
 use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::config::{Inputs, load};
 
-const PLATFORM: &str = "\
-version: 1
-listeners: { public: { bind: \"127.0.0.1:0\" } }
-admin: { bind: \"127.0.0.1:0\", token: \"sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\", tenants: tenants.d }
-upstreams: { shared: { endpoints: [\"127.0.0.1:9001\"] } }
-plugins: { common: { module: \"file:module.wasm\" } }
-filters: [{ plugin: common, config: all }]
+/// What the gateway says besides [`WITH_TENANTS`].
+const MORE: &str = "\
 routes: [{ name: outside, match: { path: \"/\" }, upstream: shared }]
 tenant_defaults: { grants: { hosts: [\"*.test\"] } }
 tenants:
   inline: { hosts: [inline.test], routes: [{ name: all, match: { path: \"/*\" }, upstream: shared }] }
   included: { hosts: [included.test], include: included/ }
 ";
+
+fn platform() -> String {
+    format!("{WITH_TENANTS}{MORE}")
+}
 
 /// A tenant in the directory.
 fn tenant(name: &str, config: &str) -> String {
@@ -46,7 +45,7 @@ const INCLUDED: &str =
 fn folder() -> Folder {
     let (acme, globex, initech) = (tenant("acme", "1"), tenant("globex", "1"), tenant("initech", "1"));
     Folder::new(&[
-        ("gateway.yaml", PLATFORM),
+        ("gateway.yaml", &platform()),
         ("module.wasm", "a module"),
         ("included/own.yaml", INCLUDED),
         ("tenants.d/acme/tenant.yaml", &acme),
@@ -149,7 +148,8 @@ fn what_is_taken_over_means_what_it_meant() {
     write("included/own.yaml", &INCLUDED.replace("\"/*\"", "\"/two\""));
     write("tenants.d/initech/tenant.yaml", &tenant("initech", "changed"));
     stands = changed(&folder, &stands, Looking::Everywhere);
-    let more = PLATFORM.replace("upstreams: { shared", "upstreams: { first: { endpoints: [\"127.0.0.1:1\"] }, shared");
+    let more =
+        platform().replace("upstreams: { shared", "upstreams: { first: { endpoints: [\"127.0.0.1:1\"] }, shared");
     write("gateway.yaml", &more);
     let settled = settle(&stands.standing, &folder, Looking::Everywhere);
     let (all, _) = load(&paths(&folder), &Inputs::default(), &Arc::default()).expect("it is in order");
@@ -179,7 +179,7 @@ fn whoever_is_held_does_not_have_the_others_read() {
 #[test]
 fn whoever_has_a_listener_is_made_with_it_and_does_not_have_the_others_read() {
     let folder = folder();
-    let platform = PLATFORM.replace(
+    let platform = platform().replace(
         "127.0.0.1:0\" } }\n",
         "127.0.0.1:0\" }, db: { bind: \"127.0.0.1:0\", protocol: tcp, tenant: acme, upstream: db } }\n",
     );
