@@ -254,8 +254,12 @@ tenants:
 const TOKEN: &str = "correct-horse-battery-staple";
 
 fn administered(origin: &Origin, script: &str) -> Process {
+    from(ADMIN, origin, script)
+}
+
+fn from(text: &str, origin: &Origin, script: &str) -> Process {
     let admin = free_address();
-    Start::new(GATEWAY, ADMIN, &[("origin", origin), ("admin", &admin), ("script", &script)])
+    Start::new(GATEWAY, text, &[("origin", origin), ("admin", &admin), ("script", &script)])
         .admin_at(admin)
         .variable("ADMIN_TOKEN", TOKEN)
         .start()
@@ -328,4 +332,23 @@ fn what_is_decided_by_itself_is_in_the_log_with_its_numbers() {
     }
     let (_, told) = tell(&process, "GET", "/v1/rollouts");
     assert_eq!(told["rollouts"][0]["decided"]["why"], "the candidate failed in 1 exchange");
+}
+
+#[test]
+fn what_is_promoted_by_itself_is_in_the_log_among_the_metrics_and_on_the_admin_listener() {
+    let origin = Origin::plain();
+    let text = ADMIN.replace("percent: 100", "percent: 100, promote_after: { exchanges: 5 }");
+    let process = from(&text, &origin, "");
+    let mut client = process.client();
+    (0..5).for_each(|_| assert_eq!(version(&client.ask("GET", "/", &[("host", "acme.test")], "")), "candidate"));
+    let line = logged(&process, &["a candidate was promoted", "kept within all bounds in 5 exchanges"]);
+    assert!(["INFO", "probe", "acme"].iter().all(|word| line.contains(word)), "{line}");
+    let (_, told) = tell(&process, "GET", "/v1/rollouts");
+    let rollout = &told["rollouts"][0];
+    assert_eq!(rollout["state"], "promoted", "{told}");
+    assert_eq!(rollout["decided"]["why"], "the candidate kept within all bounds in 5 exchanges");
+    let token = format!("Bearer {TOKEN}");
+    let metrics = process.ask_admin("GET", "/metrics", &[("authorization", &token)]).text();
+    let state = r#"portcullis_rollout_state{plugin="probe",tenant="acme",state="promoted"} 1"#;
+    assert!(metrics.contains(state), "{metrics}");
 }
