@@ -25,7 +25,9 @@ use crate::ended::{Ended, OnLog};
 use crate::executor::{self, Entered, Task, TaskId};
 use crate::filter::Filter;
 use crate::headers::TrailersMut;
-use crate::message::{Next, Request, Response};
+use crate::message::Next;
+use crate::request::Request;
+use crate::response::Response;
 use crate::root::{Root, Started, told};
 use crate::{guard, sys};
 

@@ -4,7 +4,9 @@ use std::fmt;
 
 use crate::config::Config;
 use crate::host::Host;
-use crate::message::{Next, Request, Response};
+use crate::message::Next;
+use crate::request::Request;
+use crate::response::Response;
 
 /// A policy: it gets every request, lets it go on or not, and gets the response.
 ///
