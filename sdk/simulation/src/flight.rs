@@ -8,7 +8,8 @@ use portcullis_core::exchange::{Exchange, ExchangeId, Wants};
 use portcullis_core::limits::Limits;
 use portcullis_core::time::Time;
 
-use crate::message::{Outcome, Reply, Request, Seen, fields, pairs};
+use crate::seen::{Outcome, Seen, pairs};
+use crate::sent::{Reply, Request, fields};
 
 pub(crate) struct Flight {
     pub(crate) id: ExchangeId,

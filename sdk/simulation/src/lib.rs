@@ -4,8 +4,10 @@
 //! runs modules, in real time. Both see the same exchange, since everything that decides is `gateway/core`.
 
 mod flight;
-mod message;
+mod seen;
+mod sent;
 mod simulation;
 
-pub use message::{Line, Outcome, Reply, Request, Seen};
+pub use seen::{Line, Outcome, Seen};
+pub use sent::{Reply, Request};
 pub use simulation::{Call, Guests, Origin, Simulation, Stub, numbered};

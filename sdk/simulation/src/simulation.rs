@@ -19,7 +19,8 @@ use portcullis_core::retry::Policy;
 use portcullis_core::time::Time;
 
 use crate::flight::Flight;
-use crate::message::{Line, Outcome, Reply, Request, Seen, pairs};
+use crate::seen::{Line, Outcome, Seen, pairs};
+use crate::sent::{Reply, Request, fields};
 
 /// What an upstream does with a request.
 pub type Stub = Box<dyn FnMut(&Seen) -> Reply>;
@@ -322,7 +323,7 @@ fn answered(reply: &Reply) -> CalloutResponse {
     if reply.breaks_off {
         return CalloutResponse::default();
     }
-    let trailers = (!reply.trailers.is_empty()).then(|| Headers::trailers(crate::message::fields(&reply.trailers)));
+    let trailers = (!reply.trailers.is_empty()).then(|| Headers::trailers(fields(&reply.trailers)));
     CalloutResponse { headers: Some(reply.head()), body: reply.chunks.concat().into(), trailers }
 }
 

@@ -16,7 +16,8 @@ use portcullis_core::grpc::{Begin, FRAME_BYTES, GrpcStatus, Name, News, Sends, W
 use portcullis_core::headers::Headers;
 
 use super::{Call, Due, Guests, Simulation, Waiting};
-use crate::message::{Reply, Seen, fields};
+use crate::seen::Seen;
+use crate::sent::{Reply, fields};
 
 /// A stream that has been opened.
 pub(super) struct Open {
