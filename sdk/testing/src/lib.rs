@@ -44,8 +44,11 @@
 mod externs;
 mod gateway;
 mod lent;
+mod plugin;
 mod services;
 mod thread;
+mod threads;
 
-pub use gateway::{Entry, Gateway, Plugin, Running, StartFailed};
+pub use gateway::{Gateway, Running, StartFailed};
+pub use plugin::{Entry, Plugin};
 pub use portcullis_simulation::{Call, Line, Outcome, Reply, Request, Seen};

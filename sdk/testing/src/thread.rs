@@ -13,8 +13,8 @@ use portcullis_core::time::Time;
 use portcullis_simulation::Line;
 
 use crate::externs::callbacks;
-use crate::gateway::Entry;
 use crate::lent::{Lent, lend};
+use crate::plugin::Entry;
 use crate::services::Services;
 
 type Job = Box<dyn FnOnce() -> u32 + Send>;
