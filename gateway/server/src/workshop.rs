@@ -2,6 +2,7 @@
 //! modules, and brings them to gateways.
 
 mod bench;
+mod body;
 mod build;
 mod cases;
 mod create;

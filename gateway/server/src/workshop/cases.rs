@@ -11,6 +11,7 @@ use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::body::Body;
 use super::written;
 
 /// A file of cases.
@@ -63,7 +64,7 @@ pub(crate) struct Sent {
     path: Option<String>,
     host: Option<String>,
     headers: BTreeMap<String, String>,
-    body: Option<String>,
+    body: Option<Body>,
     chunks: Vec<String>,
     trailers: BTreeMap<String, String>,
 }
@@ -74,7 +75,7 @@ pub(crate) struct Sent {
 pub(crate) struct Answer {
     status: Option<u16>,
     headers: BTreeMap<String, String>,
-    body: Option<String>,
+    body: Option<Body>,
     chunks: Vec<String>,
     after_ms: u64,
 }
@@ -86,7 +87,7 @@ pub(crate) struct Expected {
     status: Option<u16>,
     /// `null`: not there.
     headers: BTreeMap<String, Option<String>>,
-    body: Option<String>,
+    body: Option<Body>,
     body_contains: Vec<String>,
     /// The word of the access log: `via_upstream`, or a code.
     details: Option<String>,
@@ -122,7 +123,7 @@ struct Got {
     method: Option<String>,
     path: Option<String>,
     headers: BTreeMap<String, Option<String>>,
-    body: Option<String>,
+    body: Option<Body>,
 }
 
 /// Reads a file of cases.
@@ -146,7 +147,7 @@ impl Sent {
             request = request.trailer(name, value);
         }
         match &self.body {
-            Some(body) => request.body(body),
+            Some(body) => request.body(body.bytes()),
             None => request,
         }
     }
@@ -155,7 +156,7 @@ impl Sent {
 impl Sent {
     /// The same for a wire: in one piece.
     pub(crate) fn http(&self) -> anyhow::Result<http::Request<Full<Bytes>>> {
-        let body = self.body.clone().unwrap_or_else(|| self.chunks.concat());
+        let body = sent(self.body.as_ref(), &self.chunks);
         let usual = if body.is_empty() { "GET" } else { "POST" };
         let mut request = http::Request::builder();
         request = request.method(self.method.as_deref().unwrap_or(usual)).uri(self.path.as_deref().unwrap_or("/"));
@@ -170,7 +171,7 @@ impl Sent {
 impl Answer {
     /// What an upstream answers of which nothing is said.
     pub(crate) fn plain() -> Self {
-        Self { body: Some("ok".to_owned()), ..Self::default() }
+        Self { body: Some(Body::Plain("ok".to_owned())), ..Self::default() }
     }
 
     pub(crate) fn delay(&self) -> Duration {
@@ -185,7 +186,7 @@ impl Answer {
 
     /// The same for a wire: in one piece.
     pub(crate) fn response(&self) -> http::Response<Full<Bytes>> {
-        let body = self.body.clone().unwrap_or_else(|| self.chunks.concat());
+        let body = sent(self.body.as_ref(), &self.chunks);
         let mut response = http::Response::new(Full::from(body));
         let headers = self.headers.iter().filter_map(|(name, value)| {
             Some((http::HeaderName::try_from(name).ok()?, http::HeaderValue::try_from(value).ok()?))
@@ -201,7 +202,7 @@ impl Answer {
             reply = reply.header(name, value);
         }
         if let Some(body) = &self.body {
-            reply = reply.body(body);
+            reply = reply.body(body.bytes());
         }
         reply.after(self.delay())
     }
@@ -218,7 +219,7 @@ impl Expected {
         }
         headers("", &self.headers, reply, &mut found);
         if let Some(body) = &self.body {
-            differ("body", body, &reply.text(), &mut found);
+            differ("body", &body.to_string(), &body.like(&reply.body), &mut found);
         }
         for text in &self.body_contains {
             if !reply.text().contains(text) {
@@ -259,19 +260,25 @@ impl Upstream {
             (Self::Nothing(false), Some(seen)) => differ(name, "nothing", &seen.to_string(), found),
             (Self::Nothing(true) | Self::Got(_), None) => differ(name, "a request", "nothing", found),
             (Self::Got(got), Some(seen)) => {
-                for (what, want, came) in [
-                    ("method", &got.method, seen.method().to_owned()),
-                    ("path", &got.path, seen.target().to_owned()),
-                    ("body", &got.body, seen.text()),
-                ] {
+                for (what, want, came) in
+                    [("method", &got.method, seen.method().to_owned()), ("path", &got.path, seen.target().to_owned())]
+                {
                     if let Some(want) = want {
                         differ(&format!("{name}'s {what}"), want, &came, found);
                     }
+                }
+                if let Some(body) = &got.body {
+                    differ(&format!("{name}'s body"), &body.to_string(), &body.like(&seen.body), found);
                 }
                 headers(&format!("{name}'s "), &got.headers, seen, found);
             }
         }
     }
+}
+
+/// A body in one piece.
+fn sent(body: Option<&Body>, chunks: &[String]) -> Vec<u8> {
+    body.map_or_else(|| chunks.concat().into_bytes(), Body::bytes)
 }
 
 fn headers(whose: &str, wanted: &BTreeMap<String, Option<String>>, seen: &Seen, found: &mut Vec<String>) {
