@@ -86,6 +86,15 @@ impl Stale {
         Self(all)
     }
 
+    /// Has a field say something else that is true of the new body; or nothing, without a value.
+    pub fn replace(&mut self, headers: &mut HeadersMut<'_>, name: &'static str, value: Option<&str>) {
+        self.0.extend(headers.get(name).map(|before| (name, before)));
+        match value {
+            Some(value) => headers.set(name, value),
+            None => headers.remove(name),
+        }
+    }
+
     /// Puts them back: the body stays.
     pub fn restore(self, headers: &mut HeadersMut<'_>) {
         for (name, value) in self.0 {

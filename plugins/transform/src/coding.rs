@@ -1,7 +1,8 @@
 //! Content codings: they are undone before a body is read, and done again afterwards.
 //!
-//! Gzip and Zstandard. Brotli is not read here: its dictionary alone would make this module a tenth larger, and nobody but an
-//! upstream that was not asked for it sends it.
+//! Gzip, Zstandard and Brotli; of which the last becomes another one, or none.
+
+mod brotli;
 
 use std::io::{Read, Write};
 
@@ -20,12 +21,13 @@ pub(crate) enum Coding {
     Identity,
     Gzip,
     Zstd,
+    Brotli,
 }
 
 /// Those that are read here, as `accept-encoding` has them.
-pub(crate) const READ: &str = "gzip, zstd, identity";
+pub(crate) const READ: &str = "gzip, zstd, br, identity";
 
-/// RFC 9659 §3: nothing that is sent as a content coding needs a larger window.
+/// RFC 9659 §3: nothing that is sent in Zstandard needs a larger window. That of Brotli may be twice as large, for bodies of that size.
 const MAX_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 
 /// So much of a frame is decoded at a time, and then looked at.
@@ -38,7 +40,26 @@ impl Coding {
             b"" | b"identity" => Some(Self::Identity),
             b"gzip" | b"x-gzip" => Some(Self::Gzip),
             b"zstd" => Some(Self::Zstd),
+            b"br" => Some(Self::Brotli),
             _ => None,
+        }
+    }
+
+    /// As heads name it, if they do.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+            Self::Brotli => Some("br"),
+        }
+    }
+
+    /// What such a body is in afterwards, for somebody who is known to take these.
+    pub(crate) fn again(self, taken: &[Self]) -> Self {
+        match self {
+            Self::Identity | Self::Gzip | Self::Zstd => self,
+            Self::Brotli => taken.first().copied().unwrap_or(Self::Identity),
         }
     }
 
@@ -56,13 +77,15 @@ impl Coding {
                 read.map(|_| plain).map_err(|_| Obstacle::Body(Unread::Malformed))
             }
             Self::Zstd => frames(&body, max_bytes),
+            Self::Brotli => brotli::decoded(&body, max_bytes),
         }
     }
 
-    /// The body as its head says it is.
+    /// The body as its head says it is; never in Brotli, see [`Self::again`].
     pub(crate) fn encoded(self, body: Vec<u8>) -> Result<Vec<u8>, Obstacle> {
         match self {
             Self::Identity => Ok(body),
+            Self::Brotli => Err(Obstacle::Body(Unread::Encoded)),
             Self::Gzip => {
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
                 encoder.write_all(&body).and_then(|()| encoder.finish()).map_err(|_| Obstacle::Body(Unread::Malformed))

@@ -29,8 +29,9 @@ use plugin_bodies::{Stale, Way};
 use portcullis_sdk::metric::Counter;
 use portcullis_sdk::{Bodies, Filter, Host, Next, Request, Response, StartError};
 
-use change::Work;
-use media::{Head, ask_for_readable};
+use change::{Work, recode};
+use coding::Coding;
+use media::{Head, ask_for_readable, taken};
 use obstacle::Obstacle;
 use rule::Plan;
 use settings::Settings;
@@ -62,8 +63,9 @@ impl Filter for Transform {
             values.request = request.headers().all();
         }
         let is_head = self.plan.reads_responses().is_some() && request.method() == "HEAD";
+        let taken = if self.plan.reads_responses().is_some() { taken(request.headers()) } else { Vec::new() };
         let mut values = Rc::new(values);
-        if let Err(obstacle) = self.send(&mut request, &mut values).await {
+        if let Err(obstacle) = self.send(&mut request, &mut values, &taken).await {
             return self.refuse(Way::Request, obstacle);
         }
         let mut response = next.run(request).await;
@@ -74,7 +76,8 @@ impl Filter for Transform {
             head.push((":status".to_owned(), status.as_str().into()));
             let _once = values.response.set(head);
         }
-        match self.receive(&mut response, &values, is_head).await {
+        let head = Head { taken, ..Head::of(response.headers()) };
+        match self.receive(&mut response, &head, &values, is_head).await {
             Ok(()) => response,
             Err(obstacle) => self.refuse(Way::Response, obstacle),
         }
@@ -85,7 +88,7 @@ portcullis_sdk::export_filter!(Transform);
 
 impl Transform {
     /// What happens to a request on its way.
-    async fn send(&self, request: &mut Request, values: &mut Rc<Values>) -> Result<(), Obstacle> {
+    async fn send(&self, request: &mut Request, values: &mut Rc<Values>, taken: &[Coding]) -> Result<(), Obstacle> {
         for rewrite in &self.plan.rewrites {
             if let Some((target, captures)) = rewrite.apply(values)? {
                 request.headers_mut().set(":path", target);
@@ -96,7 +99,7 @@ impl Transform {
             }
         }
         if let Some(streams) = self.plan.reads_responses() {
-            ask_for_readable(&mut request.headers_mut(), streams);
+            ask_for_readable(&mut request.headers_mut(), streams, taken);
         }
         let chosen = self.chosen(Way::Request, values);
         let head = Head::of(request.headers());
@@ -111,22 +114,30 @@ impl Transform {
     }
 
     /// What happens to its response.
-    async fn receive(&self, response: &mut Response, values: &Rc<Values>, is_head: bool) -> Result<(), Obstacle> {
+    async fn receive(
+        &self,
+        response: &mut Response,
+        head: &Head,
+        values: &Rc<Values>,
+        is_head: bool,
+    ) -> Result<(), Obstacle> {
         let chosen = self.chosen(Way::Response, values);
-        let head = Head::of(response.headers());
         for (index, scope) in &chosen {
             let Some(rule) = self.plan.response.get(*index) else { continue };
             rule.change_response(response, scope)?;
         }
-        let Some(work) = Work::new(&self.plan, Way::Response, &head, &chosen) else { return Ok(()) };
+        let Some(work) = Work::new(&self.plan, Way::Response, head, &chosen) else { return Ok(()) };
         if response.has_body() {
-            return self.change_body(response, &head, work).await;
+            return self.change_body(response, head, work).await;
         }
         if is_head {
             // What it says is of a body that nobody gets.
             let mut headers = response.headers_mut();
             headers.remove("content-length");
-            let _nobodys = Stale::remove(&mut headers);
+            let mut nobodys = Stale::remove(&mut headers);
+            if let Ok(coding) = head.coding(usize::MAX) {
+                recode(&mut nobodys, &mut headers, coding, coding.again(&head.taken));
+            }
         }
         Ok(())
     }

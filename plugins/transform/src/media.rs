@@ -62,6 +62,8 @@ pub(crate) struct Head {
     content_encoding: Vec<u8>,
     content_length: Option<Vec<u8>>,
     is_partial: bool,
+    /// The codings that whoever gets the body is known to take, of those that are made here.
+    pub(crate) taken: Vec<Coding>,
 }
 
 impl Head {
@@ -73,6 +75,7 @@ impl Head {
             content_encoding: value("content-encoding"),
             content_length: headers.get("content-length").map(HeaderValue::into_bytes),
             is_partial: headers.contains("content-range"),
+            taken: Vec::new(),
         }
     }
 
@@ -90,12 +93,19 @@ impl Head {
     }
 }
 
-/// What a request has to say so that its response can be read: it comes whole, and in no coding but those that are read here.
-pub(crate) fn ask_for_readable(headers: &mut HeadersMut<'_>, streams: Streams) {
-    headers.remove("range");
-    let accepted = headers.get("accept-encoding").unwrap_or_default();
+/// The codings that a client takes, of those that are made here.
+pub(crate) fn taken(request: Headers<'_>) -> Vec<Coding> {
+    let accepted = request.get("accept-encoding").unwrap_or_default();
     let accepted = String::from_utf8_lossy(accepted.as_bytes());
-    let offered: Vec<&str> = ["gzip", "zstd"].into_iter().filter(|coding| accepts(&accepted, coding)).collect();
+    let takes = |coding: &Coding| coding.name().is_some_and(|name| accepts(&accepted, name));
+    [Coding::Gzip, Coding::Zstd].into_iter().filter(takes).collect()
+}
+
+/// What a request has to say so that its response can be read and done again: it comes whole, and in no coding but those that the client
+/// takes and that are made here.
+pub(crate) fn ask_for_readable(headers: &mut HeadersMut<'_>, streams: Streams, taken: &[Coding]) {
+    headers.remove("range");
+    let offered: Vec<&str> = taken.iter().filter_map(|coding| coding.name()).collect();
     if streams == Streams::None && !offered.is_empty() {
         headers.set("accept-encoding", offered.join(", "));
     } else {
@@ -170,14 +180,16 @@ mod tests {
             ("identity", Some("10"), false, Ok(Coding::Identity)),
             ("GZIP", None, false, Ok(Coding::Gzip)),
             ("zstd", None, false, Ok(Coding::Zstd)),
-            ("br", None, false, Err(Obstacle::Body(Unread::Encoded))),
+            ("br", None, false, Ok(Coding::Brotli)),
+            ("compress", None, false, Err(Obstacle::Body(Unread::Encoded))),
             ("gzip, gzip", None, false, Err(Obstacle::Body(Unread::Encoded))),
             ("", Some("11"), false, Err(Obstacle::Body(Unread::TooLarge))),
             ("", Some("nonsense"), false, Ok(Coding::Identity)),
             ("", None, true, Err(Obstacle::Body(Unread::Partial))),
         ] {
             let content_length = length.map(Into::into);
-            let head = Head { format: None, content_encoding: encoding.into(), content_length, is_partial };
+            let head =
+                Head { format: None, content_encoding: encoding.into(), content_length, is_partial, taken: Vec::new() };
             assert_eq!(head.coding(10), want, "{encoding} {length:?}");
         }
     }
