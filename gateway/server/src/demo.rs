@@ -3,6 +3,8 @@
 //! The gateway is the one `portcullis run` starts, on a configuration written to a directory that is printed, so that it can be
 //! looked at, changed and run again.
 
+mod notes;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 
 const CONFIG: &str = include_str!("demo/portcullis.yaml");
@@ -52,9 +54,16 @@ pub(crate) fn prepare(addresses: Addresses) -> io::Result<Demo> {
         io::Error::other("this binary was built without its plugins; run `cargo xtask plugins`, then build again")
     })?;
     fs::write(directory.join("banner.wasm"), banner)?;
+    fs::write(directory.join("notes.base64"), notes::DESCRIPTORS)?;
     let mut config = CONFIG.to_owned();
-    for (variable, origin) in [("DEMO_ORDERS", orders as Origin), ("DEMO_PROFILES", profiles), ("DEMO_IDP", idp)] {
-        config = config.replace(&format!("${{env:{variable}}}"), &serve(origin)?.to_string());
+    let json = |origin: Origin| serve(move |stream| serve_json(origin, stream));
+    for (variable, origin) in [
+        ("DEMO_ORDERS", json(orders)?),
+        ("DEMO_PROFILES", json(profiles)?),
+        ("DEMO_IDP", json(idp)?),
+        ("DEMO_NOTES", serve(notes::serve)?),
+    ] {
+        config = config.replace(&format!("${{env:{variable}}}"), &origin.to_string());
     }
     for (usual, here) in [(GATEWAY, addresses.bind), (ADMIN, addresses.admin)] {
         config = config.replace(usual, &here.to_string());
@@ -92,7 +101,10 @@ pub(crate) fn guide(gateway: SocketAddr, admin: Option<SocketAddr>, config: &Pat
         "6. A jq program makes {\"count\":2,\"sum\":19.5} of the origin's list".to_owned(),
         curl("acme.test", &format!("http://{gateway}/sums")),
         String::new(),
-        "7. globex has a module of its own: no token asked for, and x-policy-of says who answered".to_owned(),
+        "7. REST to gRPC and back: acme's notes are a gRPC service, called by GET and answered in JSON".to_owned(),
+        curl("acme.test", &format!("http://{gateway}/notes/hello")),
+        String::new(),
+        "8. globex has a module of its own: no token asked for, and x-policy-of says who answered".to_owned(),
         curl("globex.test", &format!("http://{gateway}/orders/1")),
         String::new(),
     ];
@@ -140,26 +152,33 @@ fn idp(path: &str, _: Option<&str>) -> Reply {
 }
 
 /// Starts an origin on a free port, on a thread of its own.
-fn serve(origin: Origin) -> io::Result<SocketAddr> {
+fn serve<F: Future<Output = ()> + 'static>(
+    connection: impl Fn(TcpStream) -> F + Send + 'static,
+) -> io::Result<SocketAddr> {
     let socket = std::net::TcpListener::bind(("127.0.0.1", 0))?;
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     thread::Builder::new().name("demo-origin".to_owned()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default())?;
-        runtime.block_on(accept(socket, origin))
+        runtime.block_on(accept(socket, connection))
     })?;
     Ok(address)
 }
 
-async fn accept(socket: std::net::TcpListener, origin: Origin) -> io::Result<()> {
+async fn accept<F: Future<Output = ()> + 'static>(
+    socket: std::net::TcpListener,
+    connection: impl Fn(TcpStream) -> F,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        let service = service_fn(move |request| answer(origin, request));
-        tokio::task::spawn_local(async move {
-            let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+        tokio::task::spawn_local(connection(stream));
     }
+}
+
+async fn serve_json(origin: Origin, stream: TcpStream) {
+    let service = service_fn(move |request| answer(origin, request));
+    let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(origin: Origin, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

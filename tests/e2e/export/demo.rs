@@ -75,7 +75,7 @@ fn the_exported_demo_answers_every_request_of_its_walk_through_alike() {
     let Some(exported) = Exported::start(demo.config().as_ref()) else { return };
     let (here, there) = (demo.word("http://"), exported.address().to_string());
     let commands = demo.commands();
-    assert_eq!(commands.len(), 7, "{:?}", demo.guide);
+    assert_eq!(commands.len(), 8, "{:?}", demo.guide);
     for command in commands {
         let answers = [says(command), says(&command.replace(here, &there))];
         let [here, there] = &answers;
