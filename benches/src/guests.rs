@@ -107,6 +107,7 @@ pub fn engine(max_vms: u32) -> Arc<Engine> {
 pub fn spec(module: Arc<Module>) -> VmSpec {
     VmSpec {
         tenant: None,
+        vm_id: Arc::default(),
         name: "guest".into(),
         version: Version::Current,
         module,

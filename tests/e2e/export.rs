@@ -176,6 +176,7 @@ fn envoy_takes_everything_that_is_written_for_it() {
     ] {
         assert!(notes.lines().any(|note| note.contains("lost: ") && note.contains(lost)), "{lost}: {notes}");
     }
+    assert!(notes.contains("differs: filters read it, and find its queues, as `acme/shared`"), "{notes}");
     let again = says(&folder, &["export", "envoy", "portcullis.yaml", "--out", "again"], true);
     assert!(again.contains("wrote again/envoy.yaml"), "{again}");
     let read = |name: &str| fs::read_to_string(files.path(name)).unwrap();
@@ -201,7 +202,7 @@ fn secrets_are_written_only_where_that_is_asked_for() {
     let read = |name: &str| fs::read_to_string(files.path(name)).unwrap();
     let (text, notes) = (read("out/envoy.yaml"), read("out/NOT-EXPRESSED.txt"));
     assert!(!text.contains(SECRET) && text.contains("${file:key}"));
-    assert_eq!(notes.matches("lost: a secret is left as its reference").count(), 2, "{notes}");
+    assert_eq!(notes.matches("lost: a secret is left as its reference").count(), 3, "{notes}");
     says(&folder, &["export", "envoy", "portcullis.yaml", "--out", "out", "--with-secrets"], true);
     let file = files.path("out/envoy.yaml");
     assert!(read("out/envoy.yaml").contains(SECRET));

@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) holds_headers: bool,
     /// Whether its filters have a VM that no other case has, on either side.
     pub(crate) alone: bool,
+    /// Id and configuration of the filters' VMs, where they have any.
+    pub(crate) vms: Vec<(&'static str, &'static str)>,
 }
 
 /// What is compared.
@@ -101,6 +103,7 @@ pub(crate) fn case(section: &'static str, name: impl Into<String>, script: impl 
         breaks_off: false,
         holds_headers: false,
         alone: false,
+        vms: Vec::new(),
     }
 }
 
@@ -158,6 +161,16 @@ impl Case {
 
     pub(crate) fn alone(self) -> Self {
         Self { alone: true, ..self }
+    }
+
+    /// With this id and this configuration of each filter's VM.
+    pub(crate) fn vms(self, vms: &[(&'static str, &'static str)]) -> Self {
+        Self { vms: vms.to_vec(), ..self }
+    }
+
+    /// Id and configuration of the `index`th filter's VM.
+    pub(crate) fn vm(&self, index: usize) -> (&str, &str) {
+        self.vms.get(index).copied().unwrap_or_default()
     }
 
     /// What the `index`th filter's log lines begin with.

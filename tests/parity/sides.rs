@@ -113,11 +113,11 @@ pub(crate) fn envoy(program: &Path, cases: &[Case]) -> Side {
         .map(|case| {
             let filter = |index: usize| {
                 let (name, configuration) = (case.plugin(index), configuration(case, index));
-                let vm_id = if case.alone { &*case.name } else { "" };
+                let (vm_id, vm_configuration) = case.vm(index);
+                let vm_id = if case.alone { &*case.name } else { vm_id };
                 let (holds_headers, module) = (case.holds_headers, modules.path(case));
                 let configuration = &configuration;
-                Wasm { name: &name, module: &module, configuration, vm_id, vm_configuration: "", holds_headers }
-                    .filter()
+                Wasm { name: &name, module: &module, configuration, vm_id, vm_configuration, holds_headers }.filter()
             };
             let routes = ROUTES.map(|(name, prefix, upstream)| route(name, prefix, upstream));
             listener(&case.name, (0..case.filters.len()).map(filter).collect(), &routes)
@@ -169,11 +169,16 @@ pub(crate) fn portcullis(cases: &[Case]) -> Side {
 }
 
 fn tenant(case: &Case, module: &Path) -> Value {
-    let plugin = json!({
-        "module": format!("file:{}", module.display()),
-        "limits": { "cpu": "5s" },
-        "allow_on_headers_stop_iteration": case.holds_headers,
-    });
+    let plugin = |index: usize| {
+        let (vm_id, vm_config) = case.vm(index);
+        json!({
+            "module": format!("file:{}", module.display()),
+            "limits": { "cpu": "5s" },
+            "vm_id": vm_id,
+            "vm_config": vm_config,
+            "allow_on_headers_stop_iteration": case.holds_headers,
+        })
+    };
     // A plugin for each filter: its name is a property, which is compared.
     let names: Vec<String> = (0..case.filters.len()).map(|index| case.plugin(index)).collect();
     let filters: Vec<Value> = names
@@ -181,7 +186,8 @@ fn tenant(case: &Case, module: &Path) -> Value {
         .enumerate()
         .map(|(index, name)| json!({ "plugin": name, "config": configuration(case, index) }))
         .collect();
-    let plugins: serde_json::Map<String, Value> = names.iter().map(|name| (name.clone(), plugin.clone())).collect();
+    let plugins: serde_json::Map<String, Value> =
+        names.iter().enumerate().map(|(index, name)| (name.clone(), plugin(index))).collect();
     let routes = ROUTES.map(|(name, prefix, upstream)| {
         json!({ "name": name, "match": { "path": format!("{prefix}*") }, "upstream": upstream })
     });

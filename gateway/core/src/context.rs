@@ -151,6 +151,8 @@ pub struct Contexts {
     pub life: u32,
     /// The tenant's upstreams by name, with those shared with it; no other can be called.
     pub upstreams: Arc<HashMap<Box<str>, UpstreamId>>,
+    /// What guests read as `plugin_vm_id`.
+    pub vm_id: Arc<str>,
     /// The VM's configuration.
     pub vm_configuration: Bytes,
     /// Whether its exchanges are shadows, on whose behalf nobody is called.
@@ -192,6 +194,7 @@ impl Contexts {
             vm,
             life,
             upstreams,
+            vm_id: Arc::default(),
             vm_configuration,
             shadow: false,
             account: None,
@@ -217,6 +220,7 @@ impl Contexts {
             vm: self.vm,
             life,
             upstreams: self.upstreams.clone(),
+            vm_id: self.vm_id.clone(),
             vm_configuration: self.vm_configuration.clone(),
             shadow: self.shadow,
             account: self.account.clone(),

@@ -430,7 +430,8 @@ impl Host<'_> {
     /// `NotFound`, or `SerializationFailure` for what has no single value.
     pub fn property(&self, path: &[u8]) -> Result<Vec<u8>, Status> {
         let exchange = self.exchange().map(|(exchange, _)| exchange);
-        property::get(exchange, self.root(), self.exchanges.now, path)
+        let plugin = self.root().map(|root| property::Plugin { name: &root.name, vm_id: &self.contexts.vm_id });
+        property::get(exchange, plugin, self.exchanges.now, path)
     }
 
     /// Sets a property on the exchange, for this and later filters.

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use portcullis_abi::{Status, pairs};
 
-use crate::context::Root;
 use crate::event::Direction;
 use crate::exchange::{Exchange, Stand};
 use crate::headers::Headers;
@@ -18,11 +17,20 @@ use crate::tls::{Certificate, Tls, url_encoded_pem};
 
 type Value = Result<Vec<u8>, Status>;
 
+/// What a plugin reads of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Plugin<'a> {
+    /// `plugin_name` and `plugin_root_id`.
+    pub name: &'a str,
+    /// `plugin_vm_id`.
+    pub vm_id: &'a str,
+}
+
 /// The value at `path`, whose segments are joined by NUL.
 ///
 /// # Errors
 /// `NotFound` for what does not exist here or now, `SerializationFailure` for an empty path or an object without a value.
-pub fn get(exchange: Option<&Exchange>, root: Option<&Root>, now: Time, path: &[u8]) -> Value {
+pub fn get(exchange: Option<&Exchange>, plugin: Option<Plugin<'_>>, now: Time, path: &[u8]) -> Value {
     if path.is_empty() {
         return Err(Status::SerializationFailure);
     }
@@ -31,8 +39,8 @@ pub fn get(exchange: Option<&Exchange>, root: Option<&Root>, now: Time, path: &[
     let second = segments.next();
     let rest = second.map(|second| path.get(first.len() + second.len() + 2..)).unwrap_or_default();
     let found = match first {
-        b"plugin_name" | b"plugin_root_id" => text(root.map(|root| root.name.as_bytes())),
-        b"plugin_vm_id" => text(root.map(|_| &b""[..])),
+        b"plugin_name" | b"plugin_root_id" => text(plugin.map(|plugin| plugin.name.as_bytes())),
+        b"plugin_vm_id" => text(plugin.map(|plugin| plugin.vm_id.as_bytes())),
         // A gateway has no name in a mesh, which is how Envoy tells of an Envoy without one.
         b"xds" if second == Some(b"node") && matches!(rest, Some(b"id" | b"cluster")) => Ok(Vec::new()),
         _ => match exchange {

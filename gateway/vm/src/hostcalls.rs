@@ -406,11 +406,11 @@ hostcalls! {
 
     /// SDKs abort on anything but `Ok`: where there are too many, the answer is an id that no queue has.
     host fn proxy_register_shared_queue(guest, host; name, name_len, out_id) {
-        let (queues, post) = (guest.guest().space.queues.clone(), guest.guest().post.clone());
+        let (space, post) = (guest.guest().space.clone(), guest.guest().post.clone());
         let root = host.root_ref().ok_or(Status::InternalFailure)?;
         guest.put(out_id, [0; 4])?;
         let role = guest.guest().role;
-        let id = queues.register_as(role, guest.read(name, name_len)?, root, &post);
+        let id = space.register_queue(role, guest.read(name, name_len)?, root, &post);
         guest.guest().consumes |= id != 0;
         if id == 0 {
             guest.note(format_args!("there are too many queues, or the name is too long: this one can hold nothing"));
@@ -418,16 +418,15 @@ hostcalls! {
         Ok(guest.put(out_id, id.to_le_bytes())?)
     }
 
-    /// On Envoy the VM id says whose queue is meant. Here all of a tenant's VMs share one set, and nobody can name another's.
+    /// On Envoy the VM id alone says whose queue is meant. Here it does among those of one tenant.
     free fn proxy_resolve_shared_queue(guest; vm_id, vm_id_len, name, name_len, out_id) {
-        guest.read(vm_id, vm_id_len)?;
-        let queues = guest.guest().space.queues.clone();
-        let id = queues.resolve(guest.read(name, name_len)?)?;
+        let space = guest.guest().space.clone();
+        let id = space.resolve_queue(guest.read(vm_id, vm_id_len)?, guest.read(name, name_len)?)?;
         Ok(guest.put(out_id, id.to_le_bytes())?)
     }
 
     free fn proxy_enqueue_shared_queue(guest; id, value, value_len) {
-        let queues = guest.guest().space.queues.clone();
+        let queues = guest.guest().space.queues().clone();
         if queues.enqueue(id, guest.read(value, value_len)?)? == Enqueued::Dropped {
             guest.guest().voice.cells().queue_items_dropped.add(1);
             guest.note(format_args!("the queue is full, and the item was dropped"));
@@ -436,7 +435,7 @@ hostcalls! {
     }
 
     free fn proxy_dequeue_shared_queue(guest; id, out, out_len) {
-        let queues = guest.guest().space.queues.clone();
+        let queues = guest.guest().space.queues().clone();
         // Before it is taken: an item whose address cannot be told would be lost.
         guest.put(out, [0; 4])?;
         guest.put(out_len, [0; 4])?;

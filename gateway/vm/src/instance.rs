@@ -405,6 +405,7 @@ impl Instance {
 fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
     let Birth { vm, life, cells, space, post, rate, role } = birth;
     let mut contexts = Contexts::new(vm, life, spec.upstreams.clone(), spec.configuration.clone());
+    contexts.vm_id = spec.vm_id.clone();
     contexts.shadow = spec.version == Version::Shadow;
     contexts.account.clone_from(&spec.account);
     let guest = Guest {

@@ -16,6 +16,8 @@ use crate::module::Module;
 pub struct VmSpec {
     /// Whose it is; nobody's for the gateway's own plugins. Two tenants never share a VM, nor its shared data.
     pub tenant: Option<Arc<str>>,
+    /// What tells shared data and queues of one tenant's VMs apart: they have those in common that have the same. Usually empty.
+    pub vm_id: Arc<str>,
     /// The plugin's name, for logs and metrics.
     pub name: Arc<str>,
     /// Which version of the plugin it runs: two versions never share a VM, whatever their modules are.
@@ -45,9 +47,10 @@ impl VmSpec {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         // One tenant has one account.
-        let Self { tenant, name, version, module, memory, cpu, isolation, idle, configuration, .. } = self;
+        let Self { tenant, vm_id, name, version, module, memory, cpu, isolation, idle, configuration, .. } = self;
         let Self { account: _, roots, upstreams, .. } = self;
         *tenant == other.tenant
+            && *vm_id == other.vm_id
             && *name == other.name
             && *version == other.version
             && module.digest() == other.module.digest()

@@ -1,6 +1,6 @@
 //! Shared queues: what a tenant's VMs hand each other, across workers, and how the one that waits for it is told.
 //!
-//! A queue belongs to the tenant's space. Whoever registered it last is its consumer, and is told once for every item, on its own
+//! A queue belongs to a space of the tenant's, and is found by its name there; its number means the same to all the tenant's VMs. Whoever registered it last is its consumer, and is told once for every item, on its own
 //! worker and after whatever callback runs now: a [`Letter`] goes to the VM's [`Post`], which the worker's [`Inbox`] empties. A
 //! VM that starts away from its worker keeps its letters until it is put there.
 //!
@@ -18,6 +18,7 @@ use portcullis_core::context::ContextRef;
 use portcullis_core::filter::VmIndex;
 
 use crate::instance::Role;
+use crate::shared::Realm;
 
 /// How many queues a tenant may have.
 pub const MOST_QUEUES: usize = 256;
@@ -40,10 +41,19 @@ pub(crate) struct Queues(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    ids: HashMap<Box<[u8]>, u32>,
-    /// A queue's id is its place, counted from 1.
-    queues: Vec<Queue>,
+    /// By their spaces and names.
+    ids: HashMap<Realm, HashMap<Box<[u8]>, u32>>,
+    queues: HashMap<u32, Queue>,
+    /// The number given last, counted from 1.
+    last: u32,
     bytes: usize,
+}
+
+/// What a queue is found by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name<'n> {
+    pub(crate) realm: Realm,
+    pub(crate) text: &'n [u8],
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +84,7 @@ impl Queues {
     /// queue has, where there are too many.
     ///
     /// What is there already is announced again: it may have been meant for a VM that has failed.
-    pub(crate) fn register(self: &Arc<Self>, name: &[u8], root: ContextRef, post: &Arc<Post>) -> u32 {
+    fn register(self: &Arc<Self>, name: Name<'_>, root: ContextRef, post: &Arc<Post>) -> u32 {
         let mut table = lock(&self.0);
         let Some(id) = table.id(name) else { return 0 };
         let Some(queue) = table.queue(id) else { return 0 };
@@ -87,7 +97,7 @@ impl Queues {
 
     /// [`Self::register`], unless it is a copy that asks, which is gone when its exchange is, or a VM that is used only at times and
     /// there is another: what comes in stays that one's.
-    pub(crate) fn register_as(self: &Arc<Self>, role: Role, name: &[u8], root: ContextRef, post: &Arc<Post>) -> u32 {
+    pub(crate) fn register_as(self: &Arc<Self>, role: Role, name: Name<'_>, root: ContextRef, post: &Arc<Post>) -> u32 {
         match role {
             Role::Original => self.register(name, root, post),
             Role::Aside if !self.has_consumer(name) => self.register(name, root, post),
@@ -95,15 +105,24 @@ impl Queues {
         }
     }
 
-    fn has_consumer(&self, name: &[u8]) -> bool {
+    fn has_consumer(&self, name: Name<'_>) -> bool {
         let mut table = lock(&self.0);
-        let id = table.ids.get(name).copied();
+        let id = table.known(name);
         id.and_then(|id| table.queue(id)).is_some_and(|queue| queue.consumer.is_some())
     }
 
     /// The id of the queue of this name.
-    pub(crate) fn resolve(&self, name: &[u8]) -> Result<u32, Status> {
-        lock(&self.0).ids.get(name).copied().ok_or(Status::NotFound)
+    pub(crate) fn resolve(&self, name: Name<'_>) -> Result<u32, Status> {
+        lock(&self.0).known(name).ok_or(Status::NotFound)
+    }
+
+    /// Forgets the queues of a space that is gone, with what is in them. Their numbers are not given again.
+    pub(crate) fn forget(&self, realm: Realm) {
+        let mut table = lock(&self.0);
+        for id in table.ids.remove(&realm).unwrap_or_default().into_values() {
+            let items = table.queues.remove(&id).map(|queue| queue.items).unwrap_or_default();
+            table.bytes -= items.iter().map(|item| item.len() + ITEM_BYTES).sum::<usize>();
+        }
     }
 
     /// Puts an item at the end of a queue.
@@ -143,20 +162,24 @@ impl Queues {
 
 impl Table {
     fn queue(&mut self, id: u32) -> Option<&mut Queue> {
-        self.queues.get_mut((id as usize).checked_sub(1)?)
+        self.queues.get_mut(&id)
     }
 
-    fn id(&mut self, name: &[u8]) -> Option<u32> {
-        if let Some(id) = self.ids.get(name) {
-            return Some(*id);
+    fn known(&self, name: Name<'_>) -> Option<u32> {
+        self.ids.get(&name.realm)?.get(name.text).copied()
+    }
+
+    fn id(&mut self, name: Name<'_>) -> Option<u32> {
+        if let Some(id) = self.known(name) {
+            return Some(id);
         }
-        if self.queues.len() >= MOST_QUEUES || name.len() > NAME_BYTES {
+        if self.queues.len() >= MOST_QUEUES || name.text.len() > NAME_BYTES {
             return None;
         }
-        self.queues.push(Queue::default());
-        let id = u32::try_from(self.queues.len()).ok()?;
-        self.ids.insert(name.into(), id);
-        Some(id)
+        self.last = self.last.checked_add(1)?;
+        self.queues.insert(self.last, Queue::default());
+        self.ids.entry(name.realm).or_default().insert(name.text.into(), self.last);
+        Some(self.last)
     }
 }
 
@@ -271,6 +294,10 @@ mod tests {
 
     use super::*;
 
+    fn name(text: &[u8]) -> Name<'_> {
+        Name { realm: Realm::default(), text }
+    }
+
     fn root(id: u32) -> ContextRef {
         ContextRef { vm: VmIndex(0), life: 1, id: ContextId(id) }
     }
@@ -287,14 +314,14 @@ mod tests {
     #[test]
     fn items_come_out_in_order_and_each_is_announced_to_the_last_who_registered() {
         let (queues, inbox, post) = (Arc::<Queues>::default(), Arc::<Inbox>::default(), Arc::<Post>::default());
-        assert_eq!(queues.resolve(b"q"), Err(Status::NotFound));
-        let id = queues.register(b"q", root(1), &post);
-        assert_eq!((id, queues.resolve(b"q"), queues.register(b"r", root(1), &post)), (1, Ok(1), 2));
+        assert_eq!(queues.resolve(name(b"q")), Err(Status::NotFound));
+        let id = queues.register(name(b"q"), root(1), &post);
+        assert_eq!((id, queues.resolve(name(b"q")), queues.register(name(b"r"), root(1), &post)), (1, Ok(1), 2));
         assert_eq!(queues.enqueue(id, b"a"), Ok(Enqueued::Kept));
         post.leads_to(&inbox);
         assert_eq!(queues.enqueue(id, b""), Ok(Enqueued::Kept));
         assert_eq!(told(&inbox), [(1, 1), (1, 1)]);
-        assert_eq!(queues.register(b"q", root(2), &post), id);
+        assert_eq!(queues.register(name(b"q"), root(2), &post), id);
         assert_eq!(told(&inbox), [(2, 1), (2, 1)], "what is there is announced to whoever takes over");
         assert_eq!((queues.dequeue(id), queues.dequeue(id)), (Ok("a".into()), Ok("".into())));
         assert_eq!((queues.dequeue(id), queues.dequeue(9), queues.dequeue(0)), {
@@ -307,9 +334,10 @@ mod tests {
     fn queues_items_bytes_and_letters_are_bounded() {
         let (queues, inbox, post) = (Arc::<Queues>::default(), Arc::<Inbox>::default(), Arc::<Post>::default());
         post.leads_to(&inbox);
-        let ids: Vec<u32> = (0..MOST_QUEUES + 2).map(|n| queues.register(&n.to_le_bytes(), root(1), &post)).collect();
+        let ids: Vec<u32> =
+            (0..MOST_QUEUES + 2).map(|n| queues.register(name(&n.to_le_bytes()), root(1), &post)).collect();
         assert_eq!(ids[MOST_QUEUES - 1..], [u32::try_from(MOST_QUEUES).unwrap(), 0, 0]);
-        assert_eq!(queues.register(&[0; NAME_BYTES + 1], root(1), &post), 0);
+        assert_eq!(queues.register(name(&[0; NAME_BYTES + 1]), root(1), &post), 0);
         let kept = |id, item: &[u8], times: usize| {
             (0..times).filter(|_| queues.enqueue(id, item) == Ok(Enqueued::Kept)).count()
         };
@@ -326,14 +354,14 @@ mod tests {
     fn registering_again_and_again_makes_no_more_letters_than_there_are_items() {
         let (queues, inbox, post) = (Arc::<Queues>::default(), Arc::<Inbox>::default(), Arc::<Post>::default());
         post.leads_to(&inbox);
-        let id = queues.register(b"q", root(1), &post);
+        let id = queues.register(name(b"q"), root(1), &post);
         for item in [b"a", b"b", b"c"] {
             queues.enqueue(id, item).unwrap();
         }
-        (0..100).for_each(|n| _ = queues.register(b"q", root(1 + n % 2), &post));
+        (0..100).for_each(|n| _ = queues.register(name(b"q"), root(1 + n % 2), &post));
         // Those that were on their way to the first go on to the second, who registered last.
         assert_eq!(told(&inbox), [(1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 1)]);
-        (0..100).for_each(|_| _ = queues.register(b"q", root(2), &post));
+        (0..100).for_each(|_| _ = queues.register(name(b"q"), root(2), &post));
         assert_eq!(told(&inbox), [(2, 1); 3]);
     }
 
@@ -341,7 +369,7 @@ mod tests {
     fn whoever_waits_is_woken_by_the_first_letter() {
         let (queues, inbox, post) = (Arc::<Queues>::default(), Arc::<Inbox>::default(), Arc::<Post>::default());
         post.leads_to(&inbox);
-        let id = queues.register(b"q", root(1), &post);
+        let id = queues.register(name(b"q"), root(1), &post);
         let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(inbox.poll(&mut cx), Poll::Pending);
         queues.enqueue(id, b"x").unwrap();

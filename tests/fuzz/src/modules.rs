@@ -192,6 +192,7 @@ impl Worker {
 fn spec(tenant: &str, module: Arc<Module>) -> VmSpec {
     VmSpec {
         tenant: Some(tenant.into()),
+        vm_id: Arc::default(),
         name: "plugin".into(),
         version: Version::Current,
         module,

@@ -93,6 +93,9 @@ pub(crate) fn cases() -> Vec<Case> {
             ),
         ],
     ));
+    let reads = "get_buffer_status 6; get_buffer_bytes 6 0 99; get_buffer_bytes 6 4 2";
+    let reads = format!("context_create: {reads} | request_headers: {reads}; set_buffer_bytes 6 0 0 x | log: {reads}");
+    cases.push(case(SECTION, "the-vms-configuration", reads).vms(&[("", "settings of the VM")]));
     cases
 }
 

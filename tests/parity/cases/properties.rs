@@ -128,6 +128,14 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(
         case(
             SECTION,
+            "the-vm-id-is-a-property",
+            "request_headers: get_property plugin_vm_id | log: get_property plugin_vm_id",
+        )
+        .vms(&[("p-one", "")]),
+    );
+    cases.push(
+        case(
+            SECTION,
             "request-properties-in-a-body",
             "request_body#1: get_property request.path; get_property request.headers.x-a",
         )

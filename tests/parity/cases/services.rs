@@ -90,6 +90,7 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .alone(),
     );
+    cases.extend(vms());
     cases.extend(plain(
         "§9.6",
         &[
@@ -140,4 +141,30 @@ pub(crate) fn cases() -> Vec<Case> {
         .alone(),
     );
     cases
+}
+
+/// Filters whose VMs have ids: what they share, and what they do not.
+fn vms() -> Vec<Case> {
+    let puts = "request_headers: set_shared_data d-vm mine 0";
+    let gets = "request_headers: get_shared_data d-vm %none; set_shared_data d-vm theirs 0; get_shared_data d-vm %none";
+    let consumes = "request_headers: register_shared_queue q-vm =q | response_headers: return 1 | \
+         queue_ready: dequeue_shared_queue $q; set_effective_context $ctx; continue_stream 1";
+    let registers = "request_headers: register_shared_queue q-vm =q";
+    vec![
+        case("§9.4", "shared-data-of-one-vm-id", puts).then(gets).vms(&[("d-one", "a"), ("d-one", "b")]),
+        case("§9.4", "shared-data-of-two-vm-ids", puts).then(gets).vms(&[("d-two", ""), ("d-other", "")]),
+        case("§9.5", "a-queue-of-one-vm-id", registers)
+            .then("request_headers: resolve_shared_queue '' q-vm %none")
+            .vms(&[("q-one", "a"), ("q-one", "b")]),
+        case("§9.5", "a-queue-of-two-vm-ids", registers)
+            .then(
+                "request_headers: resolve_shared_queue '' q-vm %none; resolve_shared_queue q-two q-vm =q; \
+                 enqueue_shared_queue $q one; dequeue_shared_queue $q; resolve_shared_queue q-other q-vm %none; \
+                 register_shared_queue q-vm =n; resolve_shared_queue q-other q-vm %none",
+            )
+            .vms(&[("q-two", ""), ("q-other", "")]),
+        case("§9.5", "a-queue-announces-what-another-vm-put-in", consumes)
+            .then("response_headers: resolve_shared_queue q-told q-vm =q; enqueue_shared_queue $q one")
+            .vms(&[("q-told", ""), ("q-tells", "")]),
+    ]
 }

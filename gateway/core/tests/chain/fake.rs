@@ -83,6 +83,7 @@ impl Fakes {
     fn start(&mut self, vm: u32, life: u32) {
         let mut contexts = Contexts::new(VmIndex(vm), life, self.upstreams.clone(), Bytes::from_static(b"vm config"));
         for script in self.scripts.iter() {
+            contexts.vm_id = format!("vm of {}", script.name).into();
             contexts.add_root(script.name.as_str().into(), Bytes::from(format!("{} config", script.name)));
         }
         self.vms.insert(vm, Vm { contexts, known: BTreeMap::new(), waiting: HashMap::new() });

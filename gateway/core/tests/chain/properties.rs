@@ -306,7 +306,7 @@ fn connection_and_place_attributes() {
                                         xds.listener_direction=1,
                                         plugin_name="a",
                                         plugin_root_id="a",
-                                        plugin_vm_id=""
+                                        plugin_vm_id="vm of a"
                 upstream: GET / end
         "#]],
     );

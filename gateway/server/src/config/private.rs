@@ -89,6 +89,11 @@ impl Configuration {
         Self(Arc::new(Zeroizing::new(bytes)))
     }
 
+    /// These bytes.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Arc::new(Zeroizing::new(bytes.to_vec())))
+    }
+
     /// The same, without a copy.
     pub(crate) fn bytes(&self) -> Bytes {
         Bytes::from_owner(self.clone())

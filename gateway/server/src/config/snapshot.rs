@@ -337,8 +337,10 @@ pub struct Plugin {
     pub idle: Duration,
     /// The functions of the ABI that its module may use.
     pub capabilities: Capabilities,
-    /// What its VMs are configured with: what the SDK cannot ask a host.
-    pub vm_config: Bytes,
+    /// What tells its VMs' shared data and queues from those of others of the same tenant.
+    pub vm_id: Arc<str>,
+    /// What its VMs are configured with, as it is written; or, for a module of the SDK's, what that cannot ask a host.
+    pub vm_config: Configuration,
     /// Its next version, if one is rolled out.
     pub rollout: Option<Rollout>,
 }

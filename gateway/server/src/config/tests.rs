@@ -6,6 +6,7 @@ mod listeners;
 mod modules;
 mod names;
 mod observe;
+mod plugins;
 mod reading;
 mod rollouts;
 mod standing;

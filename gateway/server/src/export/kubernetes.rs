@@ -65,6 +65,14 @@ impl Export<'_> {
             let (place, _) = self.places.plugin_named(self.snapshot, plugin);
             self.notes.lost(place, "it cannot hold back headers alone: while it waits, the body waits with them");
         }
+        for (_, plugin) in self.snapshot.plugins() {
+            let (_, node) = self.places.plugin_named(self.snapshot, plugin);
+            for word in ["vm_id", "vm_config"] {
+                if let Some(place) = node.get(word) {
+                    self.notes.lost(&place.span, format!("there is no `{word}` in these resources"));
+                }
+            }
+        }
     }
 }
 

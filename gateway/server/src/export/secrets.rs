@@ -18,7 +18,7 @@ pub(super) enum Show {
     References,
 }
 
-/// The filters' configurations that hold secrets.
+/// The configurations of filters and VMs that hold secrets.
 pub(super) struct Secrets {
     pub(super) show: Show,
     /// Each as it was written.
@@ -26,10 +26,10 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Looks for them in every list of filters; says where one is left as a reference.
+    /// Looks for them in every list of filters and every plugin; says where one is left as a reference.
     pub(super) fn find<'c>(sections: impl Iterator<Item = &'c Node>, show: Show, notes: &mut Notes) -> Self {
         let mut written = HashMap::new();
-        for config in sections.flat_map(lists).flat_map(Node::list).filter_map(|filter| filter.get("config")) {
+        for config in sections.flat_map(configurations) {
             if config.has_secret() {
                 written.insert(Configuration::of(&config.json()), Configuration::of(&config.written_json()));
                 if show == Show::References {
@@ -40,7 +40,7 @@ impl Secrets {
         Self { show, written }
     }
 
-    /// What is written for a filter's configuration.
+    /// What is written for a configuration.
     pub(super) fn configuration<'s>(&'s self, config: &'s Configuration) -> &'s Configuration {
         match self.show {
             Show::Values => config,
@@ -66,6 +66,13 @@ impl Secrets {
 }
 
 const LEFT: &str = "a secret is left as its reference: put its value in where Envoy gets it, or export --with-secrets";
+
+/// What filters and VMs are configured with in a section.
+fn configurations(section: &Node) -> impl Iterator<Item = &Node> {
+    let plugins = section.get("plugins").into_iter().flat_map(Node::entries);
+    let vms = plugins.filter_map(|(_, plugin)| plugin.get("vm_config"));
+    lists(section).into_iter().flat_map(Node::list).filter_map(|filter| filter.get("config")).chain(vms)
+}
 
 /// Every list of filters in a section.
 fn lists(section: &Node) -> Vec<&Node> {

@@ -74,6 +74,7 @@ impl Of {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct VmKey {
     tenant: Option<Arc<str>>,
+    vm_id: Arc<str>,
     version: Version,
     digest: [u8; 32],
     memory: u64,
@@ -88,6 +89,7 @@ impl VmKey {
     fn of(spec: &VmSpec) -> Self {
         Self {
             tenant: spec.tenant.clone(),
+            vm_id: spec.vm_id.clone(),
             version: spec.version,
             digest: *spec.module.digest(),
             memory: spec.memory,
@@ -169,13 +171,14 @@ impl<'e> Draft<'e> {
         let module = self.module(plugin, owner)?;
         let key = VmKey {
             tenant: filter.tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
+            vm_id: plugin.vm_id.clone(),
             version,
             digest: *module.digest(),
             memory: plugin.limits.memory,
             cpu: plugin.limits.cpu,
             isolation: plugin.isolation,
             idle: plugin.idle(filter.tenant),
-            configuration: plugin.vm_config.clone(),
+            configuration: plugin.vm_config.bytes(),
             capabilities: plugin.capabilities.clone(),
         };
         let vm = match self.places.get(&key) {
@@ -241,6 +244,7 @@ impl<'e> Draft<'e> {
         let snapshot = self.snapshot;
         VmSpec {
             tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
+            vm_id: plugin.vm_id.clone(),
             name: plugin.name.clone(),
             version,
             module,
@@ -248,7 +252,7 @@ impl<'e> Draft<'e> {
             cpu: plugin.limits.cpu,
             isolation: plugin.isolation,
             idle: plugin.idle(tenant),
-            configuration: plugin.vm_config.clone(),
+            configuration: plugin.vm_config.bytes(),
             account: self.laid.account.clone(),
             roots: Vec::new(),
             upstreams,

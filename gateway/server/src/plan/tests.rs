@@ -165,3 +165,31 @@ fn a_plan_that_follows_others_means_what_one_made_from_nothing_means() {
     }
     assert!(kept > 50, "only {kept} were kept");
 }
+
+#[test]
+fn filters_share_a_vm_only_where_its_id_and_its_configuration_are_one() {
+    let files = Files(tempfile::tempdir().unwrap());
+    let plugins = [("a", "vm_id: x"), ("b", "vm_id: x"), ("c", "vm_id: y"), ("d", "vm_id: x, vm_config: z"), ("e", "")];
+    let [mut text, mut filters] = [String::from("plugins:\n"), String::from("filters:\n")];
+    for (name, more) in plugins {
+        writeln!(text, "  {name}: {{ module: \"file:module.wasm\", {more} }}").unwrap();
+        writeln!(filters, "- {{ plugin: {name}, config: {name} }}").unwrap();
+    }
+    files.write("module.wasm", &module(0));
+    files.write(
+        "gateway.yaml",
+        format!("version: 1\nlisteners: {{ a: {{ bind: \"127.0.0.1:0\" }} }}\n{text}{filters}").as_bytes(),
+    );
+    let path = files.0.path().join("gateway.yaml");
+    let (snapshot, _) = load(&[path], &Inputs::default(), &Arc::default()).unwrap();
+    let plan = Plan::new(Arc::new(snapshot), &Options { max_vms: Some(4), ..Options::default() }).unwrap();
+    let mut found: Vec<_> = plan
+        .shares()
+        .flat_map(|share| share.vms())
+        .map(|(_, vm)| (&*vm.vm_id, &*vm.configuration, vm.roots.iter().map(|root| &*root.name).collect()))
+        .collect();
+    found.sort();
+    let want: [(&str, &[u8], Vec<&str>); 4] =
+        [("", b"", vec!["e"]), ("x", b"", vec!["a", "b"]), ("x", b"z", vec!["d"]), ("y", b"", vec!["c"])];
+    assert_eq!(found, want);
+}

@@ -72,6 +72,7 @@ impl Stage {
         let config = if config.is_null() { Bytes::new() } else { config.to_string().into() };
         VmSpec {
             tenant: None,
+            vm_id: Arc::default(),
             name: "plugin".into(),
             version: Version::Current,
             module: self.module.clone(),

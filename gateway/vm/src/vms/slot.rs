@@ -154,7 +154,7 @@ impl std::fmt::Debug for Newborn {
 
 impl Slot {
     pub(super) fn new(spec: Arc<VmSpec>, shared: &Shared) -> Self {
-        let space = shared.space(spec.tenant.as_ref(), spec.version);
+        let space = shared.space(spec.tenant.as_ref(), spec.version, &spec.vm_id);
         space.hold_to(spec.account.as_ref());
         Self {
             holders: 0,

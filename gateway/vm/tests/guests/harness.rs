@@ -107,6 +107,7 @@ pub(crate) fn spec(text: &str) -> VmSpec {
     let module = engine().load("test", &wasm(text)).unwrap_or_else(|error| panic!("{error}"));
     VmSpec {
         tenant: None,
+        vm_id: "vm".into(),
         name: "plugin".into(),
         version: Version::Current,
         module,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portcullis_core::event::End;
 use portcullis_core::timing::Outcome;
-use portcullis_vm::{Occasion, QUEUE_ITEMS, Shared};
+use portcullis_vm::{Occasion, QUEUE_ITEMS, Shared, VmSpec};
 
 use crate::harness::{Worker, guest, logged, spec};
 
@@ -22,7 +22,7 @@ const CONSUMER: &str = r#"
 /// A guest that finds a queue by its name and puts two items into it.
 const PRODUCER: &str = r#"
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-        (call $n (call $proxy_resolve_shared_queue 'any' 'jobs' (i32.const 16))) (call $n (i32.load (i32.const 16)))
+        (call $n (call $proxy_resolve_shared_queue '' 'jobs' (i32.const 16))) (call $n (i32.load (i32.const 16)))
         (call $n (call $proxy_enqueue_shared_queue (i32.load (i32.const 16)) 'one'))
         (call $n (call $proxy_enqueue_shared_queue (i32.load (i32.const 16)) ''))
         (call $n (call $proxy_enqueue_shared_queue (i32.const 77) 'x'))
@@ -53,6 +53,23 @@ fn a_consumer_on_another_worker_is_told_once_for_each_item() {
         read_all(&mut consumer);
     });
     assert_eq!(log, "0 1 \n0 1 0 0 1 1 \nready 1 1 0 [one]\nready 1 1 0 []");
+}
+
+#[test]
+fn a_queue_is_found_by_the_vm_id_of_its_consumer() {
+    let shared = Arc::new(Shared::default());
+    let log = logged(|| {
+        let asks = PRODUCER.replace("'' 'jobs'", "'jobs-vm' 'jobs'");
+        let [mut consumer, mut producer] = [(CONSUMER, "jobs-vm"), (&asks, "other-vm")].map(|(functions, vm_id)| {
+            let spec = VmSpec { tenant: Some("acme".into()), vm_id: vm_id.into(), ..spec(&guest(functions)) };
+            Worker::of(vec![spec], &shared)
+        });
+        consumer.vms.warm_up(&mut consumer.exchanges).unwrap();
+        producer.head();
+        read_all(&mut consumer);
+        worker(PRODUCER, "acme", &shared).head();
+    });
+    assert_eq!(log, "0 1 \n0 1 0 0 1 1 \nready 1 1 0 [one]\nready 1 1 0 []\n1 0 1 1 1 1 ", "the last asks without it");
 }
 
 /// Row 10 of the threat model.

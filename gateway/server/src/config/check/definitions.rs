@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use portcullis_core::filter::{HeadersPause, OnFailure};
 use portcullis_module::HOLDS_HEADERS_HERE;
 
@@ -120,6 +119,7 @@ impl Check<'_> {
             idle: plugin.idle.as_ref().map_or(defaults::VM_IDLE, |idle| idle.0),
             headers_pause,
             capabilities: self.capabilities(plugin, node, section),
+            vm_id: plugin.vm_id.as_str().into(),
             vm_config,
             rollout: None,
         };
@@ -133,18 +133,29 @@ impl Check<'_> {
         Some(Plugin { rollout, ..current })
     }
 
-    /// What a pause means to a module, and what its VMs are told of that.
+    /// What a pause means to a module, and what its VMs are configured with: what is written, or, where the SDK has to know it, that the
+    /// gateway holds heads back.
     pub(super) fn pauses(
         &mut self,
         plugin: &file::Plugin,
         code: &[u8],
         key: &Key,
         node: &Node,
-    ) -> (HeadersPause, Bytes) {
+    ) -> (HeadersPause, Configuration) {
         let asks = self.manifest(code, key, node).is_some_and(|manifest| manifest.holds_headers);
         let holds = plugin.allow_on_headers_stop_iteration.unwrap_or(asks);
         let pause = if holds { HeadersPause::HoldsHeaders } else { HeadersPause::StopsAll };
-        (pause, if holds && asks { Bytes::from_static(HOLDS_HEADERS_HERE) } else { Bytes::new() })
+        let written = plugin.vm_config.as_ref().map(|config| Configuration::of(config));
+        if !holds || !asks {
+            return (pause, written.unwrap_or_default());
+        }
+        if written.is_some() {
+            let place = node.get("vm_config").unwrap_or(node);
+            let problem = Diagnostic::error(format!("plugin `{}` cannot have a `vm_config`", key.name));
+            let help = "a filter of the SDK reads its settings from `config`";
+            self.report(problem.at(&place.span, "the gateway tells its module there what it holds back").help(help));
+        }
+        (pause, Configuration::of_bytes(HOLDS_HEADERS_HERE))
     }
 
     fn plugin_limits(&mut self, limits: &file::PluginLimits, node: &Node) -> PluginLimits {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Rollout;
 use crate::config::defaults;
 use crate::config::granted::Capability;
+use crate::config::private::Private;
 use crate::config::written::{Digest, Module, Size, Text};
 
 /// A module with its bounds.
@@ -36,6 +37,11 @@ pub(crate) struct Plugin {
     /// `capability_restriction_config`. Default: all.
     #[schemars(length(min = 1), extend("x-explicit" = true))]
     pub(crate) capabilities: Option<Vec<Text<Capability>>>,
+    /// What tells the shared data and queues of its VMs from those of others: they have them in common with VMs that run for the same
+    /// tenant and have the same `vm_id`, and with no other tenant's. Guests read it as `plugin_vm_id`.
+    pub(crate) vm_id: String,
+    /// What its VMs are configured with, which `proxy_on_vm_start` is told of: a string is passed as it is, anything else as JSON.
+    pub(crate) vm_config: Option<Private>,
     /// Whether a plugin that answers "stop iteration" to headers goes on being shown the body, as Envoy's option of this name
     /// has it. If not, the whole stream stops. Default: as the module's manifest asks, which those of the SDK have.
     #[schemars(extend("x-explicit" = true))]

@@ -1,11 +1,11 @@
 //! Filters: a module, its VM and its configuration, for requests or for connections.
 
 use portcullis_core::filter::{HeadersPause, OnFailure};
-use portcullis_module::HOLDS_HEADERS;
+use portcullis_module::{HOLDS_HEADERS, HOLDS_HEADERS_HERE};
 use serde_json::{Map, Value, json};
 
 use super::{Export, typed};
-use crate::config::snapshot::{Capabilities, FilterIndex, TcpRoute};
+use crate::config::snapshot::{Capabilities, Filter, FilterIndex, Plugin, TcpRoute};
 
 impl Export<'_> {
     /// Every filter that some chain has, switched off, and the router behind them.
@@ -43,7 +43,7 @@ impl Export<'_> {
         (!filters.is_empty()).then_some(Value::Object(filters))
     }
 
-    /// A filter as Envoy's `PluginConfig`. The tenant's name keeps VMs of the same module apart.
+    /// A filter as Envoy's `PluginConfig`.
     fn wasm(&mut self, index: FilterIndex) -> Value {
         let (filter, plugin) = self.plugin_of(index);
         let module = self.module(plugin);
@@ -54,7 +54,8 @@ impl Export<'_> {
             self.notes.differs(&place.span, "after a failure the filter is left out until Envoy is started anew");
         }
         let configuration = self.configuration(filter);
-        let vm_configuration = (!plugin.vm_config.is_empty()).then(|| text(&String::from_utf8_lossy(HOLDS_HEADERS)));
+        let vm_configuration = self.vm_configuration(plugin);
+        let vm_id = self.vm_id(filter, plugin);
         json!({
             "name": &*plugin.name,
             "root_id": &*plugin.name,
@@ -66,12 +67,36 @@ impl Export<'_> {
             },
             "capability_restriction_config": restriction(&plugin.capabilities),
             "vm_config": {
-                "vm_id": self.tenant_name(filter.tenant).unwrap_or_default(),
+                "vm_id": vm_id,
                 "runtime": "envoy.wasm.runtime.v8",
                 "code": { "local": { "filename": module } },
-                "configuration": vm_configuration,
+                "configuration": (!vm_configuration.is_empty()).then(|| text(&vm_configuration)),
             },
         })
+    }
+
+    /// What a filter's VM is called. The tenant's name keeps its shared data and queues apart from those of others.
+    fn vm_id(&mut self, filter: &Filter, plugin: &Plugin) -> String {
+        let Some(tenant) = self.tenant_name(filter.tenant) else { return plugin.vm_id.to_string() };
+        // So that no name of a tenant is that of another with an id behind it.
+        let tenant = tenant.replace('%', "%25").replace('/', "%2F");
+        if plugin.vm_id.is_empty() {
+            return tenant;
+        }
+        let vm_id = format!("{tenant}/{}", plugin.vm_id);
+        let (place, node) = self.places.plugin(filter.plugin);
+        let place = node.get("vm_id").map_or(place, |node| &node.span);
+        self.notes.differs(place, format!("filters read it, and find its queues, as `{vm_id}`"));
+        vm_id
+    }
+
+    /// What a plugin's VMs are configured with.
+    fn vm_configuration(&self, plugin: &Plugin) -> String {
+        let configuration = match &*plugin.vm_config {
+            HOLDS_HEADERS_HERE => HOLDS_HEADERS,
+            _ => self.secrets.configuration(&plugin.vm_config),
+        };
+        String::from_utf8_lossy(configuration).into_owned()
     }
 }
 

@@ -183,7 +183,7 @@ mod tests {
             ],
         ),
         ("tenants", &["hosts", "limits.requests"]),
-        ("plugins", &["module", "sha256", "on_failure", "allow_on_headers_stop_iteration"]),
+        ("plugins", &["module", "sha256", "on_failure", "vm_id", "vm_config", "allow_on_headers_stop_iteration"]),
         ("upstreams", &["endpoints", "balance", "protocol", "resolve", "tls", "retries", "timeouts"]),
         ("routes", &["name", "match", "filters", "skip", "upstream", "timeout", "timeouts", "retries"]),
         ("filters", &["name", "plugin", "policy", "config", "optional"]),
