@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) holds_headers: bool,
     /// Whether its filters have a VM that no other case has, on either side.
     pub(crate) alone: bool,
+    /// The functions of the ABI that its filters may use beside those that the guest cannot do without; nothing is all.
+    pub(crate) granted: Option<&'static [&'static str]>,
     /// Id and configuration of the filters' VMs, where they have any.
     pub(crate) vms: Vec<(&'static str, &'static str)>,
 }
@@ -103,6 +105,7 @@ pub(crate) fn case(section: &'static str, name: impl Into<String>, script: impl 
         breaks_off: false,
         holds_headers: false,
         alone: false,
+        granted: None,
         vms: Vec::new(),
     }
 }
@@ -161,6 +164,12 @@ impl Case {
 
     pub(crate) fn alone(self) -> Self {
         Self { alone: true, ..self }
+    }
+
+    /// With no functions of the ABI but these, and those that the guest cannot do without. Envoy has the restrictions of whoever makes
+    /// a VM first, so no other case may share it.
+    pub(crate) fn granted(self, functions: &'static [&'static str]) -> Self {
+        Self { granted: Some(functions), ..self }.alone()
     }
 
     /// With this id and this configuration of each filter's VM.

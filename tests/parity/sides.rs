@@ -104,6 +104,33 @@ fn upstreams(origin: SocketAddr) -> Vec<Upstream> {
 const ROUTES: [(&str, &str, &str); 3] =
     [("h2", "/h2/", "h2"), ("refuses", "/refuses/", "refuses"), ("all", "/", "origin")];
 
+/// What the guest cannot do without.
+const NEEDED: [&str; 8] = [
+    "proxy_log",
+    "proxy_get_buffer_bytes",
+    "proxy_on_context_create",
+    "proxy_on_configure",
+    "proxy_on_delete",
+    "environ_get",
+    "environ_sizes_get",
+    "random_get",
+];
+
+/// The functions that a case's filters may use, where they are not all.
+fn granted(case: &Case) -> Option<impl Iterator<Item = &'static str>> {
+    Some(NEEDED.into_iter().chain(case.granted?.iter().copied()))
+}
+
+/// A filter that may use no more. For Envoy what no module can do without is a function like any other.
+fn restricted(mut filter: Value, case: &Case) -> Value {
+    if let Some(granted) = granted(case) {
+        let allowed: serde_json::Map<String, Value> =
+            granted.chain(["proc_exit"]).map(|name| (name.to_owned(), json!({}))).collect();
+        filter["typed_config"]["config"]["capability_restriction_config"] = json!({ "allowed_capabilities": allowed });
+    }
+    filter
+}
+
 /// An Envoy with a listener for each case.
 pub(crate) fn envoy(program: &Path, cases: &[Case]) -> Side {
     let (origin, answers) = origin();
@@ -117,7 +144,8 @@ pub(crate) fn envoy(program: &Path, cases: &[Case]) -> Side {
                 let vm_id = if case.alone { &*case.name } else { vm_id };
                 let (holds_headers, module) = (case.holds_headers, modules.path(case));
                 let configuration = &configuration;
-                Wasm { name: &name, module: &module, configuration, vm_id, vm_configuration, holds_headers }.filter()
+                let wasm = Wasm { name: &name, module: &module, configuration, vm_id, vm_configuration, holds_headers };
+                restricted(wasm.filter(), case)
             };
             let routes = ROUTES.map(|(name, prefix, upstream)| route(name, prefix, upstream));
             listener(&case.name, (0..case.filters.len()).map(filter).collect(), &routes)
@@ -171,13 +199,17 @@ pub(crate) fn portcullis(cases: &[Case]) -> Side {
 fn tenant(case: &Case, module: &Path) -> Value {
     let plugin = |index: usize| {
         let (vm_id, vm_config) = case.vm(index);
-        json!({
+        let mut plugin = json!({
             "module": format!("file:{}", module.display()),
             "limits": { "cpu": "5s" },
             "vm_id": vm_id,
             "vm_config": vm_config,
             "allow_on_headers_stop_iteration": case.holds_headers,
-        })
+        });
+        if let Some(granted) = granted(case) {
+            plugin["capabilities"] = granted.collect();
+        }
+        plugin
     };
     // A plugin for each filter: its name is a property, which is compared.
     let names: Vec<String> = (0..case.filters.len()).map(|index| case.plugin(index)).collect();

@@ -7,6 +7,7 @@
 mod crypto;
 mod expression;
 mod limit;
+mod pattern;
 
 use std::io::{Read as _, Write as _};
 

@@ -5,7 +5,7 @@ use crate::case::{Case, case, plain};
 const SECTION: &str = "§10";
 
 /// Expressions in CEL and how their values are encoded.
-const EXPRESSIONS: [(&str, &str); 16] = [
+const EXPRESSIONS: [(&str, &str); 53] = [
     ("a-number", "1 + 2"),
     ("a-text", "\"a\" + \"b\""),
     ("a-double", "1.5 * 2.0"),
@@ -22,6 +22,43 @@ const EXPRESSIONS: [(&str, &str); 16] = [
     ("an-unknown-name", "no_such.name"),
     ("a-list", "[1, 2]"),
     ("nothing", "null"),
+    ("a-match", r#"request.path.matches("^/[a-z]$")"#),
+    ("a-match-of-a-part", r#"request.path.matches("[a-c]")"#),
+    ("a-match-that-is-none", r#"request.path.matches("^[a-z]")"#),
+    ("a-match-by-a-function", r#"matches(request.path, "a$")"#),
+    ("a-match-of-a-letter-and-a-digit", r#""é1".matches(r"^.\\d$")"#),
+    ("a-match-of-a-digit-of-arabic", r#""٣".matches(r"^\\d$")"#),
+    ("a-match-of-two-classes", r#""a_1 &".matches(r"^\\w+\\s[[:punct:]&]$")"#),
+    ("a-match-that-looks-back", r#""aa".matches(r"^(a)\\1$")"#),
+    ("a-match-of-no-expression", r#""a".matches("(")"#),
+    ("a-match-of-a-large-expression", r#""a".matches("a{1000}")"#),
+    ("a-match-of-what-is-joined", r#""a/b".matches("^" + "a")"#),
+    ("a-time", r#"timestamp("1970-01-01T00:00:01.5Z")"#),
+    ("a-time-elsewhere", r#"timestamp("2026-11-27T13:14:15+02:00")"#),
+    ("a-time-that-is-none", r#"timestamp("yesterday")"#),
+    ("a-time-of-a-number", "timestamp(1)"),
+    ("the-last-time", r#"timestamp("9999-12-31T23:59:59Z")"#),
+    ("the-first-time", r#"timestamp("0001-01-01T00:00:00Z")"#),
+    ("a-time-compared", r#"request.time > timestamp("2020-01-01T00:00:00Z")"#),
+    ("a-time-and-a-span", r#"timestamp("2026-11-27T13:00:00Z") + duration("-1h")"#),
+    ("a-time-beyond-the-last", r#"timestamp("9999-12-31T23:59:59Z") + duration("1h")"#),
+    ("a-time-since-another", r#"timestamp("2026-11-27T13:00:00Z") - timestamp("2026-11-26T12:59:59Z")"#),
+    ("a-year", r#"timestamp("2026-11-27T13:14:15.678Z").getFullYear()"#),
+    ("a-month", r#"timestamp("2026-11-27T13:14:15.678Z").getMonth()"#),
+    ("a-date", r#"timestamp("2026-11-27T13:14:15.678Z").getDate()"#),
+    ("a-day-of-the-month", r#"timestamp("2026-11-27T13:14:15.678Z").getDayOfMonth()"#),
+    ("a-day-of-the-year", r#"timestamp("2026-11-27T13:14:15.678Z").getDayOfYear()"#),
+    ("a-day-of-the-week", r#"timestamp("2026-11-27T13:14:15.678Z").getDayOfWeek()"#),
+    ("hours", r#"timestamp("2026-11-27T13:14:15.678Z").getHours()"#),
+    ("hours-elsewhere", r#"timestamp("2026-11-27T13:14:15.678Z").getHours("-02:00")"#),
+    ("hours-in-a-city", r#"timestamp("2026-07-27T13:14:15Z").getHours("America/Los_Angeles")"#),
+    ("hours-nowhere", r#"timestamp("2026-11-27T13:14:15.678Z").getHours("Nowhere")"#),
+    ("minutes", r#"timestamp("2026-11-27T13:14:15.678Z").getMinutes()"#),
+    ("seconds", r#"timestamp("2026-11-27T13:14:15.678Z").getSeconds()"#),
+    ("milliseconds", r#"timestamp("2026-11-27T13:14:15.678Z").getMilliseconds()"#),
+    ("a-span", r#"duration("1h1.5s")"#),
+    ("a-span-that-is-none", r#"duration("1y")"#),
+    ("a-span-in-hours-and-minutes", r#"duration("-90m").getHours() * 1000 + duration("90m1.5s").getMinutes()"#),
 ];
 
 /// Signatures of the text `text` by keys on elliptic curves, made with OpenSSL: the curve and the hash function, the key as
@@ -134,6 +171,14 @@ pub(crate) fn cases() -> Vec<Case> {
             case(SECTION, format!("a-signature-of-{curve}-with-{hash}-{what}"), script)
         })
     }));
+    let create = |texts: &[&str]| -> String {
+        let steps = |text: &&str| {
+            format!("call_foreign_function expr_create '{text}' =e; call_foreign_function expr_evaluate $e %len; ")
+        };
+        texts.iter().map(steps).collect()
+    };
+    let times = create(&["request.time", "request.duration", "response.backend_latency"]);
+    cases.push(case(SECTION, "times-in-expressions", format!("request_headers: {times} | log: {times}")));
     cases
 }
 

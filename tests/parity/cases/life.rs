@@ -73,7 +73,52 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
     ];
     cases.extend(failures());
+    cases.extend(restrictions());
     cases
+}
+
+/// What a module may not use.
+fn restrictions() -> Vec<Case> {
+    const REQUEST: &[&str] = &["proxy_on_request_headers"];
+    let calls = "request_headers: get_header_map_value 0 :method; add_header_map_value 0 x-a 1; set_header_map_pairs 0 {a=1}; \
+         remove_header_map_value 0 x-b; get_property request.path; set_property a 1; get_current_time_nanoseconds; \
+         set_tick_period_milliseconds 5; set_effective_context $root; get_status; get_log_level; \
+         send_local_response 200 '' no '' -1; continue_stream 0; close_stream 0; \
+         http_call origin {:method=GET :path=/call :authority=a} '' '' 1000; grpc_call h2 a b '' '' 1000; \
+         set_shared_data capable 1 0; get_shared_data capable; register_shared_queue capable; define_metric 0 capable; \
+         call_foreign_function compress a; done";
+    let wasi = r#"(module
+        (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "clock_res_get" (func $precision (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+        (memory (export "memory") 2)
+        (func (export "malloc") (param i32) (result i32) (i32.const 32768))
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_delete") (param i32) (drop (call $log (i32.const 2) 'LABEL|gone')))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $log (i32.const 2) 'LABEL|begins'))
+            (if (i32.eq (call $precision (i32.const 0) (i32.const 16)) (i32.const 76))
+                (then (drop (call $log (i32.const 2) 'LABEL|no precision'))))
+            (if (i32.eqz (call $clock (i32.const 0) (i64.const 0) (i32.const 16)))
+                (then (drop (call $log (i32.const 2) 'LABEL|a time'))))
+            (i32.const 0)))"#;
+    vec![
+        case(SECTION, "hostcalls-that-are-not-granted", calls).granted(REQUEST),
+        case(SECTION, "a-hostcall-that-is-granted", calls)
+            .granted(&["proxy_on_request_headers", "proxy_get_header_map_value", "proxy_get_property"]),
+        case(
+            SECTION,
+            "callbacks-that-are-not-granted",
+            "request_headers: end | request_body: end | response_headers: end | response_body: end | log: end | done: end",
+        )
+        .ask(post("body"))
+        .granted(&["proxy_on_request_headers", "proxy_on_log"]),
+        case(SECTION, "a-callback-that-is-not-granted-cannot-pause", "request_headers: return 1 | log: end")
+            .granted(&["proxy_on_log"]),
+        case(SECTION, "functions-of-wasi-that-are-not-granted", "")
+            .module(wasi.to_owned())
+            .granted(&["proxy_on_request_headers", "clock_time_get"]),
+    ]
 }
 
 fn failures() -> Vec<Case> {
