@@ -199,7 +199,6 @@ const ROWS: &[Row] = &[
             "response-properties-in-a-body",
         ],
     ),
-    ("attributes-not-kept", &[Log], &["property-upstream-num-endpoints", "property-upstream-cx-pool-ready-duration"]),
     ("property-of-two-words", &[Log], &["a-property-of-two-words-is-set"]),
     ("old-names", &[Log], &["old-names"]),
     ("type-without-body", &[Response], &["a-response-with-a-type-and-no-body"]),

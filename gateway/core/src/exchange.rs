@@ -185,6 +185,7 @@ pub struct Exchange {
     pub(crate) responded: Option<Time>,
     pub(crate) upstream_address: Option<SocketAddr>,
     pub(crate) attempts: u32,
+    pub(crate) reached: Option<Reached>,
     upload: Upload,
     woken: bool,
     /// A filter wants the route chosen again.
@@ -194,6 +195,15 @@ pub struct Exchange {
     pub(crate) trials: Vec<Trial>,
     /// What it is beside, where it is a shadow.
     pub(crate) shadow: Option<Box<Side>>,
+}
+
+/// How an upstream was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// How many endpoints it has.
+    pub endpoints: usize,
+    /// How long the request waited for a connection; no time where one lay ready.
+    pub waited: Duration,
 }
 
 /// Whose turn it is while a request's body is on its way.
@@ -230,6 +240,7 @@ impl Exchange {
             responded: None,
             upstream_address: None,
             attempts: 0,
+            reached: None,
             upload: Upload::default(),
             woken: false,
             reroutes: false,
@@ -321,6 +332,11 @@ impl Exchange {
     pub fn set_tried(&mut self, address: Option<SocketAddr>, attempts: u32) {
         self.upstream_address = address.or(self.upstream_address);
         self.attempts = attempts;
+    }
+
+    /// Records how the upstream was reached.
+    pub fn set_reached(&mut self, reached: Reached) {
+        self.reached = Some(reached);
     }
 
     /// How often an endpoint was tried: once, where nothing failed.

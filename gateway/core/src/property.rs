@@ -9,7 +9,8 @@ use bytes::Bytes;
 use portcullis_abi::{Status, pairs};
 
 use crate::event::Direction;
-use crate::exchange::{Exchange, Stand};
+use crate::exchange::{Exchange, Reached, Stand};
+use crate::filter::Speaks;
 use crate::headers::Headers;
 use crate::reply::{Details, Failure};
 use crate::time::Time;
@@ -96,6 +97,7 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
         (b"connection", Some(name)) => connection(exchange, name),
         (b"connection_id", None) => connection(exchange, b"id"),
         (b"upstream", Some(b"request_attempt_count")) => int(u64::from(exchange.attempts())),
+        (b"upstream", Some(name @ (b"num_endpoints" | b"cx_pool_ready_duration"))) => reached(exchange.reached, name),
         (b"upstream", Some(b"locality" | b"transport_failure_reason")) if exchange.upstream_address().is_some() => {
             Ok(Vec::new())
         }
@@ -127,10 +129,18 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
     }
 }
 
+/// How the upstream was reached, once its response has begun.
+fn reached(reached: Option<Reached>, name: &[u8]) -> Value {
+    let Reached { endpoints, waited } = reached.ok_or(Status::NotFound)?;
+    int(if name == b"num_endpoints" { endpoints as u64 } else { u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX) })
+}
+
 fn request(exchange: &Exchange, now: Time, name: &[u8], rest: Option<&[u8]>) -> Value {
     let headers = exchange.request.head();
     let path = headers.and_then(Headers::path);
     let (received, _) = exchange.body_bytes(Direction::Request);
+    // A connection has no request whose times could be told.
+    let is_http = exchange.chain.speaks() == Speaks::Http;
     let header_bytes = headers.map(Headers::byte_size);
     match name {
         b"path" => text(path.map(|path| path.as_str().as_bytes())),
@@ -145,8 +155,8 @@ fn request(exchange: &Exchange, now: Time, name: &[u8], rest: Option<&[u8]>) -> 
         b"useragent" => header(headers, b"user-agent"),
         b"id" => header(headers, b"x-request-id"),
         b"time" => int(exchange.started().as_nanos()),
-        b"protocol" => text(exchange.facts().map(|facts| facts.protocol.as_bytes())),
-        b"duration" if exchange.stand == Stand::Ending => {
+        b"protocol" => named(exchange.facts().map(|facts| facts.protocol)),
+        b"duration" if exchange.stand == Stand::Ending && is_http => {
             int(u64::try_from(now.saturating_since(exchange.started()).as_nanos()).unwrap_or(u64::MAX))
         }
         b"size" => int(headers.and_then(Headers::content_length).unwrap_or(received)),
@@ -159,13 +169,14 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
     let headers = exchange.response.head();
     let (_, sent) = exchange.body_bytes(Direction::Response);
     let ending = exchange.stand == Stand::Ending;
+    let is_http = exchange.chain.speaks() == Speaks::Http;
     let header_bytes = headers.map_or(0, Headers::byte_size) as u64;
     match name {
         b"code" => match headers.and_then(Headers::status) {
             Some(status) => int(u64::from(status.as_u16())),
             None => Err(Status::NotFound),
         },
-        b"code_details" if exchange.stand != Stand::Requesting => {
+        b"code_details" if exchange.stand != Stand::Requesting && is_http => {
             text(Some(exchange.details().map_or("via_upstream", |details| details.as_str()).as_bytes()))
         }
         b"headers" => map(headers, rest),
@@ -179,7 +190,7 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
             Some(status) => int(std::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).unwrap_or(2)),
             None => int(2),
         },
-        b"backend_latency" if ending => match exchange.responded {
+        b"backend_latency" if ending && is_http => match exchange.responded {
             Some(at) => int(u64::try_from(at.saturating_since(exchange.started()).as_nanos()).unwrap_or(u64::MAX)),
             None => Err(Status::NotFound),
         },

@@ -173,6 +173,12 @@ impl Balancer {
         usable * 100 < all * u64::from(self.ejection.panic)
     }
 
+    /// How many endpoints there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.is_here()).count()
+    }
+
     /// How many endpoints there are, and how many of them are neither ejected nor down.
     pub fn count(&self, now: Time) -> (usize, usize) {
         let here = || self.endpoints.iter().filter(|endpoint| endpoint.is_here());

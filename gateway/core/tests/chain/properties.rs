@@ -400,15 +400,20 @@ fn a_stored_value_ends_with_its_exchange() {
 #[test]
 fn an_exchange_knows_how_often_an_endpoint_was_tried() {
     check(
-        "a(property upstream.request_attempt_count; response_headers: property upstream.request_attempt_count, property upstream.address)",
+        "a(property upstream.request_attempt_count, property upstream.num_endpoints; \
+           response_headers: property upstream.request_attempt_count, property upstream.address, \
+           property upstream.num_endpoints, property upstream.cx_pool_ready_duration)",
         "GET / end; tries 3; < 200 end",
         expect![[r#"
             > GET / end
-            a.request_headers 3 end     upstream.request_attempt_count=0
+            a.request_headers 3 end     upstream.request_attempt_count=0, upstream.num_endpoints: NotFound
                 upstream: GET / end
             > tries 3
             > < 200 end
-            a.response_headers 1 end    upstream.request_attempt_count=3, upstream.address="192.0.2.9:80"
+            a.response_headers 1 end    upstream.request_attempt_count=3,
+                                        upstream.address="192.0.2.9:80",
+                                        upstream.num_endpoints=2,
+                                        upstream.cx_pool_ready_duration=3000000
                 client: 200 end
         "#]],
     );

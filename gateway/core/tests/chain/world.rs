@@ -12,7 +12,7 @@ use portcullis_core::chain;
 use portcullis_core::context::{Callout, CalloutResponse};
 use portcullis_core::downstream::Patience;
 use portcullis_core::event::{Direction, End, Event, Part};
-use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Place, Times};
+use portcullis_core::exchange::{Exchange, ExchangeId, Exchanges, Facts, Place, Reached, Times};
 use portcullis_core::filter::{Candidate, Chain, ChainFilter, Speaks, VmIndex};
 use portcullis_core::headers::{Headers, Scheme};
 use portcullis_core::reply::Failure;
@@ -180,6 +180,7 @@ impl World {
             ["tries", count] => {
                 let exchange = self.exchanges.get_mut(id).expect("an exchange");
                 exchange.set_tried(Some(([192, 0, 2, 9], 80).into()), count.parse().expect("a number"));
+                exchange.set_reached(Reached { endpoints: 2, waited: Duration::from_millis(3) });
             }
             ["passes", what] => {
                 let now = self.exchanges.now;

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use portcullis_core::upstream::EndpointIndex;
 use tokio::sync::Notify;
@@ -158,11 +159,17 @@ impl Upstream {
         if let Some((connection, since)) = kept {
             lease.connection = Some(connection);
             let unused = now.saturating_since(since);
+            tries.has_reached(self.size(), Duration::ZERO);
             return Ok((lease, if unused < MAY_BE_STALE { Origin::InUse } else { Origin::Kept }));
         }
         // Boxed, since it is rare and large, and every exchange would carry its state.
         let origin = Box::pin(self.fill(&mut lease, tries, clock)).await?;
+        tries.has_reached(self.size(), clock.now().saturating_since(now));
         Ok((lease, origin))
+    }
+
+    fn size(&self) -> usize {
+        self.balancer.borrow().size()
     }
 
     /// Finds a connection for the lease where none lies ready.

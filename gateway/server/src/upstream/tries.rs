@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{HeaderValue, Request};
+use portcullis_core::exchange::Reached;
 use portcullis_core::headers::Scheme;
 use portcullis_core::limits::Limits;
 use portcullis_core::reply::Failure;
@@ -25,6 +27,7 @@ pub(crate) struct Tries {
     made: Cell<u32>,
     endpoint: Cell<Option<EndpointIndex>>,
     address: Cell<Option<SocketAddr>>,
+    reached: Cell<Option<Reached>>,
     /// What its client speaks; HTTP/2 says so to upstreams.
     scheme: Cell<Option<Scheme>>,
     /// Where each is a span.
@@ -92,6 +95,15 @@ impl Tries {
     /// Where the last one went.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address.get()
+    }
+
+    /// How the last one came to where it went.
+    pub(crate) fn reached(&self) -> Option<Reached> {
+        self.reached.get()
+    }
+
+    pub(super) fn has_reached(&self, endpoints: usize, waited: Duration) {
+        self.reached.set(Some(Reached { endpoints, waited }));
     }
 
     pub(super) fn is_for(&self, scheme: Scheme) {

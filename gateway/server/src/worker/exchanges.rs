@@ -65,7 +65,12 @@ impl Worker {
 
     /// Notes which endpoint an exchange went to, and how often one was tried.
     pub(crate) fn tried(&self, id: ExchangeId, tries: &Tries) {
-        self.with(id, |exchange| exchange.set_tried(tries.address(), tries.made()));
+        self.with(id, |exchange| {
+            exchange.set_tried(tries.address(), tries.made());
+            if let Some(reached) = tries.reached() {
+                exchange.set_reached(reached);
+            }
+        });
     }
 
     /// The exchange's place in a trace.
