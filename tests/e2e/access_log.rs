@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use portcullis_tests::client::Client;
 use portcullis_tests::eventually;
 use portcullis_tests::origin::{Answer, Origin};
-use portcullis_tests::process::{Process, Start};
+use portcullis_tests::process::{Process, Start, free_address};
+use portcullis_tests::raw::RawOrigin;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
 
@@ -102,4 +104,40 @@ fn chosen_fields_and_what_filters_did_are_in_the_line_and_credentials_are_not() 
     assert!(did(passed).contains(&"banner response next".to_owned()), "{passed}");
     assert!(did(refused).contains(&"probe request reply".to_owned()), "{refused}");
     assert!(passed["filters"].as_array().unwrap().iter().all(|did| did["busy_ms"].as_f64().unwrap() > 0.0), "{passed}");
+}
+
+#[test]
+fn a_connection_of_a_tcp_listener_is_a_line_too() {
+    let echo = RawOrigin::start(|wire, _| _ = wire.some().and_then(|bytes| wire.write(bytes)));
+    let start = |endpoint: &str| {
+        let config = r#"
+access_log: file:access.log
+listeners: { bytes: { bind: "{address}", protocol: tcp, upstream: echo } }
+upstreams: { echo: { endpoints: ["{endpoint}"], protocol: tcp, timeouts: { connect: 5s } } }
+routes: []
+"#;
+        let address = free_address();
+        (Start::new(GATEWAY, config, &[("endpoint", &endpoint), ("address", &address)]).start(), address)
+    };
+    let (process, address) = start(&echo.to_string());
+    let mut client = Client::connect(address);
+    client.send("hello");
+    assert_eq!(client.0.exactly(5).unwrap(), b"hello");
+    client.0.finish_sending();
+    assert_eq!(client.0.rest(), b"");
+    let path = process.folder().join("access.log");
+    eventually("it is written", || lines(&path).len() == 1);
+    let line = lines(&path).remove(0);
+    let (told, sizes) = (["listener", "reason", "upstream", "protocol"], ["request_bytes", "response_bytes"]);
+    assert_eq!(told.map(|name| line[name].as_str().unwrap()), ["bytes", "via_upstream", "echo", "TCP"]);
+    assert_eq!(sizes.map(|name| line[name].as_u64().unwrap()), [5, 5]);
+    assert_eq!(line["upstream_address"].as_str().unwrap(), echo.to_string());
+
+    let gone = echo.address;
+    drop(echo);
+    let (process, address) = start(&gone.to_string());
+    assert_eq!(Client::connect(address).0.rest(), b"");
+    let path = process.folder().join("access.log");
+    eventually("a connection that went nowhere is written", || lines(&path).len() == 1);
+    assert_eq!(lines(&path)[0]["reason"], "upstream_connect");
 }

@@ -4,6 +4,7 @@ mod capabilities;
 mod demo;
 mod documented;
 mod kubernetes;
+mod tcp;
 
 use std::fs;
 use std::net::SocketAddr;

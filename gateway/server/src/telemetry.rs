@@ -50,6 +50,7 @@ use portcullis_core::trace::{Policy, SpanId, Trace};
 use portcullis_vm::VmCells;
 
 use access_log::AccessLog;
+pub(crate) use access_log::ConnectionRecord;
 use choice::Choice;
 pub(crate) use choice::Chosen;
 use exposition::Exposition;
@@ -281,6 +282,20 @@ impl WorkerTelemetry {
         }
         if self.shared.exports.are_on() {
             self.export(record);
+        }
+    }
+
+    /// Logs a TCP connection that has ended.
+    pub(crate) fn record_connection(&self, record: &ConnectionRecord<'_>) {
+        let Telemetry { choice, exports, .. } = &*self.shared;
+        if !choice.keeps_connection(record) {
+            return;
+        }
+        if let Some(log) = &self.log {
+            log.write_connection(record, choice);
+        }
+        if exports.are_on() && choice.otlp {
+            exports.offer(Item::Log(Box::new(otlp::log_connection(record, choice))));
         }
     }
 

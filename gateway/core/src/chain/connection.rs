@@ -140,7 +140,7 @@ impl Exchange {
     pub(super) fn connected(&mut self, address: std::net::SocketAddr, now: Time) {
         self.stand = Stand::Responding;
         (self.responded, self.last_progress) = (Some(now), now);
-        self.set_tried(Some(address), self.attempts);
+        self.set_tried(Some(address), 1);
         self.response.stage = Stage::Sent;
     }
 

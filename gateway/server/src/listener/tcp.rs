@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http::HeaderValue;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
-use portcullis_core::exchange::{ExchangeId, Facts, Wants};
+use portcullis_core::exchange::{ExchangeId, Facts, Reached, Wants};
 use portcullis_core::reply::Failure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -79,9 +79,11 @@ async fn pass<S: Transport>(
     worker.feed(*id, Event::Accepted);
     let mut up = Fed::new(Direction::Request);
     until_broken_off(worker, *id, poll_fn(|cx| up.poll_until_let_in(cx, worker, *id, client))).await?;
+    let begun = worker.clock.now();
     let connecting = async { worker.upstreams.connect(target, &worker.clock).await.map_err(Failure::from) };
-    let Raw { stream, address, held } = until_broken_off(worker, *id, connecting).await?;
+    let Raw { stream, address, endpoints, held } = until_broken_off(worker, *id, connecting).await?;
     let _held = held;
+    ticket.reached(Reached { endpoints, waited: worker.clock.now().saturating_since(begun) });
     worker.feed(*id, Event::Connected(address));
     let mut upstream = Side::new(stream, Failure::UpstreamReset);
     let mut down = Passage::new(Fed::new(Direction::Response), worker, *id);

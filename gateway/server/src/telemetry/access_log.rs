@@ -1,10 +1,12 @@
-//! The access log: one JSON line per request, encoded by the worker that served it.
+//! The access log: one JSON line per request or TCP connection, encoded by the worker that served it.
 //!
 //! A line is built straight in the worker's buffer: no value tree, no allocation per line. Buffers are handed to
 //! [`super::log_writer`] when they are full or when the worker flushes. Everything a client or guest can influence is escaped
 //! and cut to a length, so that no request can forge a line, break a terminal or fill a disk.
 //! **Invariant:** values of query parameters, header values other than `Host`, `User-Agent`, the request id and those that were chosen,
 //! and bodies are never written.
+
+mod connections;
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -13,11 +15,14 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderName;
+use portcullis_core::filter::Chain;
 use portcullis_core::time::Time;
 use portcullis_core::timing::Timings;
 use portcullis_core::trace::Trace;
 
+pub(crate) use self::connections::ConnectionRecord;
 use super::Record;
 use super::choice::{Choice, Chosen, REDACTED, Secrecy};
 use super::log_writer::{Batch, LogWriter, Refused};
@@ -48,11 +53,15 @@ impl AccessLog {
     }
 
     pub(super) fn write(&self, record: &Record<'_>, choice: &Choice) {
+        self.append(|out| line(out, record, choice));
+    }
+
+    fn append(&self, line: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.capacity() == 0 {
             *buffer = self.recycled.try_recv().unwrap_or_else(|_| Vec::with_capacity(ROOM));
         }
-        line(&mut buffer, record, choice);
+        line(&mut buffer);
         self.lines.set(self.lines.get() + 1);
         if buffer.len() >= FULL
             && let Err(Refused(batch)) = self.writer.offer(self.take(&mut buffer))
@@ -151,11 +160,11 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
 fn chosen(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     fields(out, b",\"request_headers\":{", &choice.request, record.request_fields);
     fields(out, b",\"response_headers\":{", &choice.response, record.response_fields);
-    properties(out, record, choice);
+    properties(out, record.properties, choice);
     if choice.filters
         && let Some(timings) = record.timings
     {
-        filters(out, record, timings);
+        filters(out, record.chain, timings);
     }
 }
 
@@ -188,10 +197,10 @@ fn fields(out: &mut Vec<u8>, opening: &[u8], names: &[HeaderName], chosen: &Chos
 }
 
 /// What filters have left in properties that were chosen; nothing where there is none.
-fn properties(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
+fn properties(out: &mut Vec<u8>, left: &[(Bytes, Bytes)], choice: &Choice) {
     let mut opening: &[u8] = b",\"properties\":{\"";
     let mut closing: &[u8] = b"";
-    for (name, value) in choice.properties(record) {
+    for (name, value) in choice.properties(left) {
         out.extend_from_slice(opening);
         (opening, closing) = (b",\"", b"}");
         words(out, name.as_bytes(), MAX_WORDS);
@@ -203,14 +212,14 @@ fn properties(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
 }
 
 /// What each filter did.
-fn filters(out: &mut Vec<u8>, record: &Record<'_>, timings: &Timings) {
+fn filters(out: &mut Vec<u8>, chain: &Chain, timings: &Timings) {
     out.extend_from_slice(b",\"filters\":[");
     let mut mark = "";
     for share in timings.shares() {
         out.extend_from_slice(mark.as_bytes());
         mark = ",";
         out.extend_from_slice(b"{\"plugin\":");
-        name(out, record.chain.version(share.filter, share.version).map_or("", |filter| &filter.name));
+        name(out, chain.version(share.filter, share.version).map_or("", |filter| &filter.name));
         out.extend_from_slice(b",\"phase\":\"");
         out.extend_from_slice(share.phase.as_str().as_bytes());
         out.extend_from_slice(b"\",\"outcome\":\"");

@@ -2,9 +2,10 @@
 //!
 //! **Invariant:** what holds credentials is never written, whoever asks for it.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::Record;
+use super::{ConnectionRecord, Record};
 use crate::config::snapshot::AccessLog;
 
 /// What stands for what is secret; OpenTelemetry's word for `url.query`.
@@ -47,16 +48,25 @@ impl Choice {
     }
 
     /// Those of the properties that were chosen and that there are, with their values.
-    pub(super) fn properties<'s>(&'s self, record: &'s Record<'_>) -> impl Iterator<Item = (&'s str, &'s [u8])> {
+    pub(super) fn properties<'s>(&'s self, left: &'s [(Bytes, Bytes)]) -> impl Iterator<Item = (&'s str, &'s [u8])> {
         self.properties.iter().filter_map(|name| {
-            let (_, value) = record.properties.iter().find(|(own, _)| own == name.as_bytes())?;
+            let (_, value) = left.iter().find(|(own, _)| own == name.as_bytes())?;
             Some((name.as_str(), &value[..]))
         })
     }
 
     /// Whether a request is written. One that failed always is.
     pub(super) fn keeps(&self, record: &Record<'_>) -> bool {
-        self.share == ALL || record.status >= 500 || record.status == 0 || u64::from(fastrand::u32(..)) < self.share
+        record.status >= 500 || record.status == 0 || self.keeps_by_chance()
+    }
+
+    /// The same of a TCP connection.
+    pub(super) fn keeps_connection(&self, record: &ConnectionRecord<'_>) -> bool {
+        record.failure.is_some() || self.keeps_by_chance()
+    }
+
+    fn keeps_by_chance(&self) -> bool {
+        self.share == ALL || u64::from(fastrand::u32(..)) < self.share
     }
 }
 

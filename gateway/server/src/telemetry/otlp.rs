@@ -36,7 +36,7 @@ use crate::message::RequestBody;
 use crate::upstream::{Tries, Upstreams};
 
 pub(crate) use self::spans::Attempt;
-pub(super) use self::spans::{log, of, of_callout};
+pub(super) use self::spans::{log, log_connection, of, of_callout};
 
 /// Exchanges and records that may wait to be sent. At a hundred sampled requests a second, some twenty seconds of them.
 const WAITING: usize = 2048;

@@ -24,6 +24,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 pub(crate) struct Raw {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) address: SocketAddr,
+    /// How many endpoints the upstream has.
+    pub(crate) endpoints: usize,
     pub(crate) held: Held,
 }
 
@@ -86,7 +88,8 @@ impl Upstream {
                 self.counts.connected();
                 self.balancer.borrow_mut().answered(endpoint);
                 let active = active.take().ok_or(SendError::Overloaded)?;
-                Ok(Raw { stream, address, held: Held { _active: active, _lease: lease, _open: open } })
+                let held = Held { _active: active, _lease: lease, _open: open };
+                Ok(Raw { stream, address, endpoints: self.balancer.borrow().size(), held })
             }
             Err(error) => Err(self.not_connected((endpoint, address), &name, error, clock)),
         }

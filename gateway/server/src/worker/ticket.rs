@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use portcullis_core::chain;
 use portcullis_core::context::UpstreamId;
 use portcullis_core::event::Direction;
-use portcullis_core::exchange::{ExchangeId, Facts, Place};
+use portcullis_core::exchange::{Exchange, ExchangeId, Facts, Place, Reached};
 use portcullis_core::filter::Chain;
 use portcullis_core::headers::Headers;
 use portcullis_core::reply::{Details, Failure};
@@ -20,7 +20,7 @@ use crate::bulkhead::{self, NoPlace, Tether};
 use crate::clock::Clock;
 use crate::listener::Lane;
 use crate::revision::Revision;
-use crate::telemetry::{Chosen, Record, server_timing};
+use crate::telemetry::{Chosen, ConnectionRecord, Record, server_timing};
 
 /// What ties an exchange to its client's connection, and it can be cut off with.
 pub(crate) enum Tie {
@@ -121,6 +121,11 @@ impl Ticket {
             exchange.move_to(place.clone());
             Some((place, target))
         })?
+    }
+
+    /// The upstream has been reached like this.
+    pub(crate) fn reached(&self, reached: Reached) {
+        self.worker.with(self.id, |exchange| exchange.set_reached(reached));
     }
 
     /// The client is sent this head.
@@ -228,39 +233,10 @@ impl Worker {
         let now = exchanges.now;
         chain::end(exchanges, vms, ticket.id, failure, |exchange| {
             let Some(facts) = exchange.facts() else { return };
-            let (request_bytes, _) = exchange.body_bytes(Direction::Request);
-            let (_, response_bytes) = exchange.body_bytes(Direction::Response);
-            let Some(request) = &ticket.request else { return };
-            self.telemetry.record(&Record {
-                tenant: &facts.place.tenant,
-                route: &facts.place.route,
-                pattern: &facts.place.pattern,
-                upstream: &facts.place.upstream,
-                upstream_address: exchange.upstream_address(),
-                method: &request.method,
-                host: request.host.as_ref().map_or(&[], HeaderValue::as_bytes),
-                path: request.path.as_str(),
-                protocol: facts.protocol,
-                source: facts.source,
-                request_id: facts.request_id.as_bytes(),
-                status: ticket.status,
-                reason: exchange.details().map_or("via_upstream", Details::as_str),
-                request_bytes,
-                response_bytes,
-                duration: now.saturating_since(exchange.started()),
-                upstream_wait: exchange.responded().map(|at| at.saturating_since(exchange.started())),
-                time: exchange.started(),
-                trace: facts.trace.as_ref(),
-                attempts: exchange.attempts(),
-                scheme: if facts.tls.is_some() { "https" } else { "http" },
-                tries: self.waiting.borrow().get(ticket.id.index()).map_or(&[], |waiting| &waiting.attempts),
-                request_fields: &request.fields,
-                response_fields: &ticket.fields,
-                properties: exchange.properties(),
-                chain: exchange.chain(),
-                timings: exchange.timings(),
-                user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
-            });
+            match &ticket.request {
+                Some(request) => self.record_request(ticket, request, (exchange, facts), now),
+                None => self.record_connection((exchange, facts), now),
+            }
         });
         self.had_turn(ticket.id, now);
         if ticket.request.is_some() {
@@ -274,5 +250,61 @@ impl Worker {
             tie.ended();
         }
         self.see_to_rest(&mut state);
+    }
+
+    fn record_request(&self, ticket: &Ticket, request: &Described, (exchange, facts): (&Exchange, &Facts), now: Time) {
+        let (request_bytes, _) = exchange.body_bytes(Direction::Request);
+        let (_, response_bytes) = exchange.body_bytes(Direction::Response);
+        self.telemetry.record(&Record {
+            tenant: &facts.place.tenant,
+            route: &facts.place.route,
+            pattern: &facts.place.pattern,
+            upstream: &facts.place.upstream,
+            upstream_address: exchange.upstream_address(),
+            method: &request.method,
+            host: request.host.as_ref().map_or(&[], HeaderValue::as_bytes),
+            path: request.path.as_str(),
+            protocol: facts.protocol,
+            source: facts.source,
+            request_id: facts.request_id.as_bytes(),
+            status: ticket.status,
+            reason: exchange.details().map_or("via_upstream", Details::as_str),
+            request_bytes,
+            response_bytes,
+            duration: now.saturating_since(exchange.started()),
+            upstream_wait: exchange.responded().map(|at| at.saturating_since(exchange.started())),
+            time: exchange.started(),
+            trace: facts.trace.as_ref(),
+            attempts: exchange.attempts(),
+            scheme: if facts.tls.is_some() { "https" } else { "http" },
+            tries: self.waiting.borrow().get(ticket.id.index()).map_or(&[], |waiting| &waiting.attempts),
+            request_fields: &request.fields,
+            response_fields: &ticket.fields,
+            properties: exchange.properties(),
+            chain: exchange.chain(),
+            timings: exchange.timings(),
+            user_agent: request.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
+        });
+    }
+
+    fn record_connection(&self, (exchange, facts): (&Exchange, &Facts), now: Time) {
+        let (received, _) = exchange.body_bytes(Direction::Request);
+        let (_, sent) = exchange.body_bytes(Direction::Response);
+        self.telemetry.record_connection(&ConnectionRecord {
+            tenant: &facts.place.tenant,
+            listener: &facts.place.route,
+            upstream: &facts.place.upstream,
+            upstream_address: exchange.upstream_address(),
+            source: facts.source,
+            failure: exchange.details().map(Details::as_str),
+            received,
+            sent,
+            duration: now.saturating_since(exchange.started()),
+            upstream_wait: exchange.responded().map(|at| at.saturating_since(exchange.started())),
+            time: exchange.started(),
+            properties: exchange.properties(),
+            chain: exchange.chain(),
+            timings: exchange.timings(),
+        });
     }
 }

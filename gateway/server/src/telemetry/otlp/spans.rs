@@ -5,15 +5,16 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use http::Method;
 use portcullis_core::time::Time;
 use portcullis_core::timing::{Outcome, Share};
 use portcullis_core::trace::{SpanId, Trace};
 
 use super::wire::{AnyValue, CLIENT, ERROR, INTERNAL, KeyValue, LogRecord, SERVER, Span, Status, Value};
-use crate::telemetry::Record;
 use crate::telemetry::choice::{Choice, Chosen, shown_target, shown_value};
 use crate::telemetry::metrics::{OTHER, method as known_method};
+use crate::telemetry::{ConnectionRecord, Record};
 
 /// The most bytes of a client's words in one attribute.
 const MAX_WORDS: usize = 1024;
@@ -214,12 +215,50 @@ pub(in crate::telemetry) fn log(record: &Record<'_>, choice: &Choice) -> LogReco
     attributes.push(KeyValue::double("http.server.request.duration", record.duration.as_secs_f64()));
     fields(&mut attributes, "http.request.header.", &choice.request, record.request_fields);
     fields(&mut attributes, "http.response.header.", &choice.response, record.response_fields);
-    for (name, value) in choice.properties(record) {
-        attributes.push(KeyValue::text(&format!("portcullis.property.{name}"), clipped(value)));
-    }
+    properties(&mut attributes, choice, record.properties);
     let line = format!("{} {} {}", known_method(record.method), shown_target(record.path), record.status);
     let sampled = record.trace;
-    let end = (record.time + record.duration).as_nanos();
+    LogRecord {
+        flags: sampled.map_or(0, |trace| u32::from(trace.flags())),
+        trace_id: sampled.map(|trace| trace.id.to_bytes().into()).unwrap_or_default(),
+        span_id: sampled.map(|trace| trace.span.to_bytes().into()).unwrap_or_default(),
+        event_name: "http.server.request".to_owned(),
+        ..logged((record.time + record.duration).as_nanos(), failed, line, attributes)
+    }
+}
+
+/// The same of a TCP connection.
+pub(in crate::telemetry) fn log_connection(record: &ConnectionRecord<'_>, choice: &Choice) -> LogRecord {
+    let mut attributes = vec![
+        KeyValue::text("network.transport", "tcp"),
+        KeyValue::text("client.address", record.source.ip().to_string()),
+        KeyValue::number("portcullis.connection.received", record.received),
+        KeyValue::number("portcullis.connection.sent", record.sent),
+        KeyValue::double("portcullis.connection.duration", record.duration.as_secs_f64()),
+        KeyValue::text("portcullis.reason", record.reason()),
+    ];
+    if record.source.port() != 0 {
+        attributes.push(KeyValue::number("client.port", u64::from(record.source.port())));
+    }
+    names(
+        &mut attributes,
+        &[
+            ("portcullis.tenant", record.tenant),
+            ("portcullis.listener", record.listener),
+            ("portcullis.upstream", record.upstream),
+            ("error.type", record.failure.unwrap_or_default()),
+        ],
+    );
+    properties(&mut attributes, choice, record.properties);
+    let line = format!("{} {}", record.listener, record.reason());
+    LogRecord {
+        event_name: "portcullis.connection".to_owned(),
+        ..logged((record.time + record.duration).as_nanos(), record.failure.is_some(), line, attributes)
+    }
+}
+
+/// A line that ends at this time.
+fn logged(end: u64, failed: bool, line: String, attributes: Vec<KeyValue>) -> LogRecord {
     LogRecord {
         time_unix_nano: end,
         observed_time_unix_nano: end,
@@ -228,10 +267,13 @@ pub(in crate::telemetry) fn log(record: &Record<'_>, choice: &Choice) -> LogReco
         severity_text: if failed { "ERROR" } else { "INFO" }.to_owned(),
         body: Some(AnyValue { value: Some(Value::Text(line)) }),
         attributes,
-        flags: sampled.map_or(0, |trace| u32::from(trace.flags())),
-        trace_id: sampled.map(|trace| trace.id.to_bytes().into()).unwrap_or_default(),
-        span_id: sampled.map(|trace| trace.span.to_bytes().into()).unwrap_or_default(),
-        event_name: "http.server.request".to_owned(),
+        ..LogRecord::default()
+    }
+}
+
+fn properties(all: &mut Vec<KeyValue>, choice: &Choice, left: &[(Bytes, Bytes)]) {
+    for (name, value) in choice.properties(left) {
+        all.push(KeyValue::text(&format!("portcullis.property.{name}"), clipped(value)));
     }
 }
 
