@@ -2,6 +2,8 @@
 //!
 //! Both tenants' plugins run on the same worker, so that nothing but containment stands between them.
 
+mod unasked;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
