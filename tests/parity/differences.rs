@@ -180,7 +180,6 @@ const ROWS: &[Row] = &[
     ("gauge-floor", &[Log], &["a-gauge-below-zero"]),
     ("filter-state", &[Log], &["filter-state-that-is-unknown"]),
     ("declared-for-reading", &[Log], &["a-property-is-declared-for-reading"]),
-    ("signature-words", &[Log], &["a-signature-with-a-key-that-is-none"]),
     (
         "request-attributes",
         &[Log],

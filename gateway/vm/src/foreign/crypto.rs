@@ -3,7 +3,7 @@
 //! Arguments and answers are messages; that a signature does not fit is an answer, not an error.
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, RsaKeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, ParsedPublicKey, RsaKeyPair};
 use aws_lc_rs::signature::{RsaEncoding, VerificationAlgorithm};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -134,11 +134,10 @@ pub(super) fn verify(message: &[u8]) -> Answer {
     let asked = Asked::read(message, (Some(3), 4, 5))?;
     let fits = asked.hash().and_then(|hash| {
         let key = asked.der().ok_or("Failed to parse the public key.")?;
-        let fits = |algorithm: &&'static dyn VerificationAlgorithm| {
-            UnparsedPublicKey::new(*algorithm, &key).verify(asked.text, asked.signature).is_ok()
-        };
         // Only the algorithm that the key is for takes it.
-        if hash.verify.iter().any(fits) { Ok(()) } else { Err("Failed to verify signature.".to_owned()) }
+        let key = hash.verify.iter().find_map(|algorithm| ParsedPublicKey::new(*algorithm, &key).ok());
+        let key = key.ok_or("Failed to initialize digest verify.")?;
+        key.verify_sig(asked.text, asked.signature).map_err(|_| "Failed to verify digest. Error code: 0".to_owned())
     });
     Ok(answer(fits.map(|()| Vec::new()), 2))
 }
@@ -236,7 +235,7 @@ mod tests {
                 verify(&message(&asked)).unwrap()
             };
             assert_eq!(verify(b"text", &signature), [8, 1], "{hash}");
-            let failed = answer(Err("Failed to verify signature.".to_owned()), 2);
+            let failed = answer(Err("Failed to verify digest. Error code: 0".to_owned()), 2);
             assert_eq!(verify(b"other", &signature), failed, "{hash}");
             assert_eq!(verify(b"text", &signature[1..]), failed, "{hash}");
         }
