@@ -11,7 +11,7 @@ use crate::options::Options;
 use crate::rig::{Gateway, Rig};
 use crate::{files, judged, load};
 
-const LIMIT: f64 = 3.0;
+const LIMIT: f64 = 4.0;
 const WORKERS: usize = 1;
 const CONNECTIONS: usize = 16;
 /// The kernel counts processor time in hundredths of a second: so many that one of them is below a hundredth of the whole.
