@@ -6,7 +6,9 @@ use std::time::Duration;
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::Chain;
 use portcullis_core::time::Time;
-use portcullis_simulation::{Call, Line, Origin, Outcome, Reply, Request, Seen, Simulation, Stub, numbered};
+use portcullis_simulation::{
+    Call, Guests as _, Line, Origin, Outcome, Reply, Request, Seen, Simulation, Stub, numbered,
+};
 
 use crate::plugin::Plugin;
 use crate::services::Services;
