@@ -616,7 +616,7 @@ impl Live {
         (exchange.started, exchange.last_progress) = (now, now);
         (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
         (exchange.attempts, exchange.upload, exchange.woken, exchange.reroutes) = (0, Upload::default(), false, false);
-        exchange.timings = None;
+        (exchange.reached, exchange.timings) = (None, None);
         exchange.trials.clear();
         exchange.shadow = None;
         ExchangeId { index, life: exchange.life }

@@ -398,6 +398,25 @@ fn a_stored_value_ends_with_its_exchange() {
 }
 
 #[test]
+fn how_an_upstream_was_reached_is_no_other_exchanges() {
+    check(
+        "a(property upstream.num_endpoints)",
+        "1: GET / end; 1: tries 3; 1: end; 2: GET / end",
+        expect![[r#"
+        > 1: GET / end
+        a.request_headers 3 end     upstream.num_endpoints: NotFound
+            upstream: GET / end
+        > 1: tries 3
+        > 1: end
+            ended: details none, 0 bytes sent
+        > 2: GET / end
+        a#2.request_headers 3 end   upstream.num_endpoints: NotFound
+            upstream#2: GET / end
+    "#]],
+    );
+}
+
+#[test]
 fn an_exchange_knows_how_often_an_endpoint_was_tried() {
     check(
         "a(property upstream.request_attempt_count, property upstream.num_endpoints; \
