@@ -61,7 +61,7 @@ fn whatever_kills_a_guest_that_no_request_waits_for_is_its_own_affair() {
                 (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {brings} (i32.const 0))"#,
                 if returns.is_empty() { "" } else { "(i32.const 0)" }
             ));
-            let origin = Origin::start(|_| Answer::ok("ok").trailers(&[("x-last", "1")]));
+            let origin = Origin::start(|_| Answer::ok("ok").header("trailer", "x-last").trailers(&[("x-last", "1")]));
             let (path, kind) = (hostile.path().display().to_string(), guest(KIND));
             let gateway = Gateway::start(&config, &[("origin", &origin), ("hostile", &path), ("kind", &kind)]);
             let pair = Pair { gateway, origin, _guests: [hostile, kind] };
