@@ -100,7 +100,6 @@ impl Transform {
             stale.replace(&mut headers, "content-type", Some(work.output().content_type()));
         }
         recode(&mut stale, &mut headers, coding, again);
-        drop(headers);
         let changed = match message.body_mut().collect(self.plan.max_bytes).await {
             // A message may have no body after all; there is nothing in it to change or to hide.
             Ok(body) if body.is_empty() => return Ok(()),

@@ -76,7 +76,8 @@ impl Filter for Transform {
             head.push((":status".to_owned(), status.as_str().into()));
             let _once = values.response.set(head);
         }
-        let head = Head { taken, ..Head::of(response.headers()) };
+        let mut head = Head::of(response.headers());
+        head.taken = taken;
         match self.receive(&mut response, &head, &values, is_head).await {
             Ok(()) => response,
             Err(obstacle) => self.refuse(Way::Response, obstacle),
