@@ -252,6 +252,7 @@ mod tests {
         for (hash, algorithm) in [
             ("sha256", &signature::ECDSA_P256_SHA256_ASN1_SIGNING),
             ("sha384", &signature::ECDSA_P384_SHA384_ASN1_SIGNING),
+            ("sha512", &signature::ECDSA_P521_SHA512_ASN1_SIGNING),
         ] {
             let pair = EcdsaKeyPair::generate(algorithm).unwrap();
             let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
