@@ -38,7 +38,7 @@ impl Exported {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        says(folder.path(), &["export", "envoy", config.to_str().unwrap(), "--out", "envoy"], true);
+        says(folder.path(), &["export", "envoy", config.to_str().unwrap(), "--with-secrets", "--out", "envoy"], true);
         let file = folder.path().join("envoy/envoy.yaml");
         let mut process = Envoy::of_file(&program, &file, &["--log-level", "warning"]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
