@@ -7,6 +7,7 @@
 //! **Invariant:** between hostcalls, and whenever no guest runs, the world is in the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_abi::pairs::{self, Pairs};
 use portcullis_abi::{LogLevel, Status, Version};
@@ -77,9 +78,22 @@ impl Guest {
             self.limits.cells.cpu_nanos.add(u64::try_from(counted.as_nanos()).unwrap_or(u64::MAX));
             if let Some(account) = &self.limits.taken.account {
                 account.charge(counted, now);
-                account.apart.took(took.alone, now);
+                note_time(account, &self.limits.cells, took.alone, now);
             }
         }
+    }
+}
+
+/// Notes what a callback of a tenant's VM took, and tells the log if that sets the tenant apart.
+pub(crate) fn note_time(account: &Account, cells: &VmCells, took: Duration, now: Time) {
+    if account.apart.took(took, now) {
+        let tenant = cells.tenant.as_deref().unwrap_or_default();
+        tracing::warn!(
+            tenant,
+            plugin = &*cells.plugin,
+            took = ?took,
+            "a tenant is set apart: callbacks of its plugins take long, this one and others of late"
+        );
     }
 }
 

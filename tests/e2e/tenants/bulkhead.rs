@@ -88,6 +88,7 @@ fn requests_are_answered_as_before_and_others_stay_where_they_are() {
         assert_eq!((answer.status(), answer.get("x-probe-response").is_some()), (200, true));
     }
     assert_eq!(served_apart(&gateway), before + 3.0, "over a connection that others' requests come over too");
+    assert!(gateway.page("/stats").text().contains("tenant acme: set apart for "));
     let name = "portcullis_tenant_apart_requests_total";
     assert_eq!(gateway.metric(name, &["\"globex\""]), 0.0);
     let counted = |host: &str| gateway.metric("http_server_request_duration_seconds_count", &[host, "\"200\""]);

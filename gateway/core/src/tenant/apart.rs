@@ -22,6 +22,9 @@ const PERIODS: u32 = 1_000_000_000 / PER_SECOND.subsec_nanos();
 /// The longest that a tenant stays apart after the last that took long.
 const AT_MOST: Duration = Duration::from_mins(10);
 
+/// For how long it is not told again that a tenant is set apart.
+const TOLD_FOR: Duration = Duration::from_mins(1);
+
 /// Whether a tenant is set apart, and what was served while it was.
 #[derive(Debug, Default)]
 pub struct Apart {
@@ -31,6 +34,8 @@ pub struct Apart {
     /// at it, one may be taken for two short ones.
     event: AtomicU64,
     event_took: AtomicU64,
+    /// When it was last told that the tenant is set apart.
+    told: AtomicU64,
     served: AtomicU64,
     /// Nanoseconds.
     waited: AtomicU64,
@@ -38,20 +43,30 @@ pub struct Apart {
 
 impl Apart {
     /// Notes what a callback took, one of those of an event that was fed `now`: whoever waits for the worker waits for all of them.
-    pub fn took(&self, took: Duration, now: Time) {
+    /// Whether that has set the tenant apart, and was not told in the last minute.
+    #[must_use]
+    pub fn took(&self, took: Duration, now: Time) -> bool {
         let is_next = self.event.swap(now.as_nanos(), Ordering::Relaxed) == now.as_nanos();
         let before = if is_next { self.event_took.load(Ordering::Relaxed) } else { 0 };
         let in_all = before.saturating_add(nanos(took));
         self.event_took.store(in_all, Ordering::Relaxed);
         if in_all < nanos(LONG) {
-            return;
+            return false;
         }
         let counted = if before < nanos(LONG) { 0 } else { before };
         let counts = (u128::from(in_all).pow(2) - u128::from(counted).pow(2)) / UNIT.as_nanos();
         let costs = u64::try_from(counts).unwrap_or(u64::MAX).saturating_mul(PERIODS.into());
         let latest = (now + SPARED + AT_MOST).as_nanos();
         let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
+        let was_apart = self.is_now(now);
         let _always = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        !was_apart && self.is_now(now) && self.is_to_be_told(now)
+    }
+
+    fn is_to_be_told(&self, now: Time) -> bool {
+        let told = self.told.load(Ordering::Relaxed);
+        let is_due = now.saturating_since(Time::from_nanos(told)) >= TOLD_FOR;
+        is_due && self.told.compare_exchange(told, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Until when the tenant is set apart; nothing when it is not.
@@ -99,26 +114,34 @@ mod tests {
         let apart = Apart::default();
         let took = |micros: u64, ms: u64| apart.took(Duration::from_micros(micros), at(ms));
         let event = |number: u64| Time::from_nanos(at(0).as_nanos() - number);
-        (0..10).for_each(|number| apart.took(Duration::from_millis(1), event(number)));
-        (10..1010).for_each(|number| apart.took(Duration::from_micros(100), event(number)));
+        (0..10).for_each(|number| _ = apart.took(Duration::from_millis(1), event(number)));
+        (10..1010).for_each(|number| _ = apart.took(Duration::from_micros(100), event(number)));
         assert!(!apart.is_now(at(0)), "a few starts are nothing unusual, and a tenth as long is a hundredth as bad");
-        took(1000, 0);
+        _ = took(1000, 0);
         assert_eq!(apart.until(at(0)), Some(at(500)));
         assert!(apart.is_now(at(499)) && !apart.is_now(at(500)));
         // 2 ms in every second, which is what may be.
-        (2..200).for_each(|half| took(1000, half * 500));
+        assert!((2..200).all(|half| !took(1000, half * 500)));
         assert!(!apart.is_now(at(100_000)));
-        apart.took(Duration::from_secs(100), at(100_000));
+        assert!(took(100_000_000, 100_000) && !took(1000, 100_001), "it is told once");
         assert_eq!(apart.until(at(100_000)), Some(at(100_000 + 600_000)), "no longer than ten minutes");
+    }
+
+    #[test]
+    fn whoever_comes_and_goes_is_told_of_once_a_minute() {
+        let apart = Apart::default();
+        // Each time it is for eight seconds.
+        let told: Vec<u64> =
+            (0..8).map(|turn| turn * 20).filter(|at_s| apart.took(Duration::from_millis(6), at(at_s * 1000))).collect();
+        assert_eq!(told, [0, 60, 120]);
     }
 
     #[test]
     fn callbacks_of_one_event_count_as_one() {
         let [one, several, apart_in_time] = [(); 3].map(|()| Apart::default());
-        one.took(Duration::from_millis(8), at(0));
-        (0..160).for_each(|_| several.took(Duration::from_micros(50), at(0)));
-        (0..160).for_each(|ms| apart_in_time.took(Duration::from_micros(50), at(ms)));
-        assert!(one.is_now(at(0)));
+        assert!(one.took(Duration::from_millis(8), at(0)));
+        assert_eq!((0..160).filter(|_| several.took(Duration::from_micros(50), at(0))).count(), 1);
+        assert!((0..160).all(|ms| !apart_in_time.took(Duration::from_micros(50), at(ms))));
         assert_eq!(several.until(at(0)), one.until(at(0)));
         assert!(!apart_in_time.is_now(at(160)));
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::logging::log_filter;
 use super::metrics::{Metrics, Now};
 use super::told::Sight;
-use super::{filters, rollouts, upstreams};
+use super::{filters, rollouts, tenants, upstreams};
 
 /// How many lines of each kind.
 const LINES: usize = 10;
@@ -56,6 +56,9 @@ pub(super) fn page(metrics: &Metrics, sight: &Sight, started: SystemTime) -> Str
     filters::table(&sight.filters).write(&mut page);
     for tenant in sight.held.keys() {
         put(&mut page, format_args!("tenant {tenant}: ITS LAST CHANGE WAS REFUSED: see /revision\n"));
+    }
+    for line in tenants::apart(&sight.accounts) {
+        put(&mut page, format_args!("{line}\n"));
     }
     for rollout in &sight.rollouts {
         put(&mut page, format_args!("{}\n", rollouts::line(rollout)));

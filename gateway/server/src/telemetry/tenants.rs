@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::tenant::{Account, Limit};
+use portcullis_core::time::Time;
 
 use super::exposition::Exposition;
 use super::room::{Ledger, OVERFLOW, TENANTS};
+use super::stats::roughly;
 use crate::clock::Clock;
 use crate::config::standing::Held;
 
@@ -17,6 +19,22 @@ const LINE_BYTES: usize = 100;
 
 /// A tenant's name and its account.
 pub(crate) type Named = (Arc<str>, Arc<Account>);
+
+/// What people are told of tenants that are set apart: of so many, a line each.
+pub(super) fn apart(accounts: &[Named]) -> Vec<String> {
+    const LINES: usize = 10;
+    let now = Clock::start().now();
+    let apart = accounts.iter().filter_map(|(tenant, account)| Some((tenant, account.apart.until(now)?)));
+    let line = |(tenant, until): (&Arc<str>, Time)| {
+        let rest = roughly(until.saturating_since(now));
+        format!("tenant {tenant}: set apart for {rest} more, its filters take long")
+    };
+    let mut lines: Vec<_> = apart.map(line).collect();
+    let more = lines.len().saturating_sub(LINES);
+    lines.truncate(LINES);
+    lines.extend((more > 0).then(|| format!("and {more} more tenants that are set apart")));
+    lines
+}
 
 /// Whose series there are: those with a series each, and the rest, who have one together.
 struct Shown<'a> {

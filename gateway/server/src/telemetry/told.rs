@@ -53,7 +53,7 @@ pub(super) struct Sight {
     guests: Vec<guests::Shown>,
     pub(super) upstreams: Vec<(Arc<UpstreamCounts>, bool)>,
     tls_files: Vec<Arc<Shown>>,
-    accounts: Vec<tenants::Named>,
+    pub(super) accounts: Vec<tenants::Named>,
     pub(super) held: Arc<Held>,
     pub(super) rollouts: Vec<Arc<Rollout>>,
     pub(super) revision: Option<Revision>,

@@ -10,6 +10,7 @@ use portcullis_core::filter::{NotOpened, VmIndex};
 use super::slot::{State, next_life};
 use super::{Entry, Vms, abandon_calls};
 use crate::engine::thread_time;
+use crate::guest::note_time;
 use crate::image::{Image, NotCopied};
 use crate::instance::{Died, Instance, Role};
 
@@ -26,7 +27,7 @@ impl Vms {
         slot.cells.cpu_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         if let Some(account) = &slot.spec.account {
             account.charge(took, exchanges.now);
-            account.apart.took(took, exchanges.now);
+            note_time(account, &slot.cells, took, exchanges.now);
         }
         match copied {
             Ok(life) => {
