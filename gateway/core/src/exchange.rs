@@ -1,106 +1,29 @@
-//! One request and its response, and the table of those that live.
+//! One request and its response.
 //!
 //! An exchange is fed events and drained of effects. What guests ask for while they run is only recorded here; the chain acts on
 //! it when they have returned, so no guest is ever called while another is.
 
-use std::collections::VecDeque;
+mod facts;
+mod live;
+
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
 
-use crate::chain::{Shadowed, Side};
-use crate::context::{Callout, ContextRef};
-use crate::downstream::Patience;
+pub use self::facts::{Facts, Place, Times};
+pub use self::live::{ExchangeId, Exchanges, Live};
+use crate::chain::Side;
+use crate::context::ContextRef;
 use crate::event::{Direction, Effect};
 use crate::filter::{Callback, Chain, ChainFilter, FilterIndex};
 use crate::flow::{Flow, Stage};
-use crate::grpc;
 use crate::limits::Limits;
 use crate::reply::{Asker, Details, Failure, LocalReply};
-use crate::retry;
-use crate::rollout::{Comparison, Rollout, Trial, Version};
+use crate::rollout::{Comparison, Trial, Version};
 use crate::time::Time;
 use crate::timing::Timings;
-use crate::tls::Tls;
-use crate::trace::Trace;
-
-/// An exchange's name among those of its worker. One that has ended is never mistaken for its successor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ExchangeId {
-    index: u32,
-    life: u32,
-}
-
-impl ExchangeId {
-    /// Its place in the table; small, and used again once it has ended.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
-}
-
-/// What is known of an exchange from the start, for properties, logs and metrics.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The client, as the gateway believes it.
-    pub source: SocketAddr,
-    /// Our side of the client's connection.
-    pub destination: SocketAddr,
-    /// `HTTP/1.1`, `HTTP/2`.
-    pub protocol: &'static str,
-    /// The connection's number.
-    pub connection_id: u64,
-    /// `x-request-id`.
-    pub request_id: HeaderValue,
-    /// The client's connection, if it is encrypted.
-    pub tls: Option<Arc<Tls>>,
-    /// Where it was routed.
-    pub place: Arc<Place>,
-    /// How long its client may take.
-    pub patience: Patience,
-    /// Its place in a trace, where requests are traced.
-    pub trace: Option<Trace>,
-}
-
-/// Where a request was routed; the same for every request of a route.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The route's name; empty when no route matched.
-    pub route: Arc<str>,
-    /// The route's path pattern, for metrics.
-    pub pattern: Arc<str>,
-    /// The upstream's name; empty when there is none.
-    pub upstream: Arc<str>,
-    /// The tenant's name; empty when there is none.
-    pub tenant: Arc<str>,
-    /// How long its exchanges may take.
-    pub times: Times,
-    /// When its requests are tried again.
-    pub retry: retry::Policy,
-}
-
-/// How long the exchanges of a route may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
-    /// For the upstream to begin its response, from the last that it was sent; over all tries together.
-    pub response: Duration,
-    /// Without anything moving in either direction.
-    pub idle: Duration,
-    /// In all, from the request's head to the response's end.
-    pub request: Duration,
-}
-
-impl Times {
-    /// So long for the response to begin, and what is usual for the rest.
-    #[must_use]
-    pub const fn with_response(response: Duration) -> Self {
-        Self { response, idle: Limits::DEFAULT.exchange_idle, request: Duration::MAX }
-    }
-}
 
 /// What one direction of an exchange has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -546,163 +469,5 @@ impl Exchange {
         assert!(self.asked.is_none(), "something asked for was left undone");
         assert!(self.calling.is_none(), "a callback that has returned is still running");
         assert!(self.entered <= self.chain.len());
-    }
-}
-
-/// The exchanges of one worker. One pointer wide, since they are lent to a guest for every callback.
-#[derive(Debug, Default)]
-pub struct Exchanges(Box<Live>);
-
-impl Deref for Exchanges {
-    type Target = Live;
-
-    fn deref(&self) -> &Live {
-        &self.0
-    }
-}
-
-impl DerefMut for Exchanges {
-    fn deref_mut(&mut self) -> &mut Live {
-        &mut self.0
-    }
-}
-
-/// What [`Exchanges`] points to.
-#[derive(Debug, Default)]
-pub struct Live {
-    /// The limits they live under.
-    pub limits: Limits,
-    /// The present. The worker sets it before it feeds an event.
-    pub now: Time,
-    /// Callouts guests have started; the worker takes them.
-    pub callouts: Vec<Callout>,
-    /// What guests want of gRPC; the worker takes it.
-    pub grpc: Vec<grpc::Wish>,
-    /// Roll-outs about which something has been decided; the worker takes them.
-    pub decided: Vec<Arc<Rollout>>,
-    /// What shadows are to be told; [`crate::chain::play_shadow`] does.
-    pub shadowed: VecDeque<Shadowed>,
-    /// Some guest has set or stopped a timer since the worker last looked.
-    pub timers_changed: bool,
-    table: Vec<Exchange>,
-    free: Vec<u32>,
-    woken: VecDeque<ExchangeId>,
-    /// The chain of places that are free.
-    empty: Arc<Chain>,
-}
-
-impl Live {
-    /// A new exchange for this chain. Its first event is the request's head.
-    pub fn open(&mut self, chain: Arc<Chain>, facts: Facts) -> ExchangeId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.table.push(Exchange::new(self.empty.clone()));
-            u32::try_from(self.table.len() - 1).unwrap_or(u32::MAX)
-        });
-        let now = self.now;
-        let Some(exchange) = self.table.get_mut(index as usize) else { return ExchangeId { index, life: 0 } };
-        let filters = chain.len();
-        exchange.live = true;
-        exchange.facts = Some(facts);
-        exchange.chain = chain;
-        exchange.stand = Stand::Requesting;
-        exchange.request.open(filters);
-        exchange.response.open(filters);
-        exchange.slots.clear();
-        exchange.slots.resize(filters, Slot::Idle);
-        exchange.properties.clear();
-        exchange.asker = Asker::default();
-        exchange.calling = None;
-        (exchange.entered, exchange.asked, exchange.details, exchange.blamed) = (0, None, None, None);
-        (exchange.started, exchange.last_progress) = (now, now);
-        (exchange.paused_since, exchange.responded, exchange.upstream_address) = (None, None, None);
-        (exchange.attempts, exchange.upload, exchange.woken, exchange.reroutes) = (0, Upload::default(), false, false);
-        (exchange.reached, exchange.timings) = (None, None);
-        exchange.trials.clear();
-        exchange.shadow = None;
-        ExchangeId { index, life: exchange.life }
-    }
-
-    /// The exchange, if it has not ended.
-    #[must_use]
-    pub fn get(&self, id: ExchangeId) -> Option<&Exchange> {
-        self.table.get(id.index()).filter(|exchange| exchange.live && exchange.life == id.life)
-    }
-
-    /// The exchange, if it has not ended.
-    pub fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
-        self.table.get_mut(id.index()).filter(|exchange| exchange.live && exchange.life == id.life)
-    }
-
-    /// Frees the exchange's place.
-    pub(crate) fn remove(&mut self, id: ExchangeId) {
-        let empty = self.empty.clone();
-        if let Some(exchange) = self.get_mut(id) {
-            exchange.live = false;
-            exchange.life = exchange.life.wrapping_add(1);
-            exchange.facts = None;
-            exchange.request.reset();
-            exchange.response.reset();
-            exchange.asked = None;
-            exchange.properties.clear();
-            // An old revision's chain must not live on in a place that nobody uses.
-            exchange.chain = empty;
-            self.free.push(id.index);
-        }
-    }
-
-    /// How many live.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.table.len() - self.free.len()
-    }
-
-    /// Whether none does.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Notes that an exchange has something to do that no event of its own brings up.
-    pub(crate) fn wake(&mut self, id: ExchangeId) {
-        if let Some(exchange) = self.get_mut(id)
-            && !exchange.woken
-        {
-            exchange.woken = true;
-            self.woken.push_back(id);
-        }
-    }
-
-    /// The next exchange that must be fed [`crate::event::Event::Woken`]; the one that has waited for longest.
-    pub fn next_woken(&mut self) -> Option<ExchangeId> {
-        let id = self.woken.pop_front()?;
-        if let Some(exchange) = self.get_mut(id) {
-            exchange.woken = false;
-        }
-        Some(id)
-    }
-
-    /// Tells an exchange that a VM it had a context in has died.
-    pub fn orphan(&mut self, id: ExchangeId, filter: FilterIndex) {
-        if let Some(slot) = self.get_mut(id).and_then(|exchange| exchange.slots.get_mut(filter))
-            && matches!(slot, Slot::Live(_))
-        {
-            *slot = Slot::Orphaned;
-            self.wake(id);
-        }
-    }
-
-    /// The exchanges that have waited for too long, and for what. Cost: one look at each exchange.
-    #[must_use]
-    pub fn expired(&self) -> Vec<(ExchangeId, Failure)> {
-        let overdue = |(index, exchange): (usize, &Exchange)| {
-            let id = ExchangeId { index: u32::try_from(index).ok()?, life: exchange.life };
-            Some((id, exchange.overdue(self.now, &self.limits)?))
-        };
-        self.table
-            .iter()
-            .enumerate()
-            .filter(|(_, exchange)| exchange.live && exchange.shadow.is_none())
-            .filter_map(overdue)
-            .collect()
     }
 }
