@@ -8,10 +8,14 @@
 
 mod bodies;
 mod callouts;
+mod closings;
 mod connections;
 mod deadlines;
+mod deaths;
 mod failures;
 mod fake;
+mod forms;
+mod full;
 mod lengths;
 mod maps;
 mod order;
@@ -19,9 +23,11 @@ mod pauses;
 mod properties;
 mod random;
 mod replies;
+mod resumes;
 mod rollouts;
 mod scene;
 mod script;
 mod table;
 mod wire;
 mod world;
+mod writes;
