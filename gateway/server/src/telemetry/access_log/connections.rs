@@ -9,7 +9,8 @@ use portcullis_core::filter::Chain;
 use portcullis_core::time::Time;
 use portcullis_core::timing::Timings;
 
-use super::{AccessLog, MAX_WORDS, address, filters, integer, millis, name, null, properties, timestamp, words};
+use super::values::{MAX_WORDS, address, integer, millis, name, null, timestamp, words};
+use super::{AccessLog, filters, properties};
 use crate::telemetry::choice::Choice;
 
 /// What is said of a TCP connection when it has ended.
