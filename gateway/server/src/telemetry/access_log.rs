@@ -19,7 +19,7 @@ use portcullis_core::filter::Chain;
 use portcullis_core::timing::Timings;
 
 pub(crate) use self::connections::ConnectionRecord;
-use self::values::{MAX_WORDS, address, ids, integer, millis, name, null, target, timestamp, words};
+use self::values::{MAX_WORDS, address, ids, integer, millis, name, null, or_null, target, timestamp, words};
 use super::Record;
 use super::choice::{Choice, Chosen, REDACTED, Secrecy};
 use super::log_writer::{Batch, LogWriter, Refused};
@@ -122,10 +122,7 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     out.extend_from_slice(b"\",\"duration_ms\":");
     millis(out, record.duration);
     out.extend_from_slice(b",\"upstream_wait_ms\":");
-    match record.upstream_wait {
-        None => null(out),
-        Some(wait) => millis(out, wait),
-    }
+    or_null(out, record.upstream_wait, millis);
     out.extend_from_slice(b",\"request_bytes\":");
     integer(out, record.request_bytes);
     out.extend_from_slice(b",\"response_bytes\":");
@@ -137,10 +134,7 @@ fn line(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     out.extend_from_slice(b"\",\"upstream\":");
     name(out, record.upstream);
     out.extend_from_slice(b",\"upstream_address\":");
-    match record.upstream_address {
-        None => null(out),
-        Some(upstream) => address(out, upstream),
-    }
+    or_null(out, record.upstream_address, address);
     out.extend_from_slice(b",\"user_agent\":\"");
     words(out, record.user_agent, MAX_WORDS);
     out.extend_from_slice(b"\",\"attempts\":");
@@ -154,11 +148,7 @@ fn chosen(out: &mut Vec<u8>, record: &Record<'_>, choice: &Choice) {
     fields(out, b",\"request_headers\":{", &choice.request, record.request_fields);
     fields(out, b",\"response_headers\":{", &choice.response, record.response_fields);
     properties(out, record.properties, choice);
-    if choice.filters
-        && let Some(timings) = record.timings
-    {
-        filters(out, record.chain, timings);
-    }
+    filters(out, record.chain, record.timings, choice);
 }
 
 /// Fields that were chosen; nothing where none was.
@@ -204,8 +194,9 @@ fn properties(out: &mut Vec<u8>, left: &[(Bytes, Bytes)], choice: &Choice) {
     out.extend_from_slice(closing);
 }
 
-/// What each filter did.
-fn filters(out: &mut Vec<u8>, chain: &Chain, timings: &Timings) {
+/// What each filter did, where that is asked for and known.
+fn filters(out: &mut Vec<u8>, chain: &Chain, timings: Option<&Timings>, choice: &Choice) {
+    let Some(timings) = timings.filter(|_| choice.filters) else { return };
     out.extend_from_slice(b",\"filters\":[");
     let mut mark = "";
     for share in timings.shares() {

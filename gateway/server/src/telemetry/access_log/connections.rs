@@ -9,7 +9,7 @@ use portcullis_core::filter::Chain;
 use portcullis_core::time::Time;
 use portcullis_core::timing::Timings;
 
-use super::values::{MAX_WORDS, address, integer, millis, name, null, timestamp, words};
+use super::values::{MAX_WORDS, address, integer, millis, name, or_null, timestamp, words};
 use super::{AccessLog, filters, properties};
 use crate::telemetry::choice::Choice;
 
@@ -71,10 +71,7 @@ fn line(out: &mut Vec<u8>, record: &ConnectionRecord<'_>, choice: &Choice) {
     out.extend_from_slice(b"\",\"duration_ms\":");
     millis(out, record.duration);
     out.extend_from_slice(b",\"upstream_wait_ms\":");
-    match record.upstream_wait {
-        None => null(out),
-        Some(wait) => millis(out, wait),
-    }
+    or_null(out, record.upstream_wait, millis);
     out.extend_from_slice(b",\"request_bytes\":");
     integer(out, record.received);
     out.extend_from_slice(b",\"response_bytes\":");
@@ -84,16 +81,9 @@ fn line(out: &mut Vec<u8>, record: &ConnectionRecord<'_>, choice: &Choice) {
     out.extend_from_slice(b",\"protocol\":\"TCP\",\"upstream\":");
     name(out, record.upstream);
     out.extend_from_slice(b",\"upstream_address\":");
-    match record.upstream_address {
-        None => null(out),
-        Some(upstream) => address(out, upstream),
-    }
+    or_null(out, record.upstream_address, address);
     properties(out, record.properties, choice);
-    if choice.filters
-        && let Some(timings) = record.timings
-    {
-        filters(out, record.chain, timings);
-    }
+    filters(out, record.chain, record.timings, choice);
     out.extend_from_slice(b"}\n");
 }
 

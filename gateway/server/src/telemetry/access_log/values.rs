@@ -106,6 +106,14 @@ pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
     out.push(b'"');
 }
 
+/// A value as it is written, or `null` where there is none.
+pub(super) fn or_null<T>(out: &mut Vec<u8>, value: Option<T>, written: fn(&mut Vec<u8>, T)) {
+    match value {
+        None => null(out),
+        Some(value) => written(out, value),
+    }
+}
+
 /// A name from the configuration; `null` where there is none.
 pub(super) fn name(out: &mut Vec<u8>, name: &str) {
     if name.is_empty() {
