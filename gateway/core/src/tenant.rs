@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use self::apart::Apart;
+pub use self::apart::{Apart, Work};
 pub use self::limits::{Limit, Limits};
 use self::meter::Meter;
 use crate::reply::Failure;

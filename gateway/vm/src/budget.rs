@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_core::tenant::Work;
 use wasmtime::UpdateDeadline;
 
 use crate::engine::thread_time;
@@ -26,6 +27,7 @@ pub(crate) struct Budget {
     half_ticks: u64,
     stage: Stage,
     samples: Samples,
+    is_for_start: bool,
     ticker: Arc<Ticker>,
 }
 
@@ -45,13 +47,13 @@ impl Budget {
     pub(crate) fn new(cpu: Duration, ticker: Arc<Ticker>) -> Self {
         ticker.serve(cpu / 2);
         let (half, half_ticks) = (cpu / 2, ticks(cpu / 2));
-        Self { half, half_ticks, stage: Stage::Fresh, samples: Samples::new(), ticker }
+        Self { half, half_ticks, stage: Stage::Fresh, samples: Samples::new(), is_for_start: false, ticker }
     }
 
-    /// The same, of which every one is measured.
-    pub(crate) fn measured(cpu: Duration, ticker: Arc<Ticker>) -> Self {
+    /// The same for a VM's start, of which everything is measured.
+    pub(crate) fn of_start(cpu: Duration, ticker: Arc<Ticker>) -> Self {
         let budget = Self::new(cpu, ticker);
-        Self { samples: Samples { rarest: 1, ..budget.samples }, ..budget }
+        Self { samples: Samples { rarest: 1, ..budget.samples }, is_for_start: true, ..budget }
     }
 
     /// Starts a callback; in how many ticks to ask [`Self::expired`].
@@ -77,35 +79,46 @@ impl Budget {
         UpdateDeadline::Continue(self.half_ticks)
     }
 
-    /// Ends a callback; what is to be counted of it.
-    pub(crate) fn end(&mut self) -> Took {
+    /// Ends a callback; what is to be counted of it, if it was measured.
+    pub(crate) fn end(&mut self) -> Option<Took> {
         match self.stage {
-            Stage::Fresh => Took::default(),
-            Stage::Sampled { .. } | Stage::Measured { .. } => self.count(),
+            Stage::Fresh => None,
+            Stage::Sampled { .. } | Stage::Measured { .. } => Some(self.count()),
         }
     }
 
     #[cold]
     fn count(&mut self) -> Took {
         let now = thread_time();
-        let (begun, since, exact) = match self.stage {
-            Stage::Fresh => return Took::default(),
-            Stage::Sampled { begun } => (Some(begun), now, Duration::ZERO),
-            Stage::Measured { since, begun } => (begun, since, now.saturating_sub(since)),
+        let (begun, since) = match self.stage {
+            Stage::Fresh => (None, now),
+            Stage::Sampled { begun } => (Some(begun), now),
+            Stage::Measured { since, begun } => (begun, since),
         };
-        let Some(begun) = begun else { return Took { counted: exact, alone: exact } };
-        let took = since.saturating_sub(begun).saturating_sub(self.ticker.asking);
-        Took { counted: exact + self.samples.take(took), alone: exact + took }
+        let exact = now.saturating_sub(since);
+        let sample = begun.map_or(Sample::default(), |begun| {
+            self.samples.take(since.saturating_sub(begun).saturating_sub(self.ticker.asking))
+        });
+        let work = if self.is_for_start { Work::Start } else { Work::Callback { stands_for: sample.stands_for } };
+        Took { counted: exact + sample.took * sample.stands_for, alone: exact + sample.took, work }
     }
 }
 
 /// What is known of a callback that has ended.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Took {
-    /// Processor time to be counted, for it and for those it stands for; nothing where it is not measured.
+    /// Processor time to be counted, for it and for those it stands for.
     pub(crate) counted: Duration,
     /// What it took itself: those that it stands for may have been shorter.
     pub(crate) alone: Duration,
+    pub(crate) work: Work,
+}
+
+/// A callback that was measured, by chance, up to half its budget.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    took: Duration,
+    stands_for: u32,
 }
 
 /// How rarely callbacks are measured at most: a pair of looks at the clock costs about half a microsecond.
@@ -139,15 +152,14 @@ impl Samples {
         self.left == 0
     }
 
-    /// Takes a sample; what it stands for.
-    fn take(&mut self, took: Duration) -> Duration {
-        let counted = took * self.weight;
+    fn take(&mut self, took: Duration) -> Sample {
+        let sample = Sample { took, stands_for: self.weight };
         self.mean = (self.mean * 7 + took) / 8;
         let fair = u32::try_from(WORTH.as_nanos() / self.mean.as_nanos().max(1)).unwrap_or(u32::MAX);
         // No more than twice as rare at once: what a new guest does is found out before much is made of one sample.
         self.weight = fair.min(self.weight * 2).clamp(1, self.rarest);
         self.left = self.steps();
-        counted
+        sample
     }
 
     /// How many callbacks come up to the next sample if each is one with a chance of 1 in [`Self::weight`]: then none is missed
@@ -203,7 +215,8 @@ mod tests {
                 whole += *took;
                 if samples.is_due() {
                     looks += 1;
-                    counted += samples.take(*took);
+                    let sample = samples.take(*took);
+                    counted += sample.took * sample.stands_for;
                 }
             }
             let ratio = counted.as_secs_f64() / whole.as_secs_f64();
@@ -218,13 +231,14 @@ mod tests {
         let mut budget = Budget::new(Duration::from_secs(2), Arc::default());
         budget.samples.left = 2;
         budget.start();
-        assert_eq!(budget.end().counted, Duration::ZERO, "no sample");
+        assert!(budget.end().is_none(), "no sample");
         budget.samples.left = 2;
         budget.start();
         budget.expired();
         let begun = thread_time();
         while thread_time() - begun < Duration::from_millis(3) {}
-        let Took { counted, alone } = budget.end();
+        let Took { counted, alone, work } = budget.end().unwrap();
+        assert!(matches!(work, Work::Callback { stands_for: 0 }));
         assert_eq!(alone, counted, "it stands for no other");
         assert!((Duration::from_millis(3)..Duration::from_millis(30)).contains(&counted), "{counted:?}");
     }

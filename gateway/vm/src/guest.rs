@@ -7,7 +7,6 @@
 //! **Invariant:** between hostcalls, and whenever no guest runs, the world is in the store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use portcullis_abi::pairs::{self, Pairs};
 use portcullis_abi::{LogLevel, Status, Version};
@@ -19,7 +18,7 @@ use portcullis_core::tenant::Account;
 use portcullis_core::time::Time;
 use wasmtime::{Caller, Extern, Memory, ResourceLimiter, TypedFunc};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Took};
 use crate::cells::VmCells;
 use crate::foreign::Expressions;
 use crate::instance::Role;
@@ -72,26 +71,24 @@ pub(crate) struct Guest {
 impl Guest {
     /// Counts what a callback that began at `now` took.
     pub(crate) fn count_time(&mut self, now: Time) {
-        let took = self.budget.end();
-        let counted = took.counted;
-        if !counted.is_zero() {
-            self.limits.cells.cpu_nanos.add(u64::try_from(counted.as_nanos()).unwrap_or(u64::MAX));
-            if let Some(account) = &self.limits.taken.account {
-                account.charge(counted, now);
-                note_time(account, &self.limits.cells, took.alone, now);
-            }
+        if let Some(took) = self.budget.end() {
+            note_time(self.limits.taken.account.as_deref(), &self.limits.cells, took, now);
         }
     }
 }
 
-/// Notes what a callback of a tenant's VM took, and tells the log if that sets the tenant apart.
-pub(crate) fn note_time(account: &Account, cells: &VmCells, took: Duration, now: Time) {
-    if account.apart.took(took, now) {
+/// Notes what a VM took, and tells the log if that sets its tenant apart.
+pub(crate) fn note_time(account: Option<&Account>, cells: &VmCells, took: Took, now: Time) {
+    let Took { counted, alone, work } = took;
+    cells.cpu_nanos.add(u64::try_from(counted.as_nanos()).unwrap_or(u64::MAX));
+    let Some(account) = account else { return };
+    account.charge(counted, now);
+    if account.apart.took(alone, work, now) {
         let tenant = cells.tenant.as_deref().unwrap_or_default();
         tracing::warn!(
             tenant,
             plugin = &*cells.plugin,
-            took = ?took,
+            took = ?alone,
             "a tenant is set apart: callbacks of its plugins take long, this one and others of late"
         );
     }

@@ -415,7 +415,7 @@ fn new_store(engine: &Engine, spec: &VmSpec, birth: Birth) -> Store<Guest> {
         limits: memory_limits(engine, spec, cells.clone(), role),
         budget: match role {
             // A start is rare and takes long.
-            Role::Original | Role::Aside => Budget::measured(spec.cpu.max(START_TIME), engine.ticker()),
+            Role::Original | Role::Aside => Budget::of_start(spec.cpu.max(START_TIME), engine.ticker()),
             Role::Copy => Budget::new(spec.cpu, engine.ticker()),
         },
         metrics: Defined::none(cells.metrics.clone()),

@@ -6,9 +6,11 @@
 use portcullis_core::context::{CalloutResponse, ContextRef};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{NotOpened, VmIndex};
+use portcullis_core::tenant::Work;
 
 use super::slot::{State, next_life};
 use super::{Entry, Vms, abandon_calls};
+use crate::budget::Took;
 use crate::engine::thread_time;
 use crate::guest::note_time;
 use crate::image::{Image, NotCopied};
@@ -24,11 +26,8 @@ impl Vms {
         };
         let took = thread_time().saturating_sub(begun);
         let slot = self.slot(vm).ok_or(NotOpened::Failed)?;
-        slot.cells.cpu_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-        if let Some(account) = &slot.spec.account {
-            account.charge(took, exchanges.now);
-            note_time(account, &slot.cells, took, exchanges.now);
-        }
+        let took = Took { counted: took, alone: took, work: Work::Callback { stands_for: 1 } };
+        note_time(slot.spec.account.as_deref(), &slot.cells, took, exchanges.now);
         match copied {
             Ok(life) => {
                 slot.cells.copies.add(1);
