@@ -1,12 +1,12 @@
 //! Whether a tenant's module can be swapped again and again while requests are answered, and what that leaves behind.
 //!
 //! Two variants of the module take turns; they differ by a custom section, and so by digest. Meanwhile that tenant and another one
-//! are asked at an even rate, and no answer may be missing or somebody else's. Memory is the median over the swaps of a window:
-//! one after the warm-up, one at the end.
+//! are asked at an even rate, and no answer may be missing or somebody else's. Memory is looked at while nothing is swapped, after the
+//! warm-up and at the end: between two swaps it goes up and down by several MiB, with what the allocator keeps for the next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use portcullis_measure::median;
@@ -19,10 +19,15 @@ use crate::{files, judged};
 
 const WORKERS: usize = 2;
 const LIMIT: f64 = 1.05;
-/// What the allocator keeps for later, and what runs twice while one takes over from the other, is there after these.
+/// What the allocator keeps for later is there after these.
 const WARM_UP: usize = 500;
-/// Swaps over which memory is looked at.
-const WINDOW: usize = 100;
+/// Until the last of what was swapped has gone.
+const REST: Duration = Duration::from_secs(3);
+/// How often memory is looked at then, and how many times.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS: usize = 20;
+/// After each of so many parts of the swaps it is told.
+const PARTS: usize = 5;
 /// The tenant whose module is swapped, and another one.
 const SWAPPED: &str = "swapped";
 const OTHER: &str = "other";
@@ -78,31 +83,34 @@ fn swap(gateway: &Gateway, banner: &[u8], swaps: usize) -> Result<f64> {
     let variants = [variant(banner, b'a'), variant(banner, b'b')];
     let path = format!("{SWAPPED}/modules/{MODULE}");
     let mut turn = variants.iter().cycle();
-    let mut window = |count: usize| -> Result<f64> {
-        let mut resident = Vec::new();
-        for (number, module) in turn.by_ref().take(count).enumerate() {
-            gateway.admin.put(&path, module)?;
-            if number + WINDOW >= count {
-                resident.push(gateway.process.resident_mib());
-            }
-        }
-        median(resident).context("there was no swap")
-    };
-    let before = window(WARM_UP)?;
+    let mut swap = |count: usize| turn.by_ref().take(count).try_for_each(|module| gateway.admin.put(&path, module));
+    swap(WARM_UP)?;
+    let before = at_rest(gateway)?;
     eprintln!("swaps: {before:.1} MiB after {WARM_UP} for warming up");
-    let (began, part) = (Instant::now(), swaps.div_ceil(10));
-    let (mut done, mut after) = (0, before);
-    while done < swaps {
-        let count = part.min(swaps - done);
-        after = window(count)?;
-        done += count;
-        eprintln!("swaps: {after:.1} MiB after {done}");
+    let (mut took, mut after) = (Duration::ZERO, before);
+    let part = swaps.div_ceil(PARTS);
+    for done in (0..swaps).step_by(part) {
+        let (count, began) = (part.min(swaps - done), Instant::now());
+        swap(count)?;
+        took += began.elapsed();
+        after = at_rest(gateway)?;
+        eprintln!("swaps: {after:.1} MiB after {}", done + count);
     }
     println!(
         "swaps: {before:.1} MiB before, {after:.1} MiB after; {:.1?} for each",
-        began.elapsed() / u32::try_from(swaps)?
+        took / u32::try_from(swaps)?
     );
     Ok(after / before)
+}
+
+/// What is resident while nothing is swapped.
+fn at_rest(gateway: &Gateway) -> Result<f64> {
+    thread::sleep(REST);
+    let look = |_| {
+        thread::sleep(LOOK);
+        gateway.process.resident_mib()
+    };
+    median((0..LOOKS).map(look).collect()).context("it was not looked at")
 }
 
 /// The module with a custom section behind it: kind 0, then its length, in which a name of one byte with its own length.
