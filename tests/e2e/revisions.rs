@@ -100,11 +100,16 @@ fn listeners_come_and_go_and_the_others_do_not_notice() {
     assert_eq!(Client::connect(first).get("/").status(), 200);
 
     let only_second = format!("{{ b: {{ bind: \"{second}\" }} }}");
-    let mut leaving = Client::connect(first);
-    assert_eq!(leaving.get("/").status(), 200);
+    let (mut idle, mut busy) = (Client::connect(first), Client::connect(first));
+    assert_eq!(idle.get("/").status(), 200);
+    let before = origin.begun();
+    busy.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nab");
+    eventually("its request has begun", || origin.begun() > before);
     gateway.apply(&text(&only_second), &[]).unwrap();
     eventually("nobody listens there any more", || TcpStream::connect(first).is_err());
     assert_eq!(Client::connect(second).get("/").status(), 200);
-    let last = leaving.get("/");
-    assert_eq!((last.status(), last.get("connection")), (200, Some("close")), "one more, and a word of farewell");
+    busy.send("cd");
+    let last = busy.answer();
+    assert_eq!((last.status(), last.get("connection")), (200, Some("close")), "it ends, with a word of farewell");
+    assert!(idle.0.message().is_err(), "nobody waits for what may never come");
 }

@@ -13,9 +13,9 @@ pub(super) struct Tally {
 impl Tally {
     /// Adds the counts in a line that closes a run; passes over every other line.
     pub(super) fn read(&mut self, line: &str) {
-        let line = line.trim();
-        // `test result: ok. 3 passed; 0 failed; …`, and from nextest `Summary [ 0.1s] 3 tests run: 3 passed, 0 skipped`.
-        let counts = match (line.strip_prefix("test result: "), line.strip_prefix("Summary [")) {
+        // `test result: ok. 3 passed; 0 failed; …`, and from nextest `     Summary [ 0.1s] 3 tests run: 3 passed, 0 skipped`. What nextest
+        // shows of a test that failed is indented, and counts that test once more.
+        let counts = match (line.strip_prefix("test result: "), line.trim_start().strip_prefix("Summary [")) {
             (Some(counts), _) => counts.split_once(". ").map(|(_, counts)| counts),
             (None, Some(counts)) => counts.split_once(" run: ").map(|(_, counts)| counts),
             (None, None) => None,
@@ -83,6 +83,7 @@ test result: FAILED. 1 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn other_lines_that_speak_of_passing_are_not_counted() {
         assert_eq!(read("5 passed, 2 failed\nnote: 3 passed"), "0 passed, 0 failed");
+        assert_eq!(read("    test result: FAILED. 0 passed; 1 failed; 0 ignored"), "0 passed, 0 failed");
     }
 
     #[test]

@@ -96,10 +96,7 @@ fn swap(gateway: &Gateway, banner: &[u8], swaps: usize) -> Result<f64> {
         after = at_rest(gateway)?;
         eprintln!("swaps: {after:.1} MiB after {}", done + count);
     }
-    println!(
-        "swaps: {before:.1} MiB before, {after:.1} MiB after; {:.1?} for each",
-        took / u32::try_from(swaps)?
-    );
+    println!("swaps: {before:.1} MiB before, {after:.1} MiB after; {:.1?} for each", took / u32::try_from(swaps)?);
     Ok(after / before)
 }
 
