@@ -79,6 +79,14 @@ impl Apart {
         !was_apart && self.is_now(now) && self.is_to_be_told(now)
     }
 
+    /// The processor time of the callbacks of an event that was fed `began`, as far as it was measured; nothing once another worker
+    /// has fed one.
+    #[must_use]
+    pub fn event_took(&self, began: Time) -> Option<Duration> {
+        let took = Duration::from_nanos(self.event_took.load(Ordering::Relaxed));
+        (self.event.load(Ordering::Relaxed) == began.as_nanos() && !took.is_zero()).then_some(took)
+    }
+
     /// What a callback adds to what those of its event come to.
     fn adds(&self, took: Duration, now: Time) -> u64 {
         let is_next = self.event.swap(now.as_nanos(), Ordering::Relaxed) == now.as_nanos();
@@ -178,6 +186,7 @@ mod tests {
     fn callbacks_of_one_event_count_as_one() {
         let [one, several, apart_in_time] = [(); 3].map(|()| Apart::default());
         assert!(one.took(Duration::from_millis(8), ONE, at(0)));
+        assert_eq!([at(0), at(1)].map(|began| one.event_took(began)), [Some(Duration::from_millis(8)), None]);
         assert_eq!((0..160).filter(|_| several.took(Duration::from_micros(50), ONE, at(0))).count(), 1);
         assert!((0..160).all(|ms| !apart_in_time.took(Duration::from_micros(50), ONE, at(ms))));
         assert_eq!(several.until(at(0)), one.until(at(0)));

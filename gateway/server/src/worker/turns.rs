@@ -77,7 +77,9 @@ impl Worker {
     fn took_turn(&self, account: &Account, began: Time) {
         if self.takes_turns(account, began) {
             let now = self.clock.now();
-            self.next_turn.set(self.next_turn.get().max(now + now.saturating_since(began) * SHARE));
+            // On a busy machine it may have been at it for much longer than it ran.
+            let took = account.apart.event_took(began).unwrap_or_else(|| now.saturating_since(began));
+            self.next_turn.set(self.next_turn.get().max(now + took * SHARE));
             self.turn.set(None);
         }
     }
