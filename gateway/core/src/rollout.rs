@@ -338,13 +338,15 @@ impl Rollout {
         if comparison == Comparison::Incomplete {
             return false;
         }
+        // Counted before anything is decided: whoever hears of the decision finds the exchange that made it.
+        let ended = self.note(Version::Shadow, took);
         let disagreed = disagreed.load(Ordering::Relaxed);
         let compared = disagreed + agreed.load(Ordering::Relaxed);
         let allowed = |share: u32| u64::from(share) * compared.max(COMPARED) / u64::from(WHOLE);
         if self.rule.abort_if.disagree.is_some_and(|share| disagreed > allowed(share)) {
             return self.decide(State::Aborted, Why::Disagrees(disagreed, compared), now);
         }
-        self.ended(Version::Shadow, took, now)
+        self.judge(ended, now)
     }
 
     fn chooses(&self, facts: Option<&Facts>, request: Option<&Headers>) -> bool {
@@ -375,18 +377,23 @@ impl Rollout {
 
     /// An exchange has ended, in which the filter took so long; whether that has decided anything.
     pub fn ended(&self, version: Version, took: Duration, now: Time) -> bool {
-        let ([_, candidates], [current, candidate]) = (&self.exchanges, &self.times);
-        let ended = match version {
-            Version::Current => {
-                current.note(took);
-                self.count(Version::Current);
-                return false;
-            }
-            Version::Candidate | Version::Shadow => {
-                candidate.note(took);
-                candidates.fetch_add(1, Ordering::Relaxed) + 1
-            }
+        let ended = self.note(version, took);
+        version != Version::Current && self.judge(ended, now)
+    }
+
+    /// Counts an exchange that has ended; how many of its version have.
+    fn note(&self, version: Version, took: Duration) -> u64 {
+        let ([currents, candidates], [current, candidate]) = (&self.exchanges, &self.times);
+        let (count, times) = match version {
+            Version::Current => (currents, current),
+            Version::Candidate | Version::Shadow => (candidates, candidate),
         };
+        times.note(took);
+        count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Judges the candidate after so many of its exchanges; whether that has decided anything.
+    fn judge(&self, ended: u64, now: Time) -> bool {
         if self.state() != State::Running {
             return false;
         }
@@ -398,12 +405,6 @@ impl Rollout {
             Judged::TooLong(current, candidate) => self.decide(State::Aborted, Why::AddedP99(current, candidate), now),
             Judged::Well if term_is_over => self.decide(State::Promoted, Why::Held(ended), now),
             Judged::Well | Judged::NotYet => false,
-        }
-    }
-
-    fn count(&self, version: Version) {
-        if let Some(count) = self.exchanges.get(version as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 

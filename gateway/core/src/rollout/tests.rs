@@ -51,6 +51,19 @@ fn a_share_of_values_is_chosen_and_always_the_same_ones() {
 }
 
 #[test]
+fn what_decides_is_among_what_was_compared() {
+    let abort_if = Bounds { disagree: Some(0), ..Bounds::default() };
+    let rollout = rollout(Rule { mode: Mode::Shadows, abort_if, ..rule(WHOLE) });
+    let took = Duration::from_millis(1);
+    assert!(!rollout.compared(Comparison::Agrees, took, at(1)));
+    assert!(rollout.compared(Comparison::Disagrees, took, at(2)));
+    assert!(!rollout.compared(Comparison::Disagrees, took, at(3)), "it was under way");
+    let Counts { exchanges, shadows, .. } = rollout.counts();
+    assert_eq!((exchanges, shadows), ([0, 3], [1, 2, 0]));
+    assert_eq!(rollout.decision().unwrap().why, Why::Disagrees(1, 2));
+}
+
+#[test]
 fn what_was_decided_before_holds_until_somebody_says_otherwise() {
     let why = Why::Before("the candidate failed in 1 exchange".into());
     let decision = Decision { state: State::Aborted, at: at(0), why };
