@@ -275,6 +275,12 @@ impl Contexts {
         self.entries.get(&id).copied()
     }
 
+    /// What a call is about: the effective context, or the one whose callback runs.
+    #[must_use]
+    pub fn concerned(&self) -> Option<Entry> {
+        self.entry(self.effective.or(self.current)?)
+    }
+
     /// Every exchange that has a context here: those a dying VM leaves behind.
     pub fn owners(&self) -> impl Iterator<Item = Owner> + '_ {
         self.entries.values().filter_map(|entry| match entry {

@@ -36,7 +36,7 @@ pub struct Host<'a> {
 impl Host<'_> {
     /// The context a call is about: the effective one, or the one whose callback runs.
     fn context(&self) -> Option<Entry> {
-        self.contexts.entry(self.contexts.effective.or(self.contexts.current)?)
+        self.contexts.concerned()
     }
 
     fn owner(&self) -> Option<Owner> {

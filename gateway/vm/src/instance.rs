@@ -9,8 +9,8 @@ mod inside;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::context::{CalloutResponse, ContextId, Contexts, Farewell, Owner};
-use portcullis_core::exchange::Exchanges;
+use portcullis_core::context::{CalloutResponse, ContextId, Contexts, Entry, Farewell, Owner};
+use portcullis_core::exchange::{ExchangeId, Exchanges};
 use portcullis_core::filter::{Callback, VmIndex};
 use portcullis_core::grpc::{Heard, News};
 use portcullis_core::host::Host;
@@ -66,6 +66,8 @@ pub(crate) enum Role {
 pub(crate) struct Died {
     pub(crate) function: &'static str,
     pub(crate) fault: Fault,
+    /// The exchange that it was about, if it was about one.
+    pub(crate) exchange: Option<ExchangeId>,
 }
 
 impl Died {
@@ -181,7 +183,7 @@ impl Instance {
         call: impl FnOnce(&mut Store<Guest>, &Callbacks) -> wasmtime::Result<R>,
     ) -> Result<R, StartFailure> {
         let called = self.lend(exchanges, id, function, call);
-        called.map_err(|Died { function, fault }| StartFailure::Trapped { function, fault })
+        called.map_err(|Died { function, fault, .. }| StartFailure::Trapped { function, fault })
     }
 
     fn says_yes(
@@ -223,9 +225,16 @@ impl Instance {
         let guest = self.store.data_mut();
         let world = guest.world.as_mut().expect("every hostcall puts the world back");
         std::mem::swap(&mut world.exchanges, exchanges);
+        let concerned = called.as_ref().err().and_then(|_| world.contexts.concerned());
         world.contexts.leave();
         guest.count_time(exchanges.now);
-        called.map_err(|error| Died { function, fault: Fault::of(&error, guest.limits.refused) })
+        called.map_err(|error| {
+            let exchange = match concerned {
+                Some(Entry::Exchange(owner)) => Some(owner.exchange),
+                Some(Entry::Root(_)) | None => None,
+            };
+            Died { function, fault: Fault::of(&error, guest.limits.refused), exchange }
+        })
     }
 
     /// Creates a context for an exchange.

@@ -393,7 +393,7 @@ impl Vms {
         abandon_calls(exchanges, &instance, life);
         slot.cells.trapped(died.fault.cause);
         slot.cells.failed(&died.in_words(), slot.failures, until);
-        slot.tell(died, instance.last_words().as_deref());
+        slot.tell(died, instance.last_words().as_deref(), exchanges);
     }
 
     /// Begins a new life.

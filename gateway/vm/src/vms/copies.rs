@@ -85,7 +85,7 @@ impl Vms {
         let Some(slot) = self.slot(place.0) else { return };
         slot.cells.trapped(died.fault.cause);
         slot.cells.copy_failed(&died.in_words());
-        slot.tell_of_copy(died, copy.last_words().as_deref(), exchanges.now);
+        slot.tell_of_copy(died, copy.last_words().as_deref(), exchanges);
     }
 
     /// Tells copies what came of a callout that the VM had under way when they were made: their guests wait for it too.

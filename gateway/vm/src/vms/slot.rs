@@ -125,7 +125,7 @@ impl Retired {
         let mut exchanges = Exchanges::default();
         exchanges.now = now;
         if let Some(mut instance) = self.instance
-            && let Err(Died { function, fault }) = instance.end(&mut exchanges)
+            && let Err(Died { function, fault, .. }) = instance.end(&mut exchanges)
         {
             let VmCells { tenant, plugin, .. } = &*self.cells;
             tracing::warn!(
@@ -215,9 +215,15 @@ impl Slot {
         }
     }
 
-    /// Logs that a life has failed.
-    pub(super) fn tell(&self, Died { function, fault }: &Died, said: Option<&str>) {
+    /// Logs that a life has failed, and in which request if it was in one.
+    pub(super) fn tell(&self, died: &Died, said: Option<&str>, exchanges: &Exchanges) {
+        let Died { function, fault, exchange } = died;
+        let facts = exchange.and_then(|id| exchanges.get(id)?.facts());
+        // A TCP connection has no request.
+        let is_known = |word: &&str| !word.is_empty();
         tracing::error!(
+            request_id = facts.and_then(|facts| facts.request_id.to_str().ok()).filter(is_known),
+            route = facts.map(|facts| &*facts.place.route).filter(is_known),
             tenant = self.cells.tenant.as_deref().unwrap_or_default(),
             plugin = &*self.cells.plugin,
             callback = function,
@@ -230,14 +236,15 @@ impl Slot {
     }
 
     /// Logs that a copy has failed; once a second, since nothing else bounds how often copies fail.
-    pub(super) fn tell_of_copy(&mut self, died: &Died, said: Option<&str>, now: Time) {
+    pub(super) fn tell_of_copy(&mut self, died: &Died, said: Option<&str>, exchanges: &Exchanges) {
+        let now = exchanges.now;
         if self.told.last.is_some_and(|last| now.saturating_since(last) < TELLS_EVERY) {
             self.told.untold += 1;
             return;
         }
         let untold = std::mem::take(&mut self.told.untold);
         self.told.last = Some(now);
-        self.tell(died, said);
+        self.tell(died, said, exchanges);
         if untold > 0 {
             let VmCells { tenant, plugin, .. } = &*self.cells;
             let tenant = tenant.as_deref().unwrap_or_default();

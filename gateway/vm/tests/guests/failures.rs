@@ -81,9 +81,30 @@ fn a_failure_is_logged_once_with_all_that_explains_it() {
     });
     assert_eq!(
         log,
-        "index out of range\n# a plugin failed: wasm `unreachable` instruction executed tenant=\"\" plugin=\"plugin\" \
-         callback=\"proxy_on_request_headers\" cause=\"panic\" backtrace=probe::inner < outer said=\"index out of range\""
+        "index out of range\n# a plugin failed: wasm `unreachable` instruction executed request_id=\"id\" route=\"route\" \
+         tenant=\"\" plugin=\"plugin\" callback=\"proxy_on_request_headers\" cause=\"panic\" backtrace=probe::inner < outer said=\"index out of range\""
     );
+}
+
+#[test]
+fn a_failure_names_the_request_that_the_guest_was_at_and_none_where_there_is_none() {
+    let timed = |tick: &str| {
+        logged(|| {
+            let mut worker = Worker::new(&format!(
+                r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+                    (drop (call $proxy_set_tick_period_milliseconds (i32.const 5))) (i32.const 1))
+                (func (export "proxy_on_tick") (param i32) {tick} unreachable)"#,
+            ));
+            worker.request(End::No);
+            worker.wait(Duration::from_millis(5));
+            worker.vms.tick(&mut worker.exchanges);
+            assert_eq!(cells(&worker).traps(Cause::Panic), 1);
+        })
+    };
+    let log = timed("(drop (call $proxy_set_effective_context (i32.const 2)))");
+    assert!(log.contains("request_id=\"id\" route=\"route\" tenant"), "{log}");
+    let log = timed("");
+    assert!(log.contains("executed tenant"), "{log}");
 }
 
 #[test]
