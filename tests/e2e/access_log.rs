@@ -6,6 +6,7 @@ use std::path::Path;
 use portcullis_tests::client::Client;
 use portcullis_tests::eventually;
 use portcullis_tests::origin::{Answer, Origin};
+use portcullis_tests::pieces::Gate;
 use portcullis_tests::process::{Process, Start, free_address};
 use portcullis_tests::raw::RawOrigin;
 
@@ -104,6 +105,26 @@ fn chosen_fields_and_what_filters_did_are_in_the_line_and_credentials_are_not() 
     assert!(did(passed).contains(&"banner response next".to_owned()), "{passed}");
     assert!(did(refused).contains(&"probe request reply".to_owned()), "{refused}");
     assert!(passed["filters"].as_array().unwrap().iter().all(|did| did["busy_ms"].as_f64().unwrap() > 0.0), "{passed}");
+}
+
+#[test]
+fn a_client_that_leaves_while_its_upstream_is_silent_is_logged_with_the_try_that_was_made() {
+    let gate = Gate::default();
+    let silent = gate.clone();
+    let origin = Origin::start(move |_| Answer::ok("late").after(&silent));
+    let process = start(&origin, "file:access.log");
+    let path = process.folder().join("access.log");
+    let mut client = process.client();
+    client.send("GET /left HTTP/1.1\r\nhost: test\r\n\r\n");
+    origin.wait_for(1);
+    drop(client);
+    eventually("it is written", || targets(&path) == ["/left"]);
+    gate.open();
+    let line = &lines(&path)[0];
+    assert_eq!((&line["reason"], &line["status"]), (&"client_gone".into(), &serde_json::Value::Null), "{line}");
+    assert_eq!(line["attempts"], 1, "{line}");
+    assert_eq!(line["upstream_address"], origin.address.to_string(), "{line}");
+    assert_eq!(line["upstream_wait_ms"], serde_json::Value::Null, "{line}");
 }
 
 #[test]

@@ -276,6 +276,7 @@ async fn answer(
         return None;
     }
     let tries = Tries::traced(worker.trace(id));
+    let noted = Noted { worker, id, tries: &tries };
     let sending = worker.upstreams.send(upstream, (headers, body), Some(&place.retry), &tries, &worker.clock);
     let mut sending = pin!(sending);
     let answered = poll_fn(|cx: &mut Context<'_>| {
@@ -286,8 +287,7 @@ async fn answer(
         Pin::new(&mut sending).poll(cx).map(Some)
     })
     .await;
-    worker.tried(id, &tries);
-    worker.attempted(id, &tries);
+    drop(noted);
     match answered {
         Some(Ok(answer)) => return Some(answer),
         Some(Err(SendError::Reset)) => {
@@ -300,6 +300,20 @@ async fn answer(
         None => {}
     }
     None
+}
+
+/// Notes what was tried of an exchange's request when it goes: at the latest with the client, who may leave at any time.
+struct Noted<'a> {
+    worker: &'a Worker,
+    id: ExchangeId,
+    tries: &'a Tries,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.worker.tried(self.id, self.tries);
+        self.worker.attempted(self.id, self.tries);
+    }
 }
 
 /// Takes in the head of an upstream's answer.
