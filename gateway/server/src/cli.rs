@@ -10,12 +10,12 @@ use clap::{Parser, Subcommand};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
-use crate::config::{self, Inputs, Kept};
+use crate::config::{self, Inputs, Kept, Node};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files, Life};
 use crate::modules::Fetcher;
-use crate::supervisor::{self, Gateway, Options};
+use crate::supervisor::{self, Gateway, Options, RunError};
 use crate::{compile, demo, export, telemetry, tryout, workshop};
 
 /// An API gateway whose policies are sandboxed WebAssembly.
@@ -157,8 +157,8 @@ struct Started {
 impl Sources<'_> {
     /// Starts a gateway from the configuration, or else from the last good one; nothing when neither can be used, which has been said.
     fn start(&self, inputs: &Inputs, options: &Options) -> anyhow::Result<Option<Started>> {
-        let start = |snapshot| {
-            let made = supervisor::start(snapshot, options).map_err(Unusable::from)?;
+        let start = |snapshot, tree: &Node| {
+            let made = supervisor::start(snapshot, options).map_err(|why| Unusable::written(why, tree))?;
             let snapshot = made.handle().snapshot();
             Ok(Used { made, snapshot })
         };
@@ -172,7 +172,7 @@ impl Sources<'_> {
                 let _unheard = print(&settled.warnings, &mut io::stderr());
                 return Ok(Some(Started { settled, refused: None }));
             }
-            Err(Refused::Unusable(unusable)) => return Err(unusable.why).context("the gateway cannot start"),
+            Err(Refused::Unusable(unusable)) => return cannot_start(unusable),
             Err(Refused::Problems(problems)) => problems,
         };
         let standing = Standing::in_copy(None, &fetcher);
@@ -183,13 +183,22 @@ impl Sources<'_> {
                 let _unheard = print(&problems, &mut io::stderr());
                 Ok(Some(Started { settled, refused: Some(diagnostic::text(&problems)) }))
             }
-            Some(Err(Refused::Unusable(unusable))) => Err(unusable.why).context("the gateway cannot start"),
+            Some(Err(Refused::Unusable(unusable))) => cannot_start(unusable),
             Some(Err(Refused::Problems(_))) | None => {
                 report(&problems, &mut io::stderr())?;
                 Ok(None)
             }
         }
     }
+}
+
+/// Says why a gateway cannot start, where that is written; else the caller shall.
+fn cannot_start(unusable: Unusable<RunError>) -> anyhow::Result<Option<Started>> {
+    if unusable.problems.is_empty() {
+        return Err(unusable.why).context("the gateway cannot start");
+    }
+    report(&unusable.problems, &mut io::stderr())?;
+    Ok(None)
 }
 
 /// Runs a gateway until the process is told to end.

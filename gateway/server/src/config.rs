@@ -60,7 +60,7 @@ pub fn load(
     inputs: &Inputs,
     fetcher: &Arc<Fetcher>,
 ) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_paths(paths, inputs, Unread::default()), Modules::from(fetcher), None)
+    finish(gather::from_paths(paths, inputs, Unread::default()), Modules::from(fetcher), None).map(Whole::parts)
 }
 
 /// A configuration with where each part of it was written.
@@ -73,7 +73,7 @@ pub(crate) struct Whole {
 /// As [`load`], and with the places.
 pub(crate) fn load_whole(paths: &[PathBuf], fetcher: &Arc<Fetcher>) -> Result<Whole, Vec<Diagnostic>> {
     let gathered = gather::from_paths(paths, &Inputs::default(), Unread::default());
-    finish_whole(gathered, Modules::from(fetcher), None)
+    finish(gathered, Modules::from(fetcher), None)
 }
 
 /// Reads and checks a configuration that is not in a file. `path` is what it is called and where paths in it start from.
@@ -81,18 +81,16 @@ pub(crate) fn load_whole(paths: &[PathBuf], fetcher: &Arc<Fetcher>) -> Result<Wh
 /// # Errors
 /// As [`load`].
 pub fn from_text(path: &Path, text: &str) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish(gather::from_text(path, text), Modules::default(), None)
+    finish(gather::from_text(path, text), Modules::default(), None).map(Whole::parts)
 }
 
-fn finish(
-    gathered: Gathered,
-    modules: Modules,
-    taken: Option<&Taken>,
-) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
-    finish_whole(gathered, modules, taken).map(|whole| (whole.snapshot, whole.warnings))
+impl Whole {
+    fn parts(self) -> (Snapshot, Vec<Diagnostic>) {
+        (self.snapshot, self.warnings)
+    }
 }
 
-fn finish_whole(gathered: Gathered, modules: Modules, taken: Option<&Taken>) -> Result<Whole, Vec<Diagnostic>> {
+fn finish(gathered: Gathered, modules: Modules, taken: Option<&Taken>) -> Result<Whole, Vec<Diagnostic>> {
     let Gathered { tree, own: _, text: _, left_out: _, mut problems, complete } = gathered;
     let mut schema = schema();
     if let (false, Some(schema)) = (complete, schema.as_object_mut()) {

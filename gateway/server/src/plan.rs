@@ -26,7 +26,7 @@ pub(crate) use self::laid::Laid;
 use self::laid::{Among, Draft, Of, Views};
 use self::modules::Modules;
 use self::places::{Placed, Places};
-pub(crate) use self::refusals::Refusal;
+pub(crate) use self::refusals::{NotStarted, Refusal};
 pub(crate) use self::table::Table;
 use crate::config::snapshot::{FilterIndex, Snapshot, TenantIndex, UpstreamIndex};
 use crate::decisions::Decisions;
@@ -229,10 +229,10 @@ impl Plan {
 
     /// Starts those of one worker's VMs that no earlier plan has, on the thread this is called on. One that may rest until it is
     /// needed is started for one worker only, to see that it can be.
-    pub(crate) fn start_vms(&self, now: Time) -> Result<Vec<(VmIndex, Newborn)>, StartError> {
+    pub(crate) fn start_vms(&self, now: Time) -> Result<Vec<(VmIndex, Newborn)>, NotStarted> {
         let mut started = Vec::new();
         for NewVm { vm, rests } in &self.new_vms {
-            if let Some(newborn) = self.start_vm(vm, rests, now)? {
+            if let Some(newborn) = self.start_vm(vm, rests, now).map_err(|why| self.not_started(why, now))? {
                 started.push((VmIndex(vm.number()), newborn));
             }
         }

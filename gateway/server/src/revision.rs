@@ -13,11 +13,11 @@ use std::sync::{Arc, mpsc};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::VmIndex;
 use portcullis_core::time::Time;
-use portcullis_vm::{Newborn, Retired, StartError, VmCells, Vms};
+use portcullis_vm::{Newborn, Retired, VmCells, Vms};
 
 use crate::clock::Clock;
 use crate::config::snapshot::{Drain, Listener};
-use crate::plan::{Laid, Plan, Table};
+use crate::plan::{Laid, NotStarted, Plan, Table};
 use crate::upstream::Upstreams;
 
 /// A revision made ready for one worker, on whatever thread: everything that takes time or can fail has been done.
@@ -44,7 +44,7 @@ impl Prepared {
     ///
     /// # Errors
     /// When a guest cannot be started or refuses its configuration.
-    pub(crate) fn new(plan: &Arc<Plan>, worker: usize, before: Option<&Plan>, now: Time) -> Result<Self, StartError> {
+    pub(crate) fn new(plan: &Arc<Plan>, worker: usize, before: Option<&Plan>, now: Time) -> Result<Self, NotStarted> {
         Ok(Self { vms: plan.start_vms(now)?, ..Self::cold(plan, worker, before) })
     }
 

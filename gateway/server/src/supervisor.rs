@@ -14,7 +14,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use portcullis_vm::{Compiler, StartError};
+use portcullis_vm::Compiler;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -24,14 +24,16 @@ use self::control::{Control, Crews, Workers};
 use self::crew::{Order, Post, Side};
 use crate::admin::{self, AdminState, Readiness};
 use crate::bulkhead;
+use crate::config::Node;
 use crate::config::snapshot::{Drain, Snapshot};
 use crate::config::standing::Unusable;
 use crate::decisions::Decisions;
 use crate::inherited::Inherited;
-use crate::plan::{Plan, PlanError};
+use crate::plan::{NotStarted, Plan, PlanError};
 use crate::revision;
 use crate::sockets::Sockets;
 use crate::telemetry::Telemetry;
+use crate::tryout;
 
 /// Why the gateway did not start, or a revision of its configuration was not put into use.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +43,7 @@ pub enum RunError {
     Plan(#[from] PlanError),
     /// A guest could not be started.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(#[from] NotStarted),
     /// An address could not be bound.
     #[error("{what} cannot listen on {address}: {source}")]
     Bind {
@@ -72,7 +74,7 @@ impl RunError {
     pub fn tenant(&self) -> Option<&Arc<str>> {
         match self {
             Self::Plan(PlanError::Load { tenant, .. }) => tenant.as_ref(),
-            Self::Start(error) => error.tenant.as_ref(),
+            Self::Start(error) => error.tenant(),
             Self::Plan(PlanError::Engine(_))
             | Self::Bind { .. }
             | Self::Worker(_)
@@ -83,9 +85,10 @@ impl RunError {
     }
 }
 
-impl From<RunError> for Unusable<RunError> {
-    fn from(why: RunError) -> Self {
-        Self { tenant: why.tenant().cloned(), why: Box::new(why) }
+impl Unusable<RunError> {
+    /// What keeps a configuration from being used that was written there.
+    pub(crate) fn written(why: RunError, tree: &Node) -> Self {
+        Self { tenant: why.tenant().cloned(), problems: tryout::located(&why, tree), why: Box::new(why) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A configuration's plugins, started for a moment: what they say to their settings, at the place where these are written.
 //!
-//! `check` does this, with the bounds that a gateway's start has. Nothing is bound, nobody is called: what guests ask for while they
+//! `check` does this, with the bounds that a gateway's start has, and a gateway says the same of plugins that it could not start. Nothing is bound, nobody is called: what guests ask for while they
 //! start is forgotten with them.
 
 mod upstreams;
@@ -15,7 +15,7 @@ use crate::config::private::Configuration;
 use crate::config::{Node, Whole};
 use crate::diagnostic::{self, Diagnostic, Span};
 use crate::plan::{Plan, PlanError, Refusal};
-use crate::supervisor::Options;
+use crate::supervisor::{Options, RunError};
 
 pub(crate) use self::upstreams::unknown_upstreams;
 
@@ -26,6 +26,22 @@ pub(crate) fn problems(whole: Whole, cache: Option<PathBuf>) -> Vec<Diagnostic> 
     let mut problems = match Plan::new(Arc::new(snapshot), &options) {
         Ok(plan) => plan.refusals(Clock::start().now()).iter().map(|refusal| refused(refusal, &tree)).collect(),
         Err(why) => vec![unplanned(&why, &tree)],
+    };
+    diagnostic::sort(&mut problems);
+    problems
+}
+
+/// The same of a gateway that would have run them; nothing where what keeps it from that is written nowhere.
+pub(crate) fn located(why: &RunError, tree: &Node) -> Vec<Diagnostic> {
+    let mut problems = match why {
+        RunError::Plan(why @ PlanError::Load { .. }) => vec![unplanned(why, tree)],
+        RunError::Start(not_started) => not_started.refusals().iter().map(|refusal| refused(refusal, tree)).collect(),
+        RunError::Plan(PlanError::Engine(_))
+        | RunError::Bind { .. }
+        | RunError::Worker(_)
+        | RunError::AccessLog(_)
+        | RunError::Lost
+        | RunError::Stuck(_) => Vec::new(),
     };
     diagnostic::sort(&mut problems);
     problems

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use portcullis_tests::client::Client;
 use portcullis_tests::docs;
-use portcullis_tests::guests::module;
+use portcullis_tests::guests::{module, target};
 use portcullis_tests::load::{Check, Load, Refused};
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::process::{Process, Start, free_address};
@@ -164,6 +164,49 @@ fn what_cannot_be_used_is_refused_with_its_place_and_leaves_no_trace() {
     assert_eq!(seen(&process, "acme.test"), says("one"));
     let stored = fs::read(process.folder().join("tenants/acme/banner.wasm")).unwrap();
     assert_eq!(stored, banner());
+}
+
+/// What `check` says of the configuration as it stands in the process's folder.
+fn checked(process: &Process) -> String {
+    let mut check = Command::new(GATEWAY);
+    let cache = target().join("tmp").join("test-modules");
+    check.arg("check").arg(process.folder().join("portcullis.yaml")).arg("--cache").arg(cache);
+    let checked = check.env("ADMIN_TOKEN", TOKEN.strip_prefix("Bearer ").unwrap()).output().unwrap();
+    assert!(!checked.status.success());
+    String::from_utf8(checked.stdout).unwrap()
+}
+
+#[test]
+fn what_plugins_say_is_told_as_check_tells_it() {
+    let shared = Origin::always(Answer::ok("shared"));
+    let process = start(&shared).start();
+    let folder = process.folder().join("tenants/acme");
+    assert_eq!(tell(&process, "PUT", "/v1/tenants/acme/modules/banner.wasm", &[], banner()).status(), 201);
+    fs::write(folder.join("bad.wasm"), "no module").unwrap();
+    let good = tenant("acme.test", "one");
+    let limit = "plugins: { limit: { module: \"builtin:rate-limit\" }, ";
+    let both = good
+        .replace("plugins: { ", limit)
+        .replace("filters: [", "filters: [{ plugin: limit, config: { rate: 5/y } }, ");
+    for (body, places) in [
+        (good.replace("header:", "no_header:"), vec!["tenant.yaml:3:39"]),
+        (both.replace("header:", "no_header:"), vec!["tenant.yaml:3:44", "tenant.yaml:3:"]),
+        (good.replace("banner.wasm", "bad.wasm"), vec!["tenant.yaml:2:30"]),
+    ] {
+        let answer = tell(&process, "PUT", "/v1/tenants/acme", &[], &body);
+        let problem: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status(), problem["code"].as_str()), (422, Some("refused")));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(places.iter().all(|place| detail.contains(place)), "{detail}");
+        fs::write(folder.join("tenant.yaml"), &body).unwrap();
+        let check = checked(&process);
+        assert!(check.starts_with(detail.trim_end()), "{check}\nbut over the admin listener\n{detail}");
+        // A reload finds the same, and holds it against nobody else.
+        assert_eq!(tell(&process, "POST", "/reload", &[], "").status(), 200);
+        let revision: Value = serde_json::from_slice(&tell(&process, "GET", "/revision", &[], "").body).unwrap();
+        assert_eq!(revision["refused_tenants"]["acme"].as_str(), Some(detail));
+        fs::remove_file(folder.join("tenant.yaml")).unwrap();
+    }
 }
 
 #[test]

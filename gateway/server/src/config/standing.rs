@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use portcullis_core::route::HostPattern;
 
-use super::Node;
 use super::check::{Code, Modules, Taken};
 use super::gather::{self, Gathered, Out, Own, Unread};
 use super::inputs::Inputs;
 use super::snapshot::{Module, Plugin, Snapshot};
+use super::{Node, Whole};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::modules::Fetcher;
 
@@ -63,6 +63,15 @@ pub struct Unusable<E> {
     pub tenant: Option<Arc<str>>,
     /// What happened.
     pub why: Box<E>,
+    /// The same where it was written; nothing if it was written nowhere.
+    pub problems: Vec<Diagnostic>,
+}
+
+impl<E: std::fmt::Display> Unusable<E> {
+    /// As operators read it.
+    pub(crate) fn text(&self) -> String {
+        if self.problems.is_empty() { self.why.to_string() } else { diagnostic::text(&self.problems) }
+    }
 }
 
 /// Why nothing was put into use.
@@ -74,7 +83,15 @@ pub enum Refused<E> {
     Unusable(Unusable<E>),
 }
 
-impl<E> Refused<E> {
+impl<E: std::fmt::Display> Refused<E> {
+    /// Why, as operators read it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Problems(problems) => diagnostic::text(problems),
+            Self::Unusable(unusable) => unusable.text(),
+        }
+    }
+
     /// Whether all of it is about this tenant, so that a reading of the others would say no more.
     fn is_about(&self, tenant: &str) -> bool {
         match self {
@@ -117,20 +134,20 @@ impl Standing {
         let mut gathered = gather::from_paths(paths, inputs, Unread::default());
         let own = std::mem::take(&mut gathered.own);
         let read = super::finish(gathered, Modules::from(&self.fetcher), None);
-        read.map(|(snapshot, _)| Self { own, snapshot: Some(Arc::new(snapshot)), ..Self::default() })
-            .unwrap_or_default()
+        read.map(|whole| Self { own, snapshot: Some(Arc::new(whole.snapshot)), ..Self::default() }).unwrap_or_default()
     }
 
-    /// Reads a configuration and puts it into use, but for tenants with problems. Paths are noted in `inputs`, which is empty.
+    /// Reads a configuration and puts it into use, but for tenants with problems: `use_it` is also shown where it was written. Paths are
+    /// noted in `inputs`, which is empty.
     ///
     /// # Errors
     /// When there are problems, or one in its use, that no tenant can be held for.
-    pub fn settle<T, E: std::fmt::Display>(
+    pub(crate) fn settle<T, E: std::fmt::Display>(
         &self,
         paths: &[PathBuf],
         inputs: &Inputs,
         looking: Looking<'_>,
-        mut use_it: impl FnMut(Snapshot) -> Result<Used<T>, Unusable<E>>,
+        mut use_it: impl FnMut(Snapshot, &Node) -> Result<Used<T>, Unusable<E>>,
     ) -> Result<Settled<T>, Refused<E>> {
         if let Some(unread) = self.unread(looking) {
             match (self.settle_with(paths, inputs, (looking, &unread), &mut use_it), looking) {
@@ -156,7 +173,7 @@ impl Standing {
         paths: &[PathBuf],
         inputs: &Inputs,
         (looking, out): (Looking<'_>, &Out),
-        use_it: &mut impl FnMut(Snapshot) -> Result<Used<T>, Unusable<E>>,
+        use_it: &mut impl FnMut(Snapshot, &Node) -> Result<Used<T>, Unusable<E>>,
     ) -> Result<Settled<T>, Refused<E>> {
         let firm = if let Looking::At(tenant) = looking { Some(tenant) } else { None };
         let mut held = Held::new();
@@ -169,7 +186,7 @@ impl Standing {
             let (own, text) = (std::mem::take(&mut gathered.own), gathered.text);
             let taken = last.taken(&gathered, &own, out)?;
             match last.read(gathered, &held, taken.as_ref()) {
-                Ok((snapshot, warnings)) => match use_it(snapshot) {
+                Ok(Whole { snapshot, tree, warnings }) => match use_it(snapshot, &tree) {
                     Ok(Used { made, snapshot }) => {
                         let (own, inputs) = match taken {
                             Some(taken) => (self.own_with(own, &taken), inputs.with(&self.inputs, &taken.gone)),
@@ -179,12 +196,14 @@ impl Standing {
                         let standing = Self { own, text, inputs: inputs.clone(), snapshot, copy: None, fetcher };
                         return Ok(Settled { made, standing, warnings, held, inputs });
                     }
-                    Err(Unusable { tenant: Some(tenant), why })
-                        if own.contains_key(&tenant) && !held.contains_key(&tenant) && firm != Some(&*tenant) =>
-                    {
-                        held.insert(tenant, why.to_string());
-                    }
-                    Err(unusable) => return Err(Refused::Unusable(unusable)),
+                    Err(unusable) => match unusable.tenant.clone() {
+                        Some(tenant)
+                            if own.contains_key(&tenant) && !held.contains_key(&tenant) && firm != Some(&*tenant) =>
+                        {
+                            held.insert(tenant, unusable.text());
+                        }
+                        _ => return Err(Refused::Unusable(unusable)),
+                    },
                 },
                 Err(problems) => match blame(&problems, &held, firm).filter(|blamed| !blamed.is_empty()) {
                     Some(more) => held.extend(more),
@@ -274,18 +293,13 @@ impl Standing {
         due.filter_map(|plugin| Some(snapshot.tenant(plugin.tenant?).name.clone())).collect()
     }
 
-    fn read(
-        &self,
-        gathered: Gathered,
-        held: &Held,
-        taken: Option<&Taken>,
-    ) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    fn read(&self, gathered: Gathered, held: &Held, taken: Option<&Taken>) -> Result<Whole, Vec<Diagnostic>> {
         let code = self.snapshot.as_ref().map(|snapshot| code_of(held, snapshot)).unwrap_or_default();
-        let (mut snapshot, warnings) = super::finish(gathered, Modules::holding(code, &self.fetcher), taken)?;
+        let mut whole = super::finish(gathered, Modules::holding(code, &self.fetcher), taken)?;
         let never_good = held.keys().filter(|name| !self.own.contains_key(*name));
-        never_good.for_each(|name| snapshot.tenants.make_unavailable(name));
-        snapshot.held = Arc::new(held.clone());
-        Ok((snapshot, warnings))
+        never_good.for_each(|name| whole.snapshot.tenants.make_unavailable(name));
+        whole.snapshot.held = Arc::new(held.clone());
+        Ok(whole)
     }
 
     /// What stands in the place of held tenants' files.

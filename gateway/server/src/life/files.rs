@@ -16,8 +16,8 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::tenants::{self, Change, ChangeError, Changed};
-use crate::config::standing::{Held, Looking, Refused, Settled, Standing, Unusable, Used};
-use crate::config::{Inputs, Kept};
+use crate::config::standing::{Held, Looking, Settled, Standing, Unusable, Used};
+use crate::config::{Inputs, Kept, Node};
 use crate::diagnostic::text;
 use crate::supervisor::{Applied, Handle};
 
@@ -216,8 +216,8 @@ const PANICKED: &str = "the thread that read the configuration has panicked";
 fn reload(paths: &[PathBuf], standing: &Standing, handle: &Handle, kept: Option<&Kept>) -> Attempt {
     let began = Instant::now();
     let inputs = Inputs::default();
-    let apply = |snapshot| {
-        let made = handle.apply(snapshot).map_err(Unusable::from)?;
+    let apply = |snapshot, tree: &Node| {
+        let made = handle.apply(snapshot).map_err(|why| Unusable::written(why, tree))?;
         Ok(Used { made, snapshot: handle.snapshot() })
     };
     match standing.settle(paths, &inputs, Looking::Everywhere, apply) {
@@ -240,10 +240,7 @@ fn reload(paths: &[PathBuf], standing: &Standing, handle: &Handle, kept: Option<
             Attempt { inputs: Some(inputs), standing: Some(standing), told: Told::Reread(Ok(made)) }
         }
         Err(refused) => {
-            let why = match refused {
-                Refused::Problems(problems) => text(&problems),
-                Refused::Unusable(Unusable { why, .. }) => why.to_string(),
-            };
+            let why = refused.text();
             handle.refused(&why);
             tracing::error!(why, "the configuration was refused; the one before it is still served");
             Attempt { inputs: Some(inputs), standing: None, told: Told::Reread(Err(why)) }

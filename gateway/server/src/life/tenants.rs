@@ -15,10 +15,9 @@ use sha2::{Digest as _, Sha256};
 use crate::config::Inputs;
 use crate::config::directory::TENANT_FILE;
 use crate::config::snapshot::Tenant;
-use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
-use crate::diagnostic::text;
+use crate::config::standing::{Looking, Settled, Standing, Unusable, Used};
 use crate::durable;
-use crate::supervisor::{Handle, RunError};
+use crate::supervisor::Handle;
 
 /// A change of one tenant.
 #[derive(Debug)]
@@ -214,19 +213,18 @@ fn use_it(
     handle: &Handle,
 ) -> Result<Tried, ChangeError> {
     let inputs = Inputs::changed(BTreeMap::from([(place.file.clone(), place.content.clone())]));
-    let settled = standing.settle(paths, &inputs, Looking::At(&change.tenant), |snapshot| {
+    let settled = standing.settle(paths, &inputs, Looking::At(&change.tenant), |snapshot, tree| {
         let used = if change.dry_run {
             handle.rehearse(snapshot).map(|snapshot| Used { made: None, snapshot })
         } else {
             let applied = handle.apply(snapshot);
             applied.map(|applied| Used { made: Some(applied.revision), snapshot: handle.snapshot() })
         };
-        used.map_err(Unusable::<RunError>::from)
+        used.map_err(|why| Unusable::written(why, tree))
     });
     match settled {
         Ok(Settled { made, standing, inputs, .. }) => Ok(Tried { made, inputs, standing }),
-        Err(Refused::Problems(problems)) => Err(ChangeError::Refused(text(&problems))),
-        Err(Refused::Unusable(Unusable { why, .. })) => Err(ChangeError::Refused(why.to_string())),
+        Err(refused) => Err(ChangeError::Refused(refused.text())),
     }
 }
 

@@ -1,5 +1,6 @@
-//! What plugins say to their settings when nothing is to run: every VM started once, and let go.
+//! What plugins say to their settings: every VM that does not start, and with which of them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use portcullis_core::filter::VmIndex;
@@ -16,10 +17,51 @@ pub(crate) struct Refusal {
     pub(crate) root: Option<RootSpec>,
 }
 
+/// VMs that do not start: all of one tenant's, or everybody's.
+#[derive(thiserror::Error)]
+#[error("{first}")]
+pub struct NotStarted {
+    tenant: Option<Arc<str>>,
+    first: String,
+    refusals: Vec<Refusal>,
+}
+
+impl NotStarted {
+    /// The tenant whose they are, if they are one's.
+    pub(crate) fn tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
+    }
+
+    /// Each of them.
+    pub(crate) fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+}
+
+/// Without settings, which may be secret.
+impl fmt::Debug for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotStarted").field("first", &self.first).finish_non_exhaustive()
+    }
+}
+
 impl Plan {
     /// Tries those of its VMs that no earlier plan has, as a worker starts them, and lets them go.
     pub(crate) fn refusals(&self, now: Time) -> Vec<Refusal> {
         self.new_vms.iter().flat_map(|new| self.refusals_of(new, now)).collect()
+    }
+
+    /// What is to be told when a VM has not started: with it, all that its tenant would hear next. What is the gateway's own keeps
+    /// everything from being used, so everybody's are tried then.
+    pub(super) fn not_started(&self, first: StartError, now: Time) -> NotStarted {
+        let (tenant, said) = (first.tenant.clone(), first.to_string());
+        let is_told = |new: &&NewVm| tenant.is_none() || new.vm.what.tenant == tenant;
+        let mut refusals: Vec<Refusal> =
+            self.new_vms.iter().filter(is_told).flat_map(|new| self.refusals_of(new, now)).collect();
+        if refusals.is_empty() {
+            refusals.push(Refusal { why: first, root: None });
+        }
+        NotStarted { tenant, first: said, refusals }
     }
 
     /// Filters that share a VM are tried together; where that fails each is tried alone, so that all that refuse are known.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::{Plan, Table};
 use crate::config::standing::{Looking, Standing, Unusable, Used};
 use crate::config::tests::WITH_TENANTS;
-use crate::config::{Inputs, load};
+use crate::config::{Inputs, Node, load};
 use crate::supervisor::Options;
 
 /// What the gateway says besides [`WITH_TENANTS`].
@@ -128,7 +128,7 @@ impl Files {
 }
 
 fn settle(standing: &Standing, path: &Path, looking: Looking<'_>) -> Standing {
-    let use_it = |snapshot| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: Arc::new(snapshot) });
+    let use_it = |snapshot, _: &Node| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: Arc::new(snapshot) });
     standing.settle(&[path.to_path_buf()], &Inputs::default(), looking, use_it).unwrap().standing
 }
 

@@ -11,7 +11,7 @@ use portcullis_core::route::{Match, Request};
 use super::{Folder, WITH_TENANTS};
 use crate::config::snapshot::{FilterIndex, Snapshot, TenantIndex};
 use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
-use crate::config::{Inputs, load};
+use crate::config::{Inputs, Node, load};
 
 /// What the gateway says besides [`WITH_TENANTS`].
 const MORE: &str = "\
@@ -62,7 +62,7 @@ fn paths(folder: &Folder) -> Vec<PathBuf> {
 }
 
 fn settle(standing: &Standing, folder: &Folder, looking: Looking<'_>) -> Settled<Arc<Snapshot>> {
-    let use_it = |snapshot: Snapshot| {
+    let use_it = |snapshot: Snapshot, _: &Node| {
         let snapshot = Arc::new(snapshot);
         Ok::<_, Unusable<Infallible>>(Used { made: snapshot.clone(), snapshot })
     };
@@ -220,7 +220,8 @@ fn tenants_that_did_not_change_are_not_read() {
 /// What is wrong where acme says this.
 fn refused(standing: &Standing, folder: &Folder, acme: &str) -> String {
     std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), acme).unwrap();
-    let use_it = |snapshot: Snapshot| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: snapshot.into() });
+    let use_it =
+        |snapshot: Snapshot, _: &Node| Ok::<_, Unusable<Infallible>>(Used { made: (), snapshot: snapshot.into() });
     let refused = standing.settle(&paths(folder), &Inputs::default(), Looking::At("acme"), use_it);
     let Err(Refused::Problems(problems)) = refused else { panic!("it is refused") };
     super::render(&problems)
@@ -247,9 +248,9 @@ fn a_refusal_has_only_those_read_whom_it_concerns() {
     }
     std::fs::write(folder.path("tenants.d/acme/tenant.yaml"), &good).unwrap();
     let mut tries = 0;
-    let unusable = standing.settle(&paths(&folder), &Inputs::default(), Looking::At("acme"), |_| {
+    let unusable = standing.settle(&paths(&folder), &Inputs::default(), Looking::At("acme"), |_, _| {
         tries += 1;
-        Err::<Used<()>, _>(Unusable { tenant: Some("acme".into()), why: Box::new("it traps") })
+        Err::<Used<()>, _>(Unusable { tenant: Some("acme".into()), why: Box::new("it traps"), problems: Vec::new() })
     });
     let Err(Refused::Unusable(Unusable { why, .. })) = unusable else { panic!("it cannot be used") };
     assert_eq!((*why, tries), ("it traps", 1));
