@@ -4,6 +4,7 @@
 //! (`rollouts`). Who may ask is decided in `access`.
 
 mod access;
+mod refused;
 mod rollouts;
 mod tenants;
 
@@ -29,6 +30,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
 use self::access::{Encryption, Refusal, Via};
+use self::refused::Refused;
 use crate::decisions::Decisions;
 use crate::life::tenants::{Change, ChangeError, Changed};
 use crate::services;
@@ -108,6 +110,7 @@ pub struct AdminState {
     shown: watch::Receiver<Shown>,
     reloads: Option<UnboundedSender<Request>>,
     decisions: Arc<Decisions>,
+    refused: Refused,
 }
 
 /// What is asked of those who read the configuration.
@@ -131,7 +134,7 @@ impl AdminState {
         shown: watch::Receiver<Shown>,
         reloads: Option<UnboundedSender<Request>>,
     ) -> Self {
-        Self { telemetry, readiness, shown, reloads, decisions: Arc::default() }
+        Self { telemetry, readiness, shown, reloads, decisions: Arc::default(), refused: Refused::default() }
     }
 
     /// Keeps what is decided about roll-outs there.
@@ -184,19 +187,29 @@ async fn exchanges(stream: impl AsyncRead + AsyncWrite + Unpin, state: Rc<AdminS
 }
 
 async fn answer(request: http::Request<Incoming>, state: &AdminState, via: &Via) -> Response<Full<Bytes>> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    answer_unless_refused(request, state, via).await.unwrap_or_else(|refusal| {
+        state.refused.tell((&method, uri.path()), via, refusal);
+        refused(refusal)
+    })
+}
+
+async fn answer_unless_refused(
+    request: http::Request<Incoming>,
+    state: &AdminState,
+    via: &Via,
+) -> Result<Response<Full<Bytes>>, Refusal> {
     let admin = state.shown.borrow().admin.clone();
-    if let Err(refusal) = access::check(&request, admin.as_ref(), via) {
-        return refused(refusal);
-    }
+    access::check(&request, admin.as_ref(), via)?;
     if let Some(path) = below("/v1/tenants", request.uri().path()) {
         let path = path.to_owned();
-        return tenants::answer(request, &path, state, via).await;
+        return Ok(tenants::answer(request, &path, state, via).await);
     }
     if let Some(path) = below("/v1/rollouts", request.uri().path()) {
         let query = request.uri().query().unwrap_or_default();
         return rollouts::answer((request.method(), path, query), state, via);
     }
-    match (request.method(), request.uri().path()) {
+    Ok(match (request.method(), request.uri().path()) {
         (&Method::POST, "/reload") => reload(state).await,
         (_, "/reload") => wrong_method("POST"),
         (&Method::PUT, "/log") => change_log(request.uri().query().unwrap_or_default()),
@@ -204,7 +217,7 @@ async fn answer(request: http::Request<Incoming>, state: &AdminState, via: &Via)
         (_, "/log") => wrong_method("GET, HEAD, PUT"),
         (&Method::GET | &Method::HEAD, path) => page(path, state),
         _ => wrong_method("GET, HEAD"),
-    }
+    })
 }
 
 /// What of a path lies below another.
@@ -233,19 +246,22 @@ fn page(path: &str, state: &AdminState) -> Response<Full<Bytes>> {
 }
 
 fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
-    match refusal {
+    let (status, title) = match refusal {
         Refusal::Unauthorized => {
-            let mut refused = problem(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "This page asks for the admin token, or a certificate where those are asked for",
-            );
-            refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            refused
+            (StatusCode::UNAUTHORIZED, "This page asks for the admin token, or a certificate where those are asked for")
         }
-        Refusal::WrongHost => problem(StatusCode::FORBIDDEN, "wrong_host", "Ask for this listener by its address"),
-        Refusal::CrossSite => problem(StatusCode::FORBIDDEN, "cross_site", "Pages of other sites are not answered"),
+        Refusal::WrongHost => (StatusCode::FORBIDDEN, "Ask for this listener by its address"),
+        Refusal::CrossSite => (StatusCode::FORBIDDEN, "Pages of other sites are not answered"),
+        Refusal::NoAuthorization => (
+            StatusCode::FORBIDDEN,
+            "Whoever can reach this listener could decide: set admin.token or admin.tls.client_auth",
+        ),
+    };
+    let mut refused = problem(status, refusal.code(), title);
+    if status == StatusCode::UNAUTHORIZED {
+        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    refused
 }
 
 fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {

@@ -6,12 +6,15 @@ use std::process::Command;
 
 use portcullis_tests::client::Client;
 use portcullis_tests::docs;
+use portcullis_tests::eventually;
 use portcullis_tests::guests::{module, target};
 use portcullis_tests::load::{Check, Load, Refused};
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::process::{Process, Start, free_address};
 use portcullis_tests::wire::Message;
 use serde_json::Value;
+
+use super::operators::has_logged;
 
 pub(super) const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
 pub(super) const TOKEN: &str = "Bearer correct-horse-battery-staple";
@@ -216,7 +219,19 @@ fn whoever_may_not_changes_nothing() {
     let good = tenant("acme.test", "one");
     assert_eq!(process.tell_admin("PUT", "/v1/tenants/acme", &[], &good).status(), 401);
     assert_eq!(process.tell_admin("PUT", "/v1/tenants/acme", &[("authorization", "Bearer no")], &good).status(), 401);
-    assert_eq!(process.ask_admin("GET", "/v1/tenants", &[]).status(), 401);
+    assert_eq!(process.ask_admin("GET", "/v1/tenants?secret=hush", &[]).status(), 401);
+    assert_eq!(tell(&process, "GET", "/stats", &[("origin", "http://evil.test")], "").status(), 403);
+    for [method, path, why] in [
+        ["PUT", "/v1/tenants/acme", "unauthorized"],
+        ["GET", "/v1/tenants", "unauthorized"],
+        ["GET", "/stats", "cross_site"],
+    ] {
+        let fields = [("method", method), ("path", path), ("why", why), ("who", "127.0.0.1")];
+        let fields = fields.map(|(name, value)| format!("\"{name}\":\"{value}\""));
+        let words: Vec<&str> =
+            fields.iter().map(String::as_str).chain(["portcullis::audit", "request refused"]).collect();
+        eventually("it is in the log", || has_logged(&process, &words));
+    }
     for path in [
         "/v1/tenants/..",
         "/v1/tenants/.a",
@@ -244,6 +259,22 @@ fn whoever_may_not_changes_nothing() {
     let open = PLATFORM.replace("token: \"${env:ADMIN_TOKEN}\", ", "").replace("{admin}", "127.0.0.1:0");
     let open = Start::new(GATEWAY, &open, &[("shared", &shared)]).run_to_end();
     assert!(open.1.contains("whoever can reach `admin` could change tenants"), "{}", open.1);
+}
+
+#[test]
+fn a_flood_of_requests_that_are_refused_leaves_few_lines() {
+    let shared = Origin::always(Answer::ok("shared"));
+    let process = start(&shared).start();
+    let mut client = Client::connect(process.admin);
+    let host = process.admin.to_string();
+    for _ in 0..500 {
+        assert_eq!(client.ask("GET", "/v1/tenants", &[("host", &host)], "").status(), 401);
+    }
+    // What comes later is logged later: then all lines of the flood are there.
+    assert_eq!(tell(&process, "DELETE", "/v1/tenants/none", &[], "").status(), 404);
+    eventually("it is in the log", || has_logged(&process, &["tenant deleted: refused"]));
+    let lines = process.log().lines().filter(|line| line.contains("request refused")).count();
+    assert!((20..100).contains(&lines), "{lines}");
 }
 
 #[test]

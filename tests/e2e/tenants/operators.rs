@@ -22,7 +22,7 @@ upstreams: { shared: { endpoints: ["{shared}"] } }
 "#;
 
 /// Whether the log has a line with all of these.
-fn has_logged(process: &Process, words: &[&str]) -> bool {
+pub(super) fn has_logged(process: &Process, words: &[&str]) -> bool {
     process.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
 }
 

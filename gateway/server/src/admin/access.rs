@@ -21,6 +21,20 @@ pub(super) enum Refusal {
     WrongHost,
     /// A page of somebody else's made it.
     CrossSite,
+    /// It would change something, and nobody asks who makes it.
+    NoAuthorization,
+}
+
+impl Refusal {
+    /// The code that the client gets, and the log.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::WrongHost => "wrong_host",
+            Self::CrossSite => "cross_site",
+            Self::NoAuthorization => "no_authorization",
+        }
+    }
 }
 
 /// The connection that a request came on.
@@ -68,6 +82,13 @@ pub(super) fn check<B>(request: &Request<B>, admin: Option<&Admin>, via: &Via) -
     let is_open = matches!(request.uri().path(), "/live" | "/ready");
     let has_token = || token.zip(bearer(request.headers())).is_some_and(|(token, shown)| token.is(shown));
     if is_open || via.encryption == Encryption::Certified || has_token() { Ok(()) } else { Err(Refusal::Unauthorized) }
+}
+
+/// Whether a request that may be answered may also change something: where the listener asks who makes it.
+pub(super) fn may_change(admin: Option<&Admin>, via: &Via) -> Result<(), Refusal> {
+    let asks_who = admin.is_some_and(|admin| admin.token.is_some())
+        || matches!(via.encryption, Encryption::Certified | Encryption::Uncertified);
+    if asks_who { Ok(()) } else { Err(Refusal::NoAuthorization) }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {

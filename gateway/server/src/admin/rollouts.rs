@@ -10,7 +10,7 @@ use portcullis_core::rollout::{Rollout, State};
 use portcullis_core::time::Time;
 use serde_json::{Value, json};
 
-use super::access::{Encryption, Via};
+use super::access::{self, Refusal, Via};
 use super::{AdminState, JSON, problem, response, wrong_method};
 use crate::clock::Clock;
 
@@ -19,44 +19,44 @@ pub(super) fn answer(
     (method, path, query): (&Method, &str, &str),
     state: &AdminState,
     via: &Via,
-) -> Response<Full<Bytes>> {
+) -> Result<Response<Full<Bytes>>, Refusal> {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    match (method, parts.as_slice()) {
+    Ok(match (method, parts.as_slice()) {
         (&Method::GET | &Method::HEAD, []) => {
             let all: Vec<Value> = state.shown.borrow().rollouts.iter().map(|rollout| described(rollout)).collect();
             response(StatusCode::OK, JSON, format!("{:#}\n", json!({ "rollouts": all })))
         }
         (_, []) => wrong_method("GET, HEAD"),
-        (&Method::POST, [plugin, "abort"]) => tell((plugin, query), State::Aborted, state, via),
-        (&Method::POST, [plugin, "promote"]) => tell((plugin, query), State::Promoted, state, via),
+        (&Method::POST, [plugin, "abort"]) => tell((plugin, query), State::Aborted, state, via)?,
+        (&Method::POST, [plugin, "promote"]) => tell((plugin, query), State::Promoted, state, via)?,
         (_, [_, "abort" | "promote"]) => wrong_method("POST"),
         _ => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
-    }
+    })
 }
 
 /// Decides about a roll-out, whatever was decided before.
-fn tell((plugin, query): (&str, &str), what: State, state: &AdminState, via: &Via) -> Response<Full<Bytes>> {
+fn tell(
+    (plugin, query): (&str, &str),
+    what: State,
+    state: &AdminState,
+    via: &Via,
+) -> Result<Response<Full<Bytes>>, Refusal> {
     let shown = state.shown.borrow();
-    let asks_who = shown.admin.as_ref().is_some_and(|admin| admin.token.is_some())
-        || matches!(via.encryption, Encryption::Certified | Encryption::Uncertified);
-    if !asks_who {
-        let title = "Whoever can reach this listener could decide: set admin.token or admin.tls.client_auth";
-        return problem(StatusCode::FORBIDDEN, "no_authorization", title);
-    }
+    access::may_change(shown.admin.as_ref(), via)?;
     let tenant = query.split('&').find_map(|part| part.strip_prefix("tenant=")).unwrap_or_default();
     let is_meant =
         |rollout: &&Arc<Rollout>| &*rollout.plugin == plugin && rollout.tenant.as_deref().unwrap_or_default() == tenant;
     let Some(rollout) = shown.rollouts.iter().find(is_meant) else {
-        return problem(StatusCode::NOT_FOUND, "no_rollout", "There is no roll-out of such a plugin");
+        return Ok(problem(StatusCode::NOT_FOUND, "no_rollout", "There is no roll-out of such a plugin"));
     };
     rollout.tell(what, &via.who, Clock::start().now());
     tracing::info!(target: "portcullis::audit", tenant, plugin, who = via.who, "roll-out {}", what.as_str());
     if let Err(error) = state.decisions.keep(rollout) {
         tracing::error!(plugin, tenant, %error, "this will be forgotten with the next start");
         let title = "It holds now, and could not be kept for the next start: see the log";
-        return problem(StatusCode::INTERNAL_SERVER_ERROR, "not_stored", title);
+        return Ok(problem(StatusCode::INTERNAL_SERVER_ERROR, "not_stored", title));
     }
-    response(StatusCode::OK, JSON, format!("{:#}\n", described(rollout)))
+    Ok(response(StatusCode::OK, JSON, format!("{:#}\n", described(rollout))))
 }
 
 fn described(rollout: &Rollout) -> Value {
