@@ -113,11 +113,12 @@ impl Decisions {
         self.present().has_successor = true;
     }
 
-    /// Tells the log of what workers say has been decided, and keeps it, until none of them is left.
+    /// Keeps what workers say has been decided, and tells the log of it, until none of them is left. What the log says is kept.
     pub(crate) fn attend(&self, decided: mpsc::Receiver<Arc<Rollout>>) {
         for rollout in decided {
+            let kept = self.keep(&rollout);
             log_decision(&rollout);
-            if let Err(error) = self.keep(&rollout) {
+            if let Err(error) = kept {
                 tracing::error!(plugin = &*rollout.plugin, %error, "this will be forgotten with the next start");
             }
         }

@@ -183,8 +183,8 @@ impl Place {
 
     fn store(&self, change: &Change) -> io::Result<()> {
         match (&change.what, &self.content) {
-            (What::Delete, _) => fs::remove_dir_all(&self.folder),
-            (_, None) => fs::remove_file(&self.file),
+            (What::Delete, _) => durable::remove_folder(&self.folder, TENANT_FILE),
+            (_, None) => durable::remove(&self.file),
             (_, Some(content)) => durable::replace(&self.file, content),
         }
     }
