@@ -33,7 +33,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test fails. Far above what is needed, for machines that do other things too.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a process that starts: where no test has before, it compiles its modules first, while others compile theirs.
+pub const PATIENCE_AT_START: Duration = Duration::from_secs(180);
 
 /// Waits until a condition holds that nobody would tell us of.
 ///

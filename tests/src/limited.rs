@@ -9,8 +9,8 @@ use std::process::{self, Command, Stdio};
 use std::time::Duration;
 
 use crate::client::Client;
-use crate::eventually;
 use crate::process::free_address;
+use crate::{PATIENCE_AT_START, within};
 
 /// A running process; killed when dropped.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Child {
             .spawn()
             .unwrap();
         let mut child = Self { address, admin, process, folder };
-        eventually("the process serves", || {
+        within(PATIENCE_AT_START, "the process serves", || {
             if let Some(status) = child.process.try_wait().unwrap() {
                 panic!("it ended with {status} (signal {:?}): {}", status.signal(), child.log());
             }

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 
 use crate::client::{Client, request};
-use crate::eventually;
 use crate::gateway::filled_in;
 use crate::guests;
 use crate::tls::Dialer;
 use crate::wire::Message;
+use crate::{PATIENCE_AT_START, eventually, within};
 
 /// A process with its files. It is killed when dropped.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl Start {
     pub fn start(self) -> Process {
         let child = self.spawn();
         let mut process = self.into_process(child);
-        eventually("the gateway is ready", || {
+        within(PATIENCE_AT_START, "the gateway is ready", || {
             let ended = process.child.try_wait().unwrap();
             assert!(ended.is_none(), "it ended: {}", process.log());
             process.is_ready()
