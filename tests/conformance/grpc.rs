@@ -3,6 +3,7 @@
 use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::Origin;
+use portcullis_tests::process::free_address;
 
 use self::notes::Notes;
 use crate::guest;
@@ -102,7 +103,7 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 fn gateway(notes: &Notes, origin: &Origin) -> (Gateway, std::net::TcpListener) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let guest = guest::guest(SPEAKER);
     let places: [(&str, &dyn std::fmt::Display); 5] =
         [("origin", origin), ("notes", notes), ("nobody", &nobody), ("silent", &silent), ("wat", &guest)];

@@ -8,7 +8,7 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
 use portcullis_tests::pki::{Authority, Files, Use};
-use portcullis_tests::process::{Process, Start};
+use portcullis_tests::process::{Process, Start, free_address};
 use portcullis_tests::tls::{Dialer, Session as _};
 use portcullis_tests::{eventually, guests};
 use serde_json::Value;
@@ -108,7 +108,7 @@ fn the_command_writes_a_line_for_each_request_unless_it_is_told_not_to() {
     for access_log in ["stdout", "off"] {
         let origin = Origin::plain();
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = free_address();
         let config = folder.path().join("portcullis.yaml");
         let text = format!(
             "version: 1\naccess_log: {access_log}\nlisteners: {{ main: {{ bind: \"{port}\" }} }}\n\

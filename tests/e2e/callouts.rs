@@ -1,11 +1,10 @@
 //! Calls that guests make to upstreams while an exchange waits.
 
-use std::net::TcpListener;
-
 use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
+use portcullis_tests::process::free_address;
 use portcullis_tests::raw::RawOrigin;
 
 /// A gateway whose probe can call `helper` (and `helper2`, over HTTP/2), beside the origin.
@@ -44,7 +43,7 @@ fn an_exchange_waits_for_a_callout_and_goes_on_with_its_answer() {
 
 #[test]
 fn a_guest_hears_of_every_way_a_callout_can_fail() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let silent = Origin::always(Answer::ok("late").after(&Gate::default()));
     let breaking = RawOrigin::start(|wire, _| {
         let _request = wire.message();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use portcullis_tests::background::Background;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::pieces::Piece;
+use portcullis_tests::process::free_address;
 use portcullis_tests::{PATIENCE, eventually};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,7 +37,7 @@ routes:
 const UNWATCHED_AND_WATCHED: [&str; 2] = ["[]", "[{ plugin: probe, config: \"headers\" }]"];
 
 fn gateway(origin: &Notes, filters: &str) -> Gateway {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     Gateway::start(ROUTES, &[("origin", origin), ("nobody", &nobody), ("filters", &filters)])
 }
 

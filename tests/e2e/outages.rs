@@ -12,19 +12,22 @@ use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
+use portcullis_tests::process::free_address;
 
 use crate::upstream_timeouts::BlackHole;
 
 /// An origin that is a process of its own, and can be killed.
-struct Process(Child, SocketAddr);
+struct Process(Child);
 
 impl Process {
-    fn start(address: &str) -> Self {
+    /// It listens when this returns.
+    fn start(address: SocketAddr) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mortal_origin"));
-        let mut child = command.arg(address).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.arg(address.to_string()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self(child, line.trim().parse().unwrap())
+        assert_eq!(line.trim(), address.to_string());
+        Self(child)
     }
 
     fn kill(&mut self) {
@@ -109,8 +112,9 @@ routes:
 
 #[test]
 fn an_upstream_that_is_killed_and_comes_back_costs_only_its_own_requests() {
-    let mut process = Process::start("127.0.0.1:0");
-    let address = process.1;
+    // It comes back to the same one.
+    let address = free_address();
+    let mut process = Process::start(address);
     let good = Origin::plain();
     let gateway = Gateway::start(
         r#"
@@ -133,6 +137,6 @@ routes:
         assert!(matches!(killed.get("/killed").status(), 502 | 503));
         assert_eq!(spared.get("/good").text(), "ok");
     }
-    let _process = Process::start(&address.to_string());
+    let _process = Process::start(address);
     eventually("it is used again", || killed.get("/killed").status() == 200);
 }

@@ -9,6 +9,7 @@ use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
+use portcullis_tests::process::free_address;
 use portcullis_tests::raw::RawOrigin;
 use portcullis_tests::wire::Message;
 
@@ -266,7 +267,7 @@ fn a_request_that_is_being_tried_again_takes_its_place_in_the_budget() {
 
 #[test]
 fn the_last_failure_is_the_one_that_is_reported() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let gateway = over(&nobody, "{ attempts: 2, on: [connect_failure, reset, 5xx], backoff: { base: 1ms, max: 5ms } }");
     let answer = gateway.get("/");
     assert_eq!((answer.status(), answer.text().contains("\"upstream_connect\"")), (503, true));

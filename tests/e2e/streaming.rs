@@ -10,7 +10,7 @@ use bytes::Bytes;
 use portcullis_tests::client::H2;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::pieces::{Gate, Piece, fields};
-use portcullis_tests::process::{Process, Start};
+use portcullis_tests::process::{Process, Start, free_address};
 use portcullis_tests::raw::RawOrigin;
 use portcullis_tests::streamer::Streamer;
 use portcullis_tests::{PATIENCE, eventually};
@@ -347,7 +347,7 @@ fn a_filter_that_pauses_stops_the_client_and_one_that_buffers_refuses_too_much()
 
 #[test]
 fn no_body_is_asked_for_while_there_is_nobody_to_send_it_to() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let gateway = Gateway::in_front_of(&nobody, "[]");
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n");

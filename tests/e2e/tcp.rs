@@ -5,6 +5,7 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::guests::Guest;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pki::{Authority, Files, Use};
+use portcullis_tests::process::free_address;
 use portcullis_tests::raw::RawOrigin;
 use portcullis_tests::tls::{Dialer, origin};
 
@@ -83,10 +84,7 @@ fn the_proxy_protocol_says_who_the_client_is() {
 
 #[test]
 fn an_endpoint_that_is_not_there_is_passed_over_and_none_closes_the_connection() {
-    let nobody = {
-        let gone = echo();
-        gone.address
-    };
+    let nobody = free_address();
     let echo = echo();
     let (some, _names) = gateway(&format!("\"{nobody}\", \"{echo}\""), "filters: []");
     for _ in 0..4 {

@@ -1,11 +1,10 @@
 //! Upstreams that fail, and how requests are spread over the endpoints of one.
 
-use std::net::TcpListener;
-
 use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
+use portcullis_tests::process::free_address;
 use portcullis_tests::raw::RawOrigin;
 use portcullis_tests::wire::Message;
 use serde_json::Value;
@@ -15,14 +14,9 @@ fn code(answer: &Message) -> (u16, String) {
     (answer.status(), problem["code"].as_str().unwrap_or_default().to_owned())
 }
 
-/// An address where nobody listens.
-fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 #[test]
 fn an_origin_that_is_not_there_is_a_503() {
-    let gateway = Gateway::in_front_of(&nobody(), "[]");
+    let gateway = Gateway::in_front_of(&free_address(), "[]");
     let mut client = gateway.client();
     for path in ["/", "/h2/", "/"] {
         assert_eq!(code(&client.get(path)), (503, "upstream_connect".to_owned()), "{path}");
@@ -214,7 +208,7 @@ fn least_requests_leaves_a_busy_endpoint_alone() {
 #[test]
 fn an_endpoint_that_is_down_is_passed_over() {
     let two = Origin::always(Answer::ok("two"));
-    let gateway = over(&nobody(), &two, "round_robin");
+    let gateway = over(&free_address(), &two, "round_robin");
     let mut client = gateway.client();
     for _ in 0..8 {
         assert_eq!(client.get("/").text(), "two");

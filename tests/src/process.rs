@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
@@ -44,22 +45,48 @@ pub struct Start {
     operator: Option<(Dialer, String)>,
 }
 
-/// An address that nobody has, and that nobody is given by the system meanwhile: its port lies below those that are. Each process of
-/// the tests has some of its own.
+/// An address that nobody has, and that nobody is given meanwhile: its port lies below those that the system gives, in a range that
+/// this process has for itself for as long as it lives.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 12_000;
-    const OF_EACH: u16 = 16;
-    let process = u16::try_from(std::process::id() % 1_250).unwrap();
-    (0..OF_EACH)
-        .map(|_| FIRST + process * OF_EACH + NEXT.fetch_add(1, Ordering::Relaxed) % OF_EACH)
+    static OWN: LazyLock<Ports> = LazyLock::new(Ports::claim);
+    (0..Ports::OF_EACH)
+        .map(|_| OWN.first + NEXT.fetch_add(1, Ordering::Relaxed) % Ports::OF_EACH)
         .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
         .find(|address| TcpListener::bind(address).is_ok())
         .expect("a port that nobody has")
+}
+
+/// A range of ports that no other process of any tests on this machine has.
+struct Ports {
+    first: u16,
+    /// Locked; the system lets go of it when the process ends, however it does.
+    _lock: File,
+}
+
+impl Ports {
+    const FIRST: u16 = 12_000;
+    const OF_EACH: u16 = 32;
+    const RANGES: u16 = 625;
+
+    fn claim() -> Self {
+        let folder = std::env::temp_dir().join("portcullis-test-ports");
+        fs::create_dir_all(&folder).unwrap();
+        // Not all begin with the same one, so that few have to look for long.
+        let begin = u16::try_from(std::process::id() % u32::from(Self::RANGES)).unwrap();
+        (0..Self::RANGES)
+            .map(|more| (begin + more) % Self::RANGES)
+            .find_map(|range| {
+                let lock = File::options().create(true).append(true).open(folder.join(range.to_string())).ok()?;
+                lock.try_lock().ok()?;
+                Some(Self { first: Self::FIRST + range * Self::OF_EACH, _lock: lock })
+            })
+            .expect("a range of ports that nobody has")
+    }
 }
 
 /// The cache for modules that all tests share.

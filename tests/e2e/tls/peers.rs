@@ -1,13 +1,13 @@
 //! TLS with programs that others wrote, where this machine has them.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
 use portcullis_tests::eventually;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pki::{Authority, Use};
+use portcullis_tests::process::free_address;
 
 use super::{MUTUAL, ONE, Scene, usual};
 
@@ -122,7 +122,7 @@ fn openssl_as_an_upstream_demands_our_certificate() {
     files.put_pair("origin", &servers.issue(&["localhost"], Use::Server));
     files.put_pair("own", &clients.issue(&["gateway"], Use::Client));
     files.put("clients.pem", &clients.pem());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_address().port();
     let (accept, cert, key, ca) =
         (format!("127.0.0.1:{port}"), files.text("origin.pem"), files.text("origin.key"), files.text("clients.pem"));
     let args = [
