@@ -41,13 +41,13 @@ pub(crate) fn said(command: &mut Command, succeeds: bool) -> String {
 }
 
 /// Pushes a module; returns the reference that names this very artefact.
-fn push(folder: &Path, file: &Path, to: &str) -> String {
+pub(crate) fn push(folder: &Path, file: &Path, to: &str) -> String {
     let said = said(&mut portcullis(folder, &["plugin", "push", file.to_str().unwrap(), to]), true);
     said.trim().rsplit_once(": ").unwrap().1.to_owned()
 }
 
 /// The same module with something behind it that changes its digest and nothing else: a custom section of this name.
-fn marked(folder: &Path, mark: &str) -> PathBuf {
+pub(crate) fn marked(folder: &Path, mark: &str) -> PathBuf {
     let name = u8::try_from(mark.len()).unwrap();
     let section = [&[0, name + 1, name], mark.as_bytes()].concat();
     let path = folder.join(format!("{mark}.wasm"));

@@ -10,6 +10,7 @@ mod bulkhead;
 mod files;
 mod grants;
 mod isolation;
+mod locks;
 mod operators;
 mod references;
 mod rest;

@@ -62,6 +62,7 @@ Portcullis
 /v1/tenants                   who they are, and whether what they say is in use
 /v1/tenants/NAME              GET, PUT, DELETE: one of them
 /v1/tenants/NAME/modules      its modules; PUT or DELETE /v1/tenants/NAME/modules/FILE.wasm
+/v1/tenants/NAME/lock         GET, PUT, DELETE: what its modules' references stand for; PUT /v1/tenants/NAME?lock=missing or all writes it
 /v1/rollouts                  plugins' next versions, and how they fare; POST /v1/rollouts/PLUGIN/abort or promote
 ";
 

@@ -15,11 +15,11 @@ mod push;
 pub(crate) mod reference;
 pub(crate) mod signature;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -29,7 +29,6 @@ use tokio::task::spawn_local;
 
 use self::cache::{Cache, FOLDER_BYTES, Resolved};
 use self::fetch::{Ask, Client, FetchError, Hosts, MAX_MODULE};
-use self::lock::Locked;
 use self::oci::{Repository, checked};
 use self::reference::Version;
 pub use self::reference::{Oci, Remote, Web};
@@ -59,6 +58,8 @@ pub(crate) struct Wanted {
     pub(crate) module: Option<Digest>,
     /// Whether it is of no use without a signature.
     pub(crate) signed: bool,
+    /// Whether it is asked for, whatever an earlier answer was: one that cannot be had now is none.
+    pub(crate) anew: bool,
 }
 
 /// A module that was fetched, now or before.
@@ -77,27 +78,6 @@ pub(crate) struct Fetched {
 #[derive(Debug, Default)]
 pub struct Fetcher {
     cache: Cache,
-    locks: Locks,
-}
-
-/// What is done about lock files.
-#[derive(Debug, Default)]
-enum Locks {
-    /// What they say holds.
-    #[default]
-    Hold,
-    /// They are to be written.
-    #[allow(clippy::disallowed_types, reason = "taken while a configuration is read, which no request waits for")]
-    Write { update: Update, seen: std::sync::Mutex<BTreeMap<PathBuf, BTreeMap<String, Locked>>> },
-}
-
-/// Whether a lock file's entries are made anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Update {
-    /// Those that are missing.
-    Missing,
-    /// All of them.
-    All,
 }
 
 impl Fetcher {
@@ -110,43 +90,12 @@ impl Fetcher {
             Some(folder) => Cache::in_folder(folder.join("modules"))?,
             None => Cache::default(),
         };
-        Ok(Self { cache, locks: Locks::Hold })
-    }
-
-    /// The same, to find out what lock files are to say.
-    pub(crate) fn locking_anew(self, update: Update) -> Self {
-        Self { locks: Locks::Write { update, seen: Default::default() }, ..self }
+        Ok(Self { cache })
     }
 
     /// Whether what is fetched outlives the process.
     pub(crate) fn keeps(&self) -> bool {
         self.cache.is_kept()
-    }
-
-    /// What is to be made anew of lock files; nothing where they hold.
-    pub(crate) fn locking(&self) -> Option<Update> {
-        match &self.locks {
-            Locks::Hold => None,
-            Locks::Write { update, .. } => Some(*update),
-        }
-    }
-
-    /// Notes what a lock file is to say of a reference.
-    pub(crate) fn note(&self, file: &Path, remote: &Remote, fetched: &Fetched) {
-        if let Locks::Write { seen, .. } = &self.locks {
-            let Fetched { module, digest, manifest, .. } = fetched;
-            let locked = Locked { manifest: *manifest, module: *digest, size: module.len() };
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.entry(file.to_owned()).or_default().insert(remote.text(), locked);
-        }
-    }
-
-    /// What every lock file is to say.
-    pub(crate) fn noted(&self) -> BTreeMap<PathBuf, BTreeMap<String, Locked>> {
-        match &self.locks {
-            Locks::Hold => BTreeMap::new(),
-            Locks::Write { seen, .. } => seen.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
     }
 
     /// Gets all of these: from the cache, else from where they are, some at a time. Waits until that is done or the time is over, on the
@@ -160,7 +109,7 @@ impl Fetcher {
         let mut got = HashMap::new();
         let mut missing = Vec::new();
         for wanted in wanted {
-            match self.known(&wanted, self.refresh(settings)) {
+            match self.known(&wanted, settings.refresh) {
                 Some(fetched) => _ = got.insert(wanted, Ok(fetched)),
                 None => missing.push(wanted),
             }
@@ -187,16 +136,11 @@ impl Fetcher {
         resolved.is_some_and(|resolved| !is_fresh(&resolved, refresh))
     }
 
-    /// Lock files that are made anew say what there is now.
-    fn refresh(&self, settings: &Settings) -> Option<Duration> {
-        if self.locking() == Some(Update::All) { Some(Duration::ZERO) } else { settings.refresh }
-    }
-
     /// What is in the cache, if it will do: it is what was wanted, and it cannot be anything else, or is not too old.
     fn known(&self, wanted: &Wanted, refresh: Option<Duration>) -> Option<Fetched> {
         let resolved = self.resolved(wanted)?;
         let is_fixed = wanted.module.is_some() || is_pinned(&wanted.remote);
-        let is_fresh = refresh.is_none_or(|refresh| is_fresh(&resolved, refresh));
+        let is_fresh = !wanted.anew && refresh.is_none_or(|refresh| is_fresh(&resolved, refresh));
         let lacks_signature = wanted.signed && resolved.signature().is_none() && !is_pinned(&wanted.remote);
         if (is_fixed || is_fresh) && !lacks_signature { self.fetched(&resolved) } else { None }
     }
@@ -262,7 +206,7 @@ impl Fetcher {
                 Ok(fetched)
             }
             Err(error) => {
-                let Some(resolved) = self.resolved(wanted) else { return Err(error) };
+                let Some(resolved) = self.resolved(wanted).filter(|_| !wanted.anew) else { return Err(error) };
                 let Some(earlier) = self.fetched(&resolved) else { return Err(error) };
                 // Whoever does not answer is asked again when the answer would be too old again, not each time.
                 let resolved = resolved.asked_at(now());

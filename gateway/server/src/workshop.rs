@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use self::distribute::Access;
-use crate::modules::Update;
+use crate::modules::lock::Update;
 
 /// What can be done with a plugin.
 #[derive(Debug, Subcommand)]

@@ -17,8 +17,9 @@ use crate::config::directory::{TENANT_FILE, is_module_name, is_tenant_name};
 use crate::config::snapshot::{Plugin, Tenant};
 use crate::config::{Digest, Written as _};
 use crate::life::tenants::{Change, ChangeError, Changed, Condition, What, tag};
+use crate::modules::lock::{LOCK_FILE, Update};
 
-/// The most bytes of what a tenant says, and of a module.
+/// The most bytes of what a tenant says or of its lock file, and of a module.
 const MOST: [usize; 2] = [1 << 20, 64 << 20];
 
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
@@ -29,6 +30,7 @@ enum Named<'p> {
     Tenant(&'p str),
     Modules(&'p str),
     Module(&'p str, &'p str),
+    Lock(&'p str),
 }
 
 impl<'p> Named<'p> {
@@ -38,10 +40,36 @@ impl<'p> Named<'p> {
             ("", None, None) => Self::All,
             (tenant, None, None) => Self::Tenant(tenant),
             (tenant, Some("modules"), None) => Self::Modules(tenant),
+            (tenant, Some("lock"), None) => Self::Lock(tenant),
             (tenant, Some("modules"), Some(file)) => Self::Module(tenant, file),
             _ => return None,
         };
         parts.next().is_none().then_some(named)
+    }
+}
+
+/// Which part of a tenant is changed.
+#[derive(Clone, Copy)]
+enum Part<'p> {
+    /// What it says.
+    Tenant,
+    /// The module in this file.
+    Module(&'p str),
+    /// What the references of its modules stand for.
+    Lock,
+}
+
+impl Part<'_> {
+    /// What is to be changed of it.
+    fn changed(self, content: Option<Bytes>, update: Option<Update>) -> What {
+        match (self, content) {
+            (Self::Tenant, Some(content)) => What::Put(content, update),
+            (Self::Tenant, None) => What::Delete,
+            (Self::Module(file), Some(content)) => What::PutModule(file.to_owned(), content),
+            (Self::Module(file), None) => What::DeleteModule(file.to_owned()),
+            (Self::Lock, Some(content)) => What::PutLock(content),
+            (Self::Lock, None) => What::DeleteLock,
+        }
     }
 }
 
@@ -59,12 +87,17 @@ pub(super) async fn answer(
         Some(Named::Tenant(name)) if reads => show(name, state),
         Some(Named::Modules(name)) if reads => modules(name, state),
         Some(Named::Modules(_)) => wrong_method("GET, HEAD"),
+        Some(Named::Lock(name)) if reads => show_lock(name, state),
         Some(Named::Tenant(name)) => match method {
-            Method::PUT | Method::DELETE => change(request, (name, None), state, via).await,
+            Method::PUT | Method::DELETE => change(request, (name, Part::Tenant), state, via).await,
+            _ => wrong_method("GET, HEAD, PUT, DELETE"),
+        },
+        Some(Named::Lock(name)) => match method {
+            Method::PUT | Method::DELETE => change(request, (name, Part::Lock), state, via).await,
             _ => wrong_method("GET, HEAD, PUT, DELETE"),
         },
         Some(Named::Module(name, file)) => match method {
-            Method::PUT | Method::DELETE => change(request, (name, Some(file)), state, via).await,
+            Method::PUT | Method::DELETE => change(request, (name, Part::Module(file)), state, via).await,
             _ => wrong_method("PUT, DELETE"),
         },
         None => problem(StatusCode::NOT_FOUND, "not_found", "There is no such page"),
@@ -95,16 +128,28 @@ fn list(state: &AdminState) -> Response<Full<Bytes>> {
 
 /// What one says: as it was put, or, where it stands in files, as the gateway has read it. Without secrets.
 fn show(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
-    let shown = state.shown.borrow().clone();
-    let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.as_ref()).filter(|_| is_tenant_name(name));
-    if let Some(text) = folder.and_then(|folder| fs::read(folder.join(name).join(TENANT_FILE)).ok()) {
-        let tag = tag(&text);
-        return with_tag(response(StatusCode::OK, YAML, text), Some(&tag));
+    if let Some(text) = stored(name, TENANT_FILE, state) {
+        return text;
     }
+    let shown = state.shown.borrow().clone();
     match shown.snapshot.tenants.named(name) {
         Some(tenant) => response(StatusCode::OK, JSON, format!("{:#}\n", tenant.dump())),
         None => problem(StatusCode::NOT_FOUND, "no_tenant", "There is no such tenant"),
     }
+}
+
+/// The lock file of one, if it has any.
+fn show_lock(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
+    let none = || problem(StatusCode::NOT_FOUND, "no_lock", "There is no such tenant, or it has no lock file");
+    stored(name, LOCK_FILE, state).unwrap_or_else(none)
+}
+
+/// A file of YAML in a tenant's folder.
+fn stored(name: &str, file: &str, state: &AdminState) -> Option<Response<Full<Bytes>>> {
+    let folder = state.shown.borrow().admin.as_ref()?.tenants.clone().filter(|_| is_tenant_name(name))?;
+    let text = fs::read(folder.join(name).join(file)).ok()?;
+    let tag = tag(&text);
+    Some(with_tag(response(StatusCode::OK, YAML, text), Some(&tag)))
 }
 
 /// The modules that are kept for a tenant, and what the references of its plugins stand for.
@@ -140,30 +185,31 @@ fn stored_modules(folder: &Path) -> std::io::Result<serde_json::Map<String, Valu
     Ok(modules)
 }
 
-/// Has a tenant changed, or one of its modules.
+/// Has a tenant changed, or one of its files.
 async fn change(
     request: http::Request<Incoming>,
-    (tenant, module): (&str, Option<&str>),
+    (tenant, part): (&str, Part<'_>),
     state: &AdminState,
     via: &Via,
 ) -> Response<Full<Bytes>> {
-    if !is_tenant_name(tenant) || module.is_some_and(|module| !is_module_name(module)) {
+    if !is_tenant_name(tenant) || matches!(part, Part::Module(file) if !is_module_name(file)) {
         let rule = "Tenants have lower-case letters, digits and -_. in their names, modules letters, digits and -_. before .wasm or .wasm.sig";
         return problem(StatusCode::BAD_REQUEST, "bad_name", rule);
     }
     let (head, body) = request.into_parts();
-    let [tenant_bytes, module_bytes] = MOST;
-    let most = if module.is_some() { module_bytes } else { tenant_bytes };
+    let is_put = head.method == Method::PUT;
+    let wishes = Wishes::of(head.uri.query().unwrap_or_default());
+    let can_lock = is_put && matches!(part, Part::Tenant);
+    let Some(Wishes { dry_run, update }) = wishes.filter(|wishes| can_lock || wishes.update.is_none()) else {
+        let title = "Ask for ?dry_run=true, of a tenant that is put for lock=missing or lock=all, and for nothing else";
+        return problem(StatusCode::BAD_REQUEST, "bad_query", title);
+    };
+    let [text_bytes, module_bytes] = MOST;
+    let most = if matches!(part, Part::Module(_)) { module_bytes } else { text_bytes };
     let Ok(body) = Limited::new(body, most).collect().await else {
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "It is larger than 1 MiB, or a module than 64 MiB");
     };
-    let what = match (head.method == Method::DELETE, module) {
-        (false, None) => What::Put(body.to_bytes()),
-        (true, None) => What::Delete,
-        (false, Some(file)) => What::PutModule(file.to_owned(), body.to_bytes()),
-        (true, Some(file)) => What::DeleteModule(file.to_owned()),
-    };
-    let dry_run = head.uri.query().is_some_and(|query| query.split('&').any(|part| part == "dry_run=true"));
+    let what = part.changed(is_put.then(|| body.to_bytes()), update);
     let (tenant, condition, who) = (tenant.to_owned(), condition(&head.headers), via.who.clone());
     let change = Box::new(Change { tenant, what, condition, dry_run, who });
     let (answer, answered) = oneshot::channel();
@@ -173,6 +219,31 @@ async fn change(
         Ok(Err(why)) => not_changed(&why),
         Err(_) if asked => problem(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is draining"),
         Err(_) => problem(StatusCode::NOT_IMPLEMENTED, "no_files", "This gateway was not started from files"),
+    }
+}
+
+/// What the query of a change asks for.
+#[derive(Default)]
+struct Wishes {
+    dry_run: bool,
+    /// What is made of the lock file.
+    update: Option<Update>,
+}
+
+impl Wishes {
+    /// Nothing where there is more in it: whoever has misspelt `dry_run` does not want the change.
+    fn of(query: &str) -> Option<Self> {
+        let mut wishes = Self::default();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            match part {
+                "dry_run=true" => wishes.dry_run = true,
+                "dry_run=false" => wishes.dry_run = false,
+                "lock=missing" => wishes.update = Some(Update::Missing),
+                "lock=all" => wishes.update = Some(Update::All),
+                _ => return None,
+            }
+        }
+        Some(wishes)
     }
 }
 

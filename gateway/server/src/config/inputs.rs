@@ -14,6 +14,7 @@ use std::{fs, io};
 use bytes::Bytes;
 
 use super::directory::TENANT_FILE;
+use crate::modules::lock::Locking;
 
 /// The files and directories of one configuration. Clones note into the same list.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Inputs {
     root: Option<Arc<Path>>,
     /// Files that are taken to be so, whatever is there: with this content, or gone.
     changes: Arc<Changes>,
+    /// Lock files that are made anew; none, if absent.
+    locking: Option<Arc<Locking>>,
 }
 
 type Changes = BTreeMap<PathBuf, Option<Bytes>>;
@@ -65,6 +68,16 @@ impl Inputs {
     /// Those of a configuration as it would be after these changes.
     pub(crate) fn changed(changes: Changes) -> Self {
         Self { changes: Arc::new(changes), ..Self::default() }
+    }
+
+    /// The same, to find out what lock files are to say.
+    pub(crate) fn locking_anew(self, locking: Arc<Locking>) -> Self {
+        Self { locking: Some(locking), ..self }
+    }
+
+    /// The lock files that are made anew.
+    pub(super) fn locking(&self) -> Option<&Locking> {
+        self.locking.as_deref()
     }
 
     /// What is in a file.
@@ -169,7 +182,7 @@ impl Inputs {
             states.remove(&Some(tenant.clone()));
         }
         states.extend(self.states().iter().map(|(owner, paths)| (owner.clone(), paths.clone())));
-        Self { states: Arc::new(states.into()), root: self.root.clone(), changes: Arc::default() }
+        Self { states: Arc::new(states.into()), root: self.root.clone(), ..Self::default() }
     }
 
     /// Forgets everything that was noted.

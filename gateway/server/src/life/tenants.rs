@@ -1,7 +1,7 @@
 //! Changes of tenants that the admin listener was asked for: tried on the configuration as it would be, put into use, stored.
 //!
 //! A tenant of the directory `admin.tenants` is a folder there: `tenant.yaml` says what would stand under `tenants.NAME`, and its
-//! modules lie beside it. **Invariant:** what is stored has been in use; what was refused has left no trace.
+//! modules and its lock file lie beside it. **Invariant:** what is stored has been in use; what was refused has left no trace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +12,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::Inputs;
 use crate::config::directory::TENANT_FILE;
 use crate::config::snapshot::Tenant;
 use crate::config::standing::{Looking, Settled, Standing, Unusable, Used};
+use crate::config::{self, Inputs};
 use crate::durable;
+use crate::modules::lock::{LOCK_FILE, Lock, Locking, Update};
 use crate::supervisor::Handle;
 
 /// A change of one tenant.
@@ -35,11 +36,14 @@ pub(crate) struct Change {
 /// What is to be changed of it.
 #[derive(Debug)]
 pub(crate) enum What {
-    Put(Bytes),
+    /// What the tenant says, and what is made of its lock file meanwhile; nothing where that holds.
+    Put(Bytes, Option<Update>),
     Delete,
     /// File name and content.
     PutModule(String, Bytes),
     DeleteModule(String),
+    PutLock(Bytes),
+    DeleteLock,
 }
 
 /// What must hold of the file as it is (RFC 9110 §13).
@@ -96,10 +100,13 @@ pub(super) fn make(change: &Change, paths: &[PathBuf], standing: &Standing, hand
     let outcome = try_to(change, paths, standing, handle);
     let Change { tenant, what, dry_run, who, .. } = change;
     let what = match what {
-        What::Put(_) => "tenant put",
+        What::Put(_, None) => "tenant put",
+        What::Put(_, Some(_)) => "tenant put and locked",
         What::Delete => "tenant deleted",
         What::PutModule(..) => "module put",
         What::DeleteModule(_) => "module deleted",
+        What::PutLock(_) => "lock file put",
+        What::DeleteLock => "lock file deleted",
     };
     match &outcome.result {
         Ok(Changed { revision, tag, .. }) => {
@@ -113,12 +120,12 @@ pub(super) fn make(change: &Change, paths: &[PathBuf], standing: &Standing, hand
 
 fn try_to(change: &Change, paths: &[PathBuf], standing: &Standing, handle: &Handle) -> Outcome {
     let refused = |why: ChangeError| Outcome { result: Err(why), now: None };
-    let place = match Place::of(change, handle) {
+    let mut place = match Place::of(change, handle) {
         Ok(place) => place,
         Err(why) => return refused(why),
     };
     let used = match place.is_used(change) {
-        true => match use_it(change, &place, paths, standing, handle) {
+        true => match use_it(change, &mut place, paths, standing, handle) {
             Ok(used) => Some(used),
             Err(why) => return refused(why),
         },
@@ -137,6 +144,7 @@ fn try_to(change: &Change, paths: &[PathBuf], standing: &Standing, handle: &Hand
     let stored = place.store(change);
     let now = used.map(|Tried { inputs, standing, .. }| {
         inputs.note_again(&place.file, &change.tenant);
+        inputs.note_again(&place.lock_file(), &change.tenant);
         inputs.note_folder(&place.folder, place.folder.join(TENANT_FILE).is_file());
         (inputs, standing)
     });
@@ -150,16 +158,25 @@ struct Place {
     /// What is to be in it; nothing if it is to go.
     content: Option<Bytes>,
     is_new: bool,
+    /// What the lock file beside it is to say; nothing if that stays as it is.
+    lock: Option<Lock>,
 }
 
 impl Place {
     fn of(change: &Change, handle: &Handle) -> Result<Self, ChangeError> {
         let folder = handle.tenants_folder().ok_or(ChangeError::NoDirectory)?.join(&change.tenant);
         let (name, content) = match &change.what {
-            What::Put(text) => (TENANT_FILE, Some(text.clone())),
+            What::Put(text, _) => (TENANT_FILE, Some(text.clone())),
             What::Delete => (TENANT_FILE, None),
             What::PutModule(name, module) => (name.as_str(), Some(module.clone())),
             What::DeleteModule(name) => (name.as_str(), None),
+            What::PutLock(text) => {
+                let read = std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned());
+                read.and_then(config::lock)
+                    .map_err(|why| ChangeError::Refused(format!("it is no lock file: {why}")))?;
+                (LOCK_FILE, Some(text.clone()))
+            }
+            What::DeleteLock => (LOCK_FILE, None),
         };
         let file = folder.join(name);
         let there = match fs::read(&file) {
@@ -173,20 +190,37 @@ impl Place {
         if there.is_none() && content.is_none() {
             return Err(ChangeError::NotThere);
         }
-        Ok(Self { folder, file, content, is_new: there.is_none() })
+        Ok(Self { folder, file, content, is_new: there.is_none(), lock: None })
     }
 
     /// Whether it is part of a tenant that there is: a module may come before the tenant that will use it.
     fn is_used(&self, change: &Change) -> bool {
-        matches!(change.what, What::Put(_) | What::Delete) || self.folder.join(TENANT_FILE).is_file()
+        matches!(change.what, What::Put(..) | What::Delete) || self.folder.join(TENANT_FILE).is_file()
     }
 
     fn store(&self, change: &Change) -> io::Result<()> {
         match (&change.what, &self.content) {
             (What::Delete, _) => durable::remove_folder(&self.folder, TENANT_FILE),
             (_, None) => durable::remove(&self.file),
-            (_, Some(content)) => durable::replace(&self.file, content),
+            (_, Some(content)) => match &self.lock {
+                None => durable::replace(&self.file, content),
+                Some(lock) => self.store_locked(content, lock),
+            },
         }
+    }
+
+    /// Stores a lock file and what it is for. Whenever that ends, the lock file names all that the file names which is there.
+    fn store_locked(&self, content: &[u8], lock: &Lock) -> io::Result<()> {
+        let path = self.lock_file();
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let earlier = config::lock(&text).unwrap_or_default();
+        durable::replace(&path, earlier.with(lock).write().as_bytes())?;
+        durable::replace(&self.file, content)?;
+        durable::replace(&path, lock.write().as_bytes())
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join(LOCK_FILE)
     }
 }
 
@@ -207,12 +241,17 @@ struct Tried {
 
 fn use_it(
     change: &Change,
-    place: &Place,
+    place: &mut Place,
     paths: &[PathBuf],
     standing: &Standing,
     handle: &Handle,
 ) -> Result<Tried, ChangeError> {
-    let inputs = Inputs::changed(BTreeMap::from([(place.file.clone(), place.content.clone())]));
+    let mut inputs = Inputs::changed(BTreeMap::from([(place.file.clone(), place.content.clone())]));
+    let update = if let What::Put(_, update) = change.what { update } else { None };
+    let locking = update.map(|update| Arc::new(Locking::one(update, place.lock_file())));
+    if let Some(locking) = &locking {
+        inputs = inputs.locking_anew(locking.clone());
+    }
     let settled = standing.settle(paths, &inputs, Looking::At(&change.tenant), |snapshot, tree| {
         let used = if change.dry_run {
             handle.rehearse(snapshot).map(|snapshot| Used { made: None, snapshot })
@@ -223,7 +262,10 @@ fn use_it(
         used.map_err(|why| Unusable::written(why, tree))
     });
     match settled {
-        Ok(Settled { made, standing, inputs, .. }) => Ok(Tried { made, inputs, standing }),
+        Ok(Settled { made, standing, inputs, .. }) => {
+            place.lock = locking.and_then(|locking| locking.noted().remove(&place.lock_file())).map(Lock::new);
+            Ok(Tried { made, inputs, standing })
+        }
         Err(refused) => Err(ChangeError::Refused(refused.text())),
     }
 }

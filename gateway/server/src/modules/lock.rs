@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use serde::Deserialize;
 
@@ -37,9 +39,68 @@ pub(crate) struct Locked {
     pub(crate) size: usize,
 }
 
+/// Whether a lock file's entries are made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Update {
+    /// Those that are missing.
+    Missing,
+    /// All of them.
+    All,
+}
+
+/// Lock files that are made anew while a configuration is read, and what they are to say.
+#[derive(Debug)]
+pub(crate) struct Locking {
+    update: Update,
+    /// The only one; all, if absent.
+    only: Option<PathBuf>,
+    #[allow(clippy::disallowed_types, reason = "taken while a configuration is read, which no request waits for")]
+    seen: std::sync::Mutex<Seen>,
+}
+
+/// By the lock file and the one spelling of the reference.
+type Seen = BTreeMap<PathBuf, BTreeMap<String, Locked>>;
+
+impl Locking {
+    /// All there are.
+    pub(crate) fn all(update: Update) -> Self {
+        Self { update, only: None, seen: Default::default() }
+    }
+
+    /// This one.
+    pub(crate) fn one(update: Update, file: PathBuf) -> Self {
+        Self { only: Some(file), ..Self::all(update) }
+    }
+
+    /// What is to be made anew of a lock file; nothing where it holds.
+    pub(crate) fn of(&self, file: &Path) -> Option<Update> {
+        self.only.as_ref().is_none_or(|only| only == file).then_some(self.update)
+    }
+
+    /// Notes what a lock file is to say of a reference.
+    pub(crate) fn note(&self, file: &Path, reference: String, locked: Locked) {
+        if self.of(file).is_some() {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.entry(file.to_owned()).or_default().insert(reference, locked);
+        }
+    }
+
+    /// What every lock file is to say.
+    pub(crate) fn noted(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Lock {
     pub(crate) fn new(modules: BTreeMap<String, Locked>) -> Self {
         Self { version: 1, modules }
+    }
+
+    /// With what the other says besides; where both name a reference, the other's.
+    pub(crate) fn with(mut self, other: &Self) -> Self {
+        self.version = other.version;
+        self.modules.extend(other.modules.clone());
+        self
     }
 
     /// What stands in a file, or a clause that says why it cannot be read.
@@ -51,8 +112,7 @@ impl Lock {
     /// The text of the file.
     pub(crate) fn write(&self) -> String {
         let mut out =
-            "# Written by `portcullis plugin lock`: what the references of modules beside this file stand for.\n"
-                .to_owned();
+            "# Written by `portcullis`: what the references of modules beside this file stand for.\n".to_owned();
         let modules = if self.modules.is_empty() { " {}" } else { "" };
         let _in_memory = writeln!(out, "version: 1\nmodules:{modules}");
         for (reference, Locked { manifest, module, size }) in &self.modules {
@@ -90,7 +150,7 @@ mod tests {
             ("https://m.example/geo.wasm".to_owned(), Locked { manifest: None, module, size: 7 }),
         ]));
         expect![[r#"
-            # Written by `portcullis plugin lock`: what the references of modules beside this file stand for.
+            # Written by `portcullis`: what the references of modules beside this file stand for.
             version: 1
             modules:
               "https://m.example/geo.wasm":

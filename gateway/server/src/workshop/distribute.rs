@@ -19,10 +19,10 @@ use crate::config::private::Configuration;
 use crate::config::{self, Inputs, Written as _};
 use crate::diagnostic::{Severity, text};
 use crate::modules::fetch::{FetchError, Host, Remedy};
-use crate::modules::lock::Lock;
+use crate::modules::lock::{Lock, Locking, Update};
 use crate::modules::reference::{Remote, SCHEMES};
 use crate::modules::signature::{self, PublicKey, Signature};
-use crate::modules::{self, Fetched, Fetcher, Settings, Update, Wanted};
+use crate::modules::{self, Fetched, Fetcher, Settings, Wanted};
 use crate::tls::trust;
 
 /// For a module to be on its way. People wait for it.
@@ -139,7 +139,7 @@ pub(super) fn push(
 }
 
 fn fetch(remote: &Remote, access: &Access) -> anyhow::Result<Fetched> {
-    let wanted = Wanted { remote: remote.clone(), module: None, signed: true };
+    let wanted = Wanted { remote: remote.clone(), module: None, signed: true, anew: false };
     let mut got = Arc::new(Fetcher::default()).get([wanted.clone()], &access.settings(remote.host())?);
     let fetched = got.remove(&wanted).context("nothing was fetched")?;
     fetched.map_err(|error| explained(&error))
@@ -213,9 +213,10 @@ pub(super) fn lock(
     cache: Option<&Path>,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
-    let fetcher = Fetcher::keeping(cache).context("the cache for modules cannot be used")?.locking_anew(update);
-    let fetcher = Arc::new(fetcher);
-    let (problems, is_good) = match config::load(files, &Inputs::default(), &fetcher) {
+    let fetcher = Arc::new(Fetcher::keeping(cache).context("the cache for modules cannot be used")?);
+    let locking = Arc::new(Locking::all(update));
+    let inputs = Inputs::default().locking_anew(locking.clone());
+    let (problems, is_good) = match config::load(files, &inputs, &fetcher) {
         Ok((_, warnings)) => (warnings, true),
         Err(problems) => (problems, false),
     };
@@ -225,7 +226,7 @@ pub(super) fn lock(
         writeln!(out, "no lock file was written")?;
         return Ok(ExitCode::FAILURE);
     }
-    let noted = fetcher.noted();
+    let noted = locking.noted();
     if noted.is_empty() {
         writeln!(out, "no plugin's module is on another machine: there is nothing to lock")?;
     }

@@ -15,10 +15,10 @@ use crate::config::tree::{Key, Node};
 use crate::config::{Text, Written as _, lock};
 use crate::diagnostic::Diagnostic;
 use crate::modules::fetch::{FetchError, Host, Hosts, Remedy};
-use crate::modules::lock::{LOCK_FILE, Lock, Locked};
+use crate::modules::lock::{LOCK_FILE, Lock, Locked, Update};
 use crate::modules::reference::{Prefix, Remote, Version, authority};
 use crate::modules::signature::{PublicKey, Signature};
-use crate::modules::{Fetched, Settings, Update, Wanted};
+use crate::modules::{Fetched, Settings, Wanted};
 use crate::tls::trust;
 
 /// No lock file, or file of authorities, is larger; a path to a device would never end.
@@ -170,13 +170,15 @@ impl Check<'_> {
             Said::Locked(Locked { manifest, module, .. }) => (manifest, Some(module)),
             Said::Missing if !is_pinned => {
                 return Err(refuse(&format!("it is not in `{}`", lock.display()))
-                    .help("`portcullis plugin lock FILE…` adds it, given the files of the configuration"));
+                    .help("`portcullis plugin lock FILE…` adds it, given the files of the configuration")
+                    .help("over the admin listener, `PUT /v1/tenants/NAME?lock=missing` does"));
             }
             Said::Missing | Said::Nothing => (None, None),
         };
         let module = plugin.sha256.as_ref().map(|digest| digest.0).or(module);
         let signed = trust.wants_signature();
-        Ok(Order { wanted: Wanted { remote: remote.pinned(manifest), module, signed }, lock })
+        let anew = update_of(&lock, place) == Some(Update::All) && !is_pinned;
+        Ok(Order { wanted: Wanted { remote: remote.pinned(manifest), module, signed, anew }, lock })
     }
 
     /// The lock file of a reference, and what it says of it.
@@ -192,7 +194,7 @@ impl Check<'_> {
             Some(None) => Said::Missing,
             Some(Some(locked)) => Said::Locked(locked),
         };
-        let said = match (self.modules.fetcher.locking(), said) {
+        let said = match (update_of(&path, place), said) {
             (Some(Update::All), _) | (Some(Update::Missing), Said::Missing) => Said::Nothing,
             (_, said) => said,
         };
@@ -211,8 +213,12 @@ impl Check<'_> {
                     let problem = refuse(Diagnostic::warning).at(&place.span, error.to_string());
                     self.report(problem.help("what came the last time goes on being used").maybe_help(help(error)));
                 }
-                if let Module::Remote(remote) = Module::read(place.written()).ok()? {
-                    self.modules.fetcher.note(&order.lock, &remote, &fetched);
+                if let Module::Remote(remote) = Module::read(place.written()).ok()?
+                    && let Some(locking) = place.span.source.inputs.locking()
+                {
+                    let Fetched { module, digest, manifest, .. } = &fetched;
+                    let locked = Locked { manifest: *manifest, module: *digest, size: module.len() };
+                    locking.note(&order.lock, remote.text(), locked);
                 }
                 Some(fetched)
             }
@@ -312,6 +318,11 @@ enum Said {
     Missing,
     /// What it stands for.
     Locked(Locked),
+}
+
+/// What is to be made anew of a lock file that a place belongs to; nothing where it holds.
+fn update_of(lock: &Path, place: &Node) -> Option<Update> {
+    place.span.source.inputs.locking()?.of(lock)
 }
 
 /// What a lock file says; nothing if there is none.

@@ -143,6 +143,7 @@ fn a_lock_file_holds_every_reference_of_its_directory_that_is_not_pinned() {
         4 │ plugins: { p: { module: 'oci://registry.example/geo:1' } }
           │                         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ it is not in `portcullis.lock`
           = help: `portcullis plugin lock FILE…` adds it, given the files of the configuration
+          = help: over the admin listener, `PUT /v1/tenants/NAME?lock=missing` does
 
         error: the module `oci://registry.example/geo:1` of plugin `p` cannot be fetched
           ┌ broken/gateway.yaml:4:25
