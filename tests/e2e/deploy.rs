@@ -65,6 +65,21 @@ fn the_shipped_configuration_can_be_used() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+#[test]
+fn what_a_pod_keeps_is_on_a_volume_that_can_be_written() {
+    let manifest = fs::read_to_string(shipped("kubernetes.yaml")).unwrap();
+    let mounts: Vec<(&str, &str)> = manifest
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- { name: ")?.strip_suffix(" }")?.split_once(", mountPath: "))
+        .collect();
+    for flag in ["--cache=", "--keep="] {
+        let folder = manifest.lines().find_map(|line| line.trim().strip_prefix("- ")?.strip_prefix(flag)).unwrap();
+        let volume = mounts.iter().find_map(|(volume, mount)| folder.starts_with(mount).then_some(volume));
+        let volume = volume.unwrap_or_else(|| panic!("{flag}{folder} is on none of {mounts:?}"));
+        assert!(manifest.contains(&format!("        - name: {volume}\n          emptyDir:")), "{volume}");
+    }
+}
+
 /// Words that begin like a metric of ours.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');

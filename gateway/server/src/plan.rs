@@ -232,7 +232,7 @@ impl Plan {
     pub(crate) fn start_vms(&self, now: Time) -> Result<Vec<(VmIndex, Newborn)>, NotStarted> {
         let mut started = Vec::new();
         for NewVm { vm, rests } in &self.new_vms {
-            if let Some(newborn) = self.start_vm(vm, rests, now).map_err(|why| self.not_started(why, now))? {
+            if let Some(newborn) = self.start_vm(vm, rests, now).map_err(|why| self.not_started(vm, why, now))? {
                 started.push((VmIndex(vm.number()), newborn));
             }
         }

@@ -42,6 +42,7 @@ impl Refused {
         if let Some(untold) = untold {
             let (who, why) = (&*via.who, refusal.code());
             let path: String = path.chars().take(PATH).collect();
+            let untold = Some(untold).filter(|untold| *untold > 0);
             tracing::warn!(target: "portcullis::audit", who, %method, path, why, untold, "request refused");
         }
     }

@@ -7,6 +7,7 @@ use portcullis_core::filter::VmIndex;
 use portcullis_core::time::Time;
 use portcullis_vm::{Newborn, RootSpec, StartError, VmSpec};
 
+use super::places::Placed;
 use super::{NewVm, Plan};
 
 /// A VM that does not start.
@@ -48,29 +49,32 @@ impl fmt::Debug for NotStarted {
 impl Plan {
     /// Tries those of its VMs that no earlier plan has, as a worker starts them, and lets them go.
     pub(crate) fn refusals(&self, now: Time) -> Vec<Refusal> {
-        self.new_vms.iter().flat_map(|new| self.refusals_of(new, now)).collect()
+        self.new_vms.iter().flat_map(|new| self.refusals_of(new, None, now)).collect()
     }
 
-    /// What is to be told when a VM has not started: with it, all that its tenant would hear next. What is the gateway's own keeps
+    /// What is to be told when this VM has not started: with it, all that its tenant would hear next. What is the gateway's own keeps
     /// everything from being used, so everybody's are tried then.
-    pub(super) fn not_started(&self, first: StartError, now: Time) -> NotStarted {
-        let (tenant, said) = (first.tenant.clone(), first.to_string());
+    pub(super) fn not_started(&self, vm: &Placed<VmSpec>, why: StartError, now: Time) -> NotStarted {
+        let (tenant, first, mut why) = (why.tenant.clone(), why.to_string(), Some(why));
         let is_told = |new: &&NewVm| tenant.is_none() || new.vm.what.tenant == tenant;
-        let mut refusals: Vec<Refusal> =
-            self.new_vms.iter().filter(is_told).flat_map(|new| self.refusals_of(new, now)).collect();
-        if refusals.is_empty() {
-            refusals.push(Refusal { why: first, root: None });
-        }
-        NotStarted { tenant, first: said, refusals }
+        let told = self.new_vms.iter().filter(is_told).flat_map(|new| {
+            let known = if new.vm.number() == vm.number() { why.take() } else { None };
+            self.refusals_of(new, known, now)
+        });
+        NotStarted { tenant, first, refusals: told.collect() }
     }
 
-    /// Filters that share a VM are tried together; where that fails each is tried alone, so that all that refuse are known.
-    fn refusals_of(&self, new: &NewVm, now: Time) -> Vec<Refusal> {
+    /// Filters that share a VM are tried together, unless it is known that this fails; then each is tried alone, so that all that refuse
+    /// are known.
+    fn refusals_of(&self, new: &NewVm, known: Option<StartError>, now: Time) -> Vec<Refusal> {
         let whole = &new.vm.what;
         let start = |spec: &Arc<VmSpec>| {
             Newborn::start(&self.ground.engine, &self.ground.shared, VmIndex(new.vm.number()), spec.clone(), now).err()
         };
-        let Some(why) = start(whole) else { return Vec::new() };
+        let Some(why) = known.or_else(|| start(whole)) else { return Vec::new() };
+        if let [root] = whole.roots.as_slice() {
+            return vec![Refusal { why, root: Some(root.clone()) }];
+        }
         let alone = |root: &RootSpec| {
             let spec = Arc::new(VmSpec { roots: vec![root.clone()], ..VmSpec::clone(whole) });
             start(&spec).map(|why| Refusal { why, root: Some(root.clone()) })
