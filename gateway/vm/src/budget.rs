@@ -122,7 +122,7 @@ struct Sample {
 }
 
 /// How rarely callbacks are measured at most: a pair of looks at the clock costs about half a microsecond.
-const RAREST: u32 = 128;
+const RAREST: u32 = 256;
 /// A callback of this length is worth being measured every time.
 const WORTH: Duration = Duration::from_micros(64);
 
