@@ -259,7 +259,7 @@ fn what_a_filter_holds_is_bounded_by_not_reading() {
 
 #[test]
 fn a_silent_connection_ends_at_its_time() {
-    let stage = Stage::with("", echo(), "[]", "{ stream_idle: 200ms }");
+    let stage = Stage::with("", echo(), "[]", "{ stream_idle: 3s }");
     let mut client = stage.connect();
     client.send("hello");
     assert_eq!(client.0.rest(), b"hello");

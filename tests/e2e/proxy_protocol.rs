@@ -7,7 +7,7 @@ fn behind(origin: &Origin, proxy_protocol: &str, trusted: &str) -> Gateway {
     Gateway::start(
         r#"
 listeners:
-  main: { bind: "127.0.0.1:0", proxy_protocol: {mode}, trusted_proxies: [{trusted}], timeouts: { header: 500ms } }
+  main: { bind: "127.0.0.1:0", proxy_protocol: {mode}, trusted_proxies: [{trusted}], timeouts: { header: 3s } }
 upstreams: { origin: { endpoints: ["{origin}"] } }
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#,

@@ -194,7 +194,7 @@ fn a_malformed_answer_is_tried_again_elsewhere() {
 fn a_try_that_takes_too_long_is_tried_elsewhere() {
     let stuck = Origin::always(Answer::ok("late").after(&Gate::default()));
     let good = Origin::always(Answer::ok("good"));
-    let gateway = over_two(&stuck, &good, "{ attempts: 1, on: [timeout], per_try_timeout: 150ms }");
+    let gateway = over_two(&stuck, &good, "{ attempts: 1, on: [timeout], per_try_timeout: 3s }");
     let mut client = gateway.client();
     for _ in 0..4 {
         assert_eq!(client.get("/").text(), "good");

@@ -26,7 +26,7 @@ routes:
   - { name: plain, match: { path: "/*" }, upstream: origin }
   - { name: ws, match: { path: "/ws/*" }, upstream: origin, upgrades: [websocket, irc/6.9] }
   - { name: h2, match: { path: "/h2/*" }, upstream: h2, upgrades: [websocket] }
-  - { name: brief, match: { path: "/brief/*" }, upstream: origin, upgrades: [websocket], tunnel_idle: 300ms }
+  - { name: brief, match: { path: "/brief/*" }, upstream: origin, upgrades: [websocket], tunnel_idle: 3s }
 "#;
 
 /// No filter at all, and one that holds bodies to their end and changes them.

@@ -8,8 +8,8 @@ const RESTING: &str = r#"
 workers: 2
 upstreams: { origin: { endpoints: ["{origin}"] } }
 plugins:
-  banner: { module: "file:{file:banner}", idle: 1s }
-  warm: { module: "file:{file:headers}", warm: true, idle: 1s }
+  banner: { module: "file:{file:banner}", idle: 3s }
+  warm: { module: "file:{file:headers}", warm: true, idle: 3s }
 tenants:
   acme:
     hosts: [acme.test]
