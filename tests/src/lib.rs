@@ -7,6 +7,7 @@
 
 pub mod abi;
 pub mod background;
+pub mod bucket;
 pub mod client;
 pub mod docs;
 pub mod envoy;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portcullis_tests::bucket::Bucket;
+use portcullis_tests::client::Client;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::process::free_address;
@@ -63,35 +65,26 @@ fn what_all_workers_admit_together_is_exact() {
 /// All workers under load, for some time: what passes is the burst and what the rate gives meanwhile, within 1 %.
 #[test]
 fn what_all_workers_admit_in_a_time_is_the_rate_s() {
-    const RATE: f64 = 200.0;
-    const BURST: f64 = 300.0;
     let origin = Origin::plain();
     let config = r#"
 workers: 2
 upstreams: { origin: { endpoints: ["{origin}"] } }
 plugins: { limit: {guest:rate-limit} }
-filters: [{ plugin: limit, config: { rate: 200/s, burst: 300 } }]
+filters: [{ plugin: limit, config: { rate: 50/s, burst: 150 } }]
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#;
     let gateway = Gateway::start(config, &[("origin", &origin)]);
-    let (began, admitted) = (Instant::now(), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            let (mut connection, admitted) = (gateway.client(), &admitted);
-            scope.spawn(move || {
-                while began.elapsed() < Duration::from_secs(4) {
-                    match connection.get("/").status() {
-                        200 => admitted.fetch_add(1, Ordering::Relaxed),
-                        429 => 0,
-                        other => panic!("{other}"),
-                    };
-                }
-            });
-        }
-    });
-    let allowed = began.elapsed().as_secs_f64().mul_add(RATE, BURST);
-    let share = f64::from(u32::try_from(admitted.into_inner()).unwrap()) / allowed;
-    assert!((0.99..=1.01).contains(&share), "{share} of {allowed:.0}");
+    let clients = (0..4).map(|_| gateway.client()).collect();
+    Bucket { rate: 50.0, burst: 150.0 }.exhaust(Duration::from_secs(4), clients, is_admitted).assert_all_but(0.01);
+}
+
+/// Whether a request is within the limit.
+pub(super) fn is_admitted(client: &mut Client) -> bool {
+    match client.get("/").status() {
+        200 => true,
+        429 => false,
+        other => panic!("{other}"),
+    }
 }
 
 /// Row 27: other spellings of what is counted by are the same.
@@ -118,7 +111,7 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 /// A gateway whose limits the service at that address counts.
 fn sharing(origin: &Origin, service: SocketAddr, limit: &str, on_failure: &str) -> Gateway {
     let limits = format!(r#"{{ endpoints: ["{service}"], protocol: http2 }}"#);
-    counted_by("", &limits, origin, limit, &format!("timeout: 500ms, on_failure: {on_failure}"))
+    counted_by("", &limits, origin, limit, &format!("timeout: 30s, on_failure: {on_failure}"))
 }
 
 /// A gateway whose filter has one limit and asks the upstream `limits`, which is this one, about it; `before` stands before all that.
@@ -146,38 +139,16 @@ routes: [{ name: all, match: { path: "/*" }, upstream: none }]
     Gateway::start(config, &[("bind", &bind), ("limits", &limits)])
 }
 
-/// Row 27: what two gateways admit together is the limit's, within 5 %.
+/// Row 27: what two gateways admit together is the limit's, within 1 %.
 #[test]
 fn two_gateways_share_one_limit() {
-    const RATE: f64 = 50.0;
-    const BURST: f64 = 100.0;
     let origin = Origin::plain();
-    let limits = r#"[{ domain: edge, entries: { limit: api }, rate: 50/s, burst: 100 }]"#;
+    let limits = r#"[{ domain: edge, entries: { limit: api }, rate: 50/s, burst: 150 }]"#;
     let service = service("127.0.0.1:0".parse().unwrap(), limits);
     let gateways =
         [(); 2].map(|()| sharing(&origin, service.rate_limit_service(), "{ name: api, rate: 1000/s }", "refuse"));
-    let began = Instant::now();
-    let admitted: usize = thread::scope(|scope| {
-        let clients = gateways.iter().chain(&gateways).map(|gateway| {
-            let mut connection = gateway.client();
-            scope.spawn(move || {
-                let mut admitted = 0;
-                while began.elapsed() < Duration::from_secs(2) {
-                    match connection.get("/").status() {
-                        200 => admitted += 1,
-                        429 => {}
-                        other => panic!("{other}"),
-                    }
-                }
-                admitted
-            })
-        });
-        let clients: Vec<_> = clients.collect();
-        clients.into_iter().map(|client| client.join().unwrap()).sum()
-    });
-    let allowed = began.elapsed().as_secs_f64().mul_add(RATE, BURST);
-    let share = f64::from(u32::try_from(admitted).unwrap()) / allowed;
-    assert!((0.95..=1.05).contains(&share), "{admitted} were admitted where {allowed:.0} were allowed");
+    let clients = gateways.iter().chain(&gateways).map(Gateway::client).collect();
+    Bucket { rate: 50.0, burst: 150.0 }.exhaust(Duration::from_secs(3), clients, is_admitted).assert_all_but(0.01);
 }
 
 /// The service in the process of its gateway changes with the configuration: limits at once, while what was taken stays taken;
@@ -247,7 +218,7 @@ fn a_service_that_is_away_leaves_what_was_declared() {
     let answers = || {
         let began = Instant::now();
         let answers: Vec<u16> = gateways.iter().map(|gateway| gateway.get("/").status()).collect();
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
         answers
     };
     assert_eq!(answers(), [200, 429, 429], "the limit that a gateway brings is shared by all");
