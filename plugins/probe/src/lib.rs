@@ -18,6 +18,9 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root { steps: Rc::default() }));
 }}
 
+/// How long the answer to a callout may take: longer than a busy machine keeps whoever answers waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 struct Root {
     steps: Rc<[Step]>,
 }
@@ -152,7 +155,7 @@ impl Filter {
     fn call(&mut self, upstream: &str, at: Callback) {
         self.at = at;
         let headers = vec![(":method", "GET"), (":path", "/probe-callout"), (":authority", upstream)];
-        match hostcalls::dispatch_http_call(upstream, headers, None, vec![], Duration::from_secs(1)) {
+        match hostcalls::dispatch_http_call(upstream, headers, None, vec![], PATIENCE) {
             Ok(_) => self.callouts += 1,
             Err(status) => {
                 let reply = format!("probe: callout refused: {status:?}\n");

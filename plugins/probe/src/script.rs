@@ -82,7 +82,7 @@ pub(crate) enum Verb {
     Panic,
     /// `exit`: leaves by WASI's `proc_exit`.
     Exit,
-    /// `spin=MS`: is busy for so long.
+    /// `spin=MS`: is busy for so long, pauses not counted.
     Spin(u64),
     /// `loop`: never comes back.
     Loop,

@@ -155,7 +155,7 @@ fn callouts_at_once_are_not_made_until_one_is_over() {
     };
     let gateway = limited(&origin, "{ callouts_in_flight: 1 }", "callout=origin@response_headers");
     let active = || gateway.metric("portcullis_tenant_callouts_active", &["\"acme\""]);
-    // The guest waits a second for its callout, which on a busy machine may be over before the other begins.
+    // The guest does not wait for ever for its callout, which on a busy machine may be over before the other begins.
     eventually("a second one is refused", || {
         let mut first = gateway.client();
         first.send("GET / HTTP/1.1\r\nhost: acme.test\r\n\r\n");

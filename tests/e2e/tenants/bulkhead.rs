@@ -53,7 +53,7 @@ fn set_tenant_apart(gateway: &Gateway, tenant: &str) {
         ask();
         gateway.metric("portcullis_tenant_set_apart", &[&format!("\"{tenant}\"")]) == 1.0
     });
-    // Each adds some two seconds to how long it stays so.
+    // Each adds eight seconds to how long it stays so.
     (0..10).for_each(|_| ask());
 }
 
