@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::client::{Client, request};
 use portcullis_tests::eventually;
@@ -128,39 +128,51 @@ fn flood(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 /// Five thousand silent connections against a process that may open 512 files.
 #[test]
 fn running_out_of_descriptors_harms_nobody_who_is_there_and_passes() {
-    let origin = Origin::plain();
+    let gate = Gate::default();
+    let origin = late(&gate);
     let child = Child::start(
         512,
         r#"
 max_connections: 100000
-listeners: { main: { bind: "127.0.0.1:{port}", timeouts: { header: 3s } } }
+listeners: { main: { bind: "127.0.0.1:{port}", timeouts: { header: 10s } } }
 upstreams: { origin: { endpoints: ["{origin}"] } }
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#,
         &[("origin", &origin)],
     );
-    let mut early = Client::connect(child.address);
+    let (mut early, mut busy) = (Client::connect(child.address), Client::connect(child.address));
     assert_eq!(early.get("/").status(), 200);
-    let before = child.processor_time();
-    // The one that is there is served all the while, and the admin listener answers. It stays no second without a request:
-    // who is idle for longer makes room.
-    let silent: Vec<_> = (0..50)
-        .flat_map(|_| {
-            assert_eq!(early.get("/").status(), 200);
-            flood(child.address, 100)
-        })
-        .collect();
-    assert!(silent.len() > 4000, "{}", silent.len());
+    busy.send(request("GET", "/late", &[], ""));
+    origin.wait_for(2);
+    let (began, before) = (Instant::now(), child.processor_time());
+    let mut silent = Vec::new();
+    // The one that is there is served all the while, and the admin listener answers.
+    for round in 0..50 {
+        let resting = Instant::now();
+        silent.extend(flood(child.address, 100));
+        let served = early.0.write(request("GET", "/", &[], "")).is_ok() && early.0.message().is_ok();
+        // Who was idle for a second makes room. A machine that took so long for a hundred connections has shown nothing.
+        assert!(served || resting.elapsed() > Duration::from_millis(900), "round {round}");
+        if !served {
+            silent.truncate(silent.len() / 2);
+            eventually("there is room for another one", || {
+                early = Client::connect(child.address);
+                early.0.write(request("GET", "/", &[], "")).is_ok() && early.0.message().is_ok()
+            });
+        }
+    }
     let page = child.metrics();
-    assert!(page.contains("portcullis_connections_refused_total{reason=\"descriptors\"} "), "{page}");
     // Some of the silent are let go for others meanwhile, but no more than a look may.
-    assert!(child.metric("portcullis_connections_refused_total{reason=\"descriptors\"}") > 3000.0, "{page}");
+    assert!(child.metric("portcullis_connections_refused_total{reason=\"descriptors\"}") > 2000.0, "{page}");
     assert!(child.metric("portcullis_connections_open") < 512.0);
+    gate.open();
+    assert_eq!(busy.answer().status(), 200);
     std::thread::park_timeout(Duration::from_millis(500));
     let spent = child.processor_time() - before;
     assert!(spent < Duration::from_secs(3), "the accept loop spins: {spent:?}");
     eventually("the silent ones are gone and the next client is served", || is_served(child.address));
-    assert!(child.log_lines("connections are refused") <= 8, "each refusal is logged");
+    let lines = child.log_lines("connections are refused");
+    assert!(lines <= 8 + usize::try_from(began.elapsed().as_secs() / 5).unwrap(), "each refusal is logged");
 }
 
 /// Half of what the process may open, when nobody has said otherwise: each of these could have a connection to an upstream.
@@ -250,7 +262,12 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
     let busy = child.memory();
     println!("{} bytes for each connection at work", busy.saturating_sub(before) / 2000);
     // What they give up when they rest serves the next; an allocator need not give it back to the system.
-    std::thread::park_timeout(RESTED * 2);
+    std::thread::park_timeout(RESTED);
+    eventually("all have given up what they can", || {
+        let before = child.processor_time();
+        std::thread::park_timeout(RESTED);
+        child.processor_time() - before < Duration::from_millis(200)
+    });
     let _more = ask(2000);
     let each = child.memory().saturating_sub(busy) / 2000;
     println!("{each} bytes for each of as many more");
