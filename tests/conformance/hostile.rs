@@ -76,7 +76,7 @@ impl Pair {
         let own = seen.iter().rfind(|seen| seen.target() == "/good");
         assert_eq!(own.and_then(|seen| seen.get("x-kind")), Some("yes"), "{what}");
         // The bad tenant's budget is 20 ms a callback; a busy machine may take its time over the rest.
-        assert!(began.elapsed() < Duration::from_secs(2), "{what}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}: {:?}", began.elapsed());
     }
 
     fn counted(&self, name: &str, with: &[&str]) -> f64 {
@@ -135,13 +135,18 @@ fn whatever_kills_a_guest_in_whichever_callback_is_its_own_affair() {
 #[test]
 fn a_vm_that_keeps_failing_rests_and_shows_it() {
     let pair = Pair::of(r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)"#);
+    let began = Instant::now();
     for _ in 0..5 {
         assert_eq!(pair.bad(), 503);
         pair.good("a crash loop");
     }
-    assert_eq!(pair.counted("portcullis_filter_instances", &["hostile", "\"bad\"", "resting"]), 1.0);
+    // After each of its rests, which are of a second and more, it is started once.
     let starts = pair.counted("portcullis_filter_starts_total", &["hostile"]);
-    assert!(starts <= 3.0, "{starts}");
+    assert!(starts <= 3.0 + began.elapsed().as_secs_f64().floor(), "{starts}");
+    eventually("it rests", || {
+        assert_eq!(pair.bad(), 503);
+        pair.counted("portcullis_filter_instances", &["hostile", "\"bad\"", "resting"]) == 1.0
+    });
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn is_of(seen: &Seen, case: &Case) -> bool {
 /// How long a client waits: not long where the sides differ in the response, since it may be that one of them sends none.
 fn patience(case: &Case) -> Duration {
     let differs = differences::of(&case.name).is_some_and(|(_, respects)| respects.contains(&Respect::Response));
-    if differs { Duration::from_secs(2) } else { PATIENCE }
+    if differs { Duration::from_secs(5) } else { PATIENCE }
 }
 
 /// How many contexts of a case have been deleted.

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::client::Client;
 use crate::eventually;
 use crate::guests::target;
 use crate::process::free_address;
@@ -96,10 +97,19 @@ impl Registry {
         child.wait().unwrap();
     }
 
-    /// How often it was asked for what has this in its path.
+    /// How often it was asked for what has this in its path. It must be running.
+    ///
+    /// It logs what it has answered a little later; so it is asked for something else first, until that has been logged.
     #[must_use]
     pub fn asked_for(&self, path: &str) -> usize {
-        self.log().lines().filter(|line| line.contains("response completed") && line.contains(path)).count()
+        const MARK: &str = "/v2/has-all-been-logged/";
+        let marks = || self.log().lines().filter(|line| line.contains(MARK)).count();
+        let before = marks();
+        let _answer = Client::connect(self.address).ask("GET", MARK, &[("host", "registry.test")], "");
+        eventually("the registry has logged what it was asked", || marks() > before);
+        let log = self.log();
+        let completed = log.lines().filter(|line| line.contains("response completed") && !line.contains(MARK));
+        completed.filter(|line| line.contains(path)).count()
     }
 
     /// What it said.

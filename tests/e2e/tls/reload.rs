@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::eventually;
 use portcullis_tests::origin::Origin;
@@ -15,7 +16,7 @@ fn a_new_certificate_is_served_without_a_failed_request() {
     let ((authority, files), origin) = (usual(), Origin::plain());
     let gateway = Scene { workers: 2, ..Scene::new(&files, &origin, ONE) }.start();
     let address = gateway.address();
-    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (stop, asked, mut torn) = (AtomicBool::new(false), AtomicUsize::new(0), 0);
     thread::scope(|scope| {
         for _ in 0..3 {
             let dialer = Dialer::new(&authority);
@@ -33,6 +34,7 @@ fn a_new_certificate_is_served_without_a_failed_request() {
         }
         for round in 0..4 {
             let issued = authority.issue(&["a.test"], Use::Server);
+            let began = Instant::now();
             // By renaming, and by writing into the files.
             if round % 2 == 0 {
                 files.put_pair("a", &issued);
@@ -40,6 +42,8 @@ fn a_new_certificate_is_served_without_a_failed_request() {
                 std::fs::write(files.path("a.pem"), issued.pem()).unwrap();
                 std::fs::write(files.path("a.key"), issued.key_pem()).unwrap();
             }
+            // Those that do not fit for longer than it takes until they are looked at again are refused, rightly.
+            torn += u32::from(began.elapsed() > Duration::from_millis(500));
             eventually("the new certificate is served", || {
                 Dialer::new(&authority).connect(address, "a.test").certificate() == issued.der()
             });
@@ -48,7 +52,7 @@ fn a_new_certificate_is_served_without_a_failed_request() {
     });
     assert!(asked.load(Ordering::Relaxed) > 20);
     assert_eq!(gateway.metric("portcullis_tls_reloads_total", &["\"used\"", "a.pem"]).round(), 4.0);
-    assert_eq!(gateway.metric("portcullis_tls_reloads_total", &["\"refused\""]).round(), 0.0);
+    assert!(gateway.metric("portcullis_tls_reloads_total", &["\"refused\""]) <= f64::from(torn));
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn a_guest_that_loops_is_ended_within_its_budget() {
     assert!(worker.head().starts_with(UNAVAILABLE));
     // 20 ms of processor time; the wall is not ours alone.
     assert!(start.elapsed() > Duration::from_millis(9), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert_eq!(cells(&worker).traps(Cause::Deadline), 1);
 }
 
