@@ -139,7 +139,7 @@ fn a_rate_is_not_evaded() {
 workers: 2
 upstreams: { origin: { endpoints: ["{origin}"] } }
 plugins: { limit: {guest:rate-limit} }
-filters: [{ plugin: limit, config: { key: client_address, rate: 50/s, burst: 150 } }]
+filters: [{ plugin: limit, config: { key: client_address, rate: 25/s, burst: 150 } }]
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#,
         &[("origin", &origin)],
@@ -151,7 +151,7 @@ routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
         let fields = [("x-forwarded-for", spoofed.as_str()), ("x-real-ip", &spoofed), ("forwarded", "for=10.9.9.9")];
         client.ask("GET", "/", &fields, "").status() == 200
     };
-    let given = Bucket { rate: 50.0, burst: 150.0 }.exhaust(Duration::from_secs(3), clients, ask);
+    let given = Bucket { rate: 25.0, burst: 150.0 }.exhaust(Duration::from_secs(3), clients, ask);
     given.assert_all_but(0.01);
     assert_eq!(origin.begun(), given.admitted);
 }

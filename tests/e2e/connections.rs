@@ -244,7 +244,7 @@ fn thousands_of_idle_connections_cost_little_memory() {
     let child = Child::start(
         6000,
         r#"
-listeners: { main: { bind: "127.0.0.1:{port}" } }
+listeners: { main: { bind: "127.0.0.1:{port}", timeouts: { header: 5m } } }
 max_connections: 5000
 upstreams: { origin: { endpoints: ["{origin}"] } }
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]

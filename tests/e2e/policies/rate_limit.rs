@@ -70,12 +70,12 @@ fn what_all_workers_admit_in_a_time_is_the_rate_s() {
 workers: 2
 upstreams: { origin: { endpoints: ["{origin}"] } }
 plugins: { limit: {guest:rate-limit} }
-filters: [{ plugin: limit, config: { rate: 50/s, burst: 150 } }]
+filters: [{ plugin: limit, config: { rate: 25/s, burst: 150 } }]
 routes: [{ name: all, match: { path: "/*" }, upstream: origin }]
 "#;
     let gateway = Gateway::start(config, &[("origin", &origin)]);
     let clients = (0..4).map(|_| gateway.client()).collect();
-    Bucket { rate: 50.0, burst: 150.0 }.exhaust(Duration::from_secs(4), clients, is_admitted).assert_all_but(0.01);
+    Bucket { rate: 25.0, burst: 150.0 }.exhaust(Duration::from_secs(4), clients, is_admitted).assert_all_but(0.01);
 }
 
 /// Whether a request is within the limit.
@@ -143,12 +143,12 @@ routes: [{ name: all, match: { path: "/*" }, upstream: none }]
 #[test]
 fn two_gateways_share_one_limit() {
     let origin = Origin::plain();
-    let limits = r#"[{ domain: edge, entries: { limit: api }, rate: 50/s, burst: 150 }]"#;
+    let limits = r#"[{ domain: edge, entries: { limit: api }, rate: 25/s, burst: 150 }]"#;
     let service = service("127.0.0.1:0".parse().unwrap(), limits);
     let gateways =
         [(); 2].map(|()| sharing(&origin, service.rate_limit_service(), "{ name: api, rate: 1000/s }", "refuse"));
     let clients = gateways.iter().chain(&gateways).map(Gateway::client).collect();
-    Bucket { rate: 50.0, burst: 150.0 }.exhaust(Duration::from_secs(3), clients, is_admitted).assert_all_but(0.01);
+    Bucket { rate: 25.0, burst: 150.0 }.exhaust(Duration::from_secs(3), clients, is_admitted).assert_all_but(0.01);
 }
 
 /// The service in the process of its gateway changes with the configuration: limits at once, while what was taken stays taken;

@@ -158,9 +158,9 @@ fn what_gateways_admit_together_is_exact() {
     }
     let (origin, server) = (Origin::plain(), Redis::start(""));
     let gateways = [(); 2]
-        .map(|()| gateway(&origin, &at(&[&server]), "{ name: api, rate: 50/s, burst: 150, key: host }", "refuse"));
+        .map(|()| gateway(&origin, &at(&[&server]), "{ name: api, rate: 25/s, burst: 150, key: host }", "refuse"));
     let clients = gateways.iter().chain(&gateways).map(Gateway::client).collect();
-    Bucket { rate: 50.0, burst: 150.0 }.exhaust(Duration::from_secs(6), clients, is_admitted).assert_all_but(0.01);
+    Bucket { rate: 25.0, burst: 150.0 }.exhaust(Duration::from_secs(6), clients, is_admitted).assert_all_but(0.01);
     let counted =
         |gateway: &Gateway| gateway.metric("portcullis_rate_limit_decisions_total", &["counted_by=\"redis\""]);
     assert!(gateways.iter().all(|gateway| counted(gateway) > 100.0));
