@@ -61,7 +61,8 @@ impl Plan {
             let known = if new.vm.number() == vm.number() { why.take() } else { None };
             self.refusals_of(new, known, now)
         });
-        NotStarted { tenant, first, refusals: told.collect() }
+        let refusals = told.collect();
+        NotStarted { tenant, first, refusals }
     }
 
     /// Filters that share a VM are tried together, unless it is known that this fails; then each is tried alone, so that all that refuse
