@@ -138,7 +138,7 @@ impl Amount {
         match self {
             Self::Rate(rate, burst) if burst != rate.count => Some(("burst", burst.to_string())),
             Self::Rate(..) => None,
-            Self::Quota(_, unit, zone) => Some(("quota", format!("{}{zone}", unit.name()))),
+            Self::Quota(_, unit, zone) => Some(("quota", format!("{}@{zone}", unit.name()))),
         }
     }
 }

@@ -52,7 +52,8 @@ struct OneLimit {
     burst: Option<NonZeroU32>,
     /// How many pass in an hour, a day or a month of the calendar: `100000/month`. Instead of `rate`.
     quota: Option<QuotaText>,
-    /// The offset from UTC at which the calendar's days begin, such as `+02:00`. UTC unless told otherwise.
+    /// Where the calendar's days begin: a place of the IANA Time Zone Database, such as `Europe/Berlin`, or an offset from UTC, such
+    /// as `+02:00`. UTC unless told otherwise.
     zone: Option<ZoneText>,
     /// What one request takes; 1 unless told otherwise.
     cost: Option<NonZeroU32>,
@@ -218,7 +219,7 @@ impl Schema for QuotaText {
     const SCHEMA: &'static [Piece] = &[Piece::Text(r#"{"type":"string","pattern":"^[0-9]+/(hour|day|month)$"}"#)];
 }
 
-/// An offset from UTC, such as `+02:00`.
+/// A time zone, such as `Europe/Berlin`, or an offset from UTC, such as `+02:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 struct ZoneText(Zone);
@@ -227,12 +228,13 @@ impl TryFrom<String> for ZoneText {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Zone::parse(&text).map(Self).ok_or_else(|| format!("`{text}` is not an offset such as +02:00"))
+        Zone::parse(&text).map(Self).map_err(|why| format!("`{text}` is {why}"))
     }
 }
 
 impl Schema for ZoneText {
-    const SCHEMA: &'static [Piece] = &[Piece::Text(r#"{"type":"string","pattern":"^[+-][0-9]{2}:[0-9]{2}$"}"#)];
+    const SCHEMA: &'static [Piece] =
+        &[Piece::Text(r#"{"type":"string","pattern":"^([+-][0-9]{2}:[0-9]{2}|[A-Z][A-Za-z0-9_+/-]*)$"}"#)];
 }
 
 /// As read.
@@ -367,8 +369,8 @@ mod tests {
             (r#"{"limits":[{"quota":"5/day","burst":1}]}"#, "`limits[0]`: `burst` goes with `rate`, not with `quota`"),
             (r#"{"limits":[{"quota":"5/week"}]}"#, "`limits[0].quota`: `5/week` is not a quota"),
             (
-                r#"{"limits":[{"quota":"5/day","zone":"CET"}]}"#,
-                "`limits[0].zone`: `CET` is not an offset such as +02:00",
+                r#"{"limits":[{"quota":"5/day","zone":"Berlin"}]}"#,
+                "`limits[0].zone`: `Berlin` is neither an offset such as +02:00 nor a time zone such as Europe/Berlin; `Europe/Berlin` is close",
             ),
             (
                 r#"{"limits":[{"rate":"5/s","cost":6}]}"#,

@@ -135,6 +135,28 @@ fn several_limits_are_taken_from_together_and_all_are_told() {
 }
 
 #[test]
+fn calendars_are_those_of_a_place() {
+    let limits = r#"{"limits":[
+        {"name":"daily","quota":"9/day","zone":"Europe/Berlin"},
+        {"name":"monthly","quota":"9/month","zone":"Europe/Berlin"}
+    ]}"#;
+    let mut gateway = gateway(limits);
+    let mut until = |unix_time: u64| {
+        let ahead = unix_time - gateway.unix_time();
+        gateway.advance(ms(ahead * 1000));
+        gateway.send(Request::get("/")).reply.header("ratelimit").map(str::to_owned)
+    };
+    // 2023-11-15T12:00:00+01:00; 2024-03-31T00:00:00+01:00, which is the day that has no three o'clock, and ends at +02:00.
+    let told = [until(1_700_046_000), until(1_711_839_600), until(1_711_839_600 + 23 * 3600)];
+    let want = [
+        "\"daily\";r=8;t=43200, \"monthly\";r=8;t=1339200",
+        "\"daily\";r=8;t=82800, \"monthly\";r=8;t=82800",
+        "\"daily\";r=8;t=86400, \"monthly\";r=8;t=2592000",
+    ];
+    assert_eq!(told.map(Option::unwrap_or_default), want);
+}
+
+#[test]
 fn a_plan_has_its_own_rate() {
     let limits = r#"{"limits":[{"rate":"1/h","plans":{"header":"x-plan","rates":{"gold":"3/h"}}}]}"#;
     let mut gateway = gateway(limits);

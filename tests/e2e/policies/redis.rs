@@ -195,7 +195,7 @@ fn a_store_that_is_killed_or_hangs_makes_nobody_wait_and_gives_nothing_twice() {
         server.signal("CONT");
         eventually("all are used up", || {
             let used =
-                server.ask(&["GET", "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month+00:00"]);
+                server.ask(&["GET", "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month@+00:00"]);
             used.ends_with(":1500")
         });
         tally.goes_on();
@@ -226,7 +226,7 @@ fn what_responses_have_cost_is_settled_in_the_store() {
     let gateway = gateway(&origin, &at(&[&server]), limit, "refuse");
     let used = || {
         let state =
-            server.ask(&["GET", "portcullis:{edge}:quota|domain=edge|limit=tokens|host=test|quota=month+00:00"]);
+            server.ask(&["GET", "portcullis:{edge}:quota|domain=edge|limit=tokens|host=test|quota=month@+00:00"]);
         state.split(':').nth(1).unwrap_or_default().to_owned()
     };
     let mut total = 0;
@@ -314,7 +314,7 @@ fn sentinels_say_where_the_limits_went() {
         // Where the sentinels do not agree at once, they vote again after twice their time for it.
         within(Duration::from_secs(60), "the replica decides", || gateways[0].get("/").status() == 200);
     });
-    let key = "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month+00:00";
+    let key = "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month@+00:00";
     let used: usize = replica.ask(&["GET", key]).split(':').nth(1).unwrap().parse().unwrap();
     assert!(used >= 50, "what was taken before is remembered: {used}");
 }
@@ -334,7 +334,7 @@ fn a_cluster_is_followed_where_its_slots_go() {
         (0..count).map(|n| connections[n % 2].get("/").status()).filter(|status| *status == 200).count()
     };
     assert_eq!(statuses(100), 100);
-    let key = "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month+00:00";
+    let key = "portcullis:{edge}:quota|domain=edge|limit=api|host=test|quota=month@+00:00";
     let slot = nodes[0].ask(&["CLUSTER", "KEYSLOT", key]);
     let holds = |node: &Redis| node.ask(&["CLUSTER", "COUNTKEYSINSLOT", &slot]) == "1";
     let (from, to) = {

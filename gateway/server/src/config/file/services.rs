@@ -54,7 +54,7 @@ pub(crate) struct ServiceLimit {
     pub(crate) burst: Option<u32>,
     /// How many pass in an hour, a day or a month of the calendar. This, or `rate`.
     pub(crate) quota: Option<Text<Quota>>,
-    /// The offset from UTC at which the calendar's days begin. Default: UTC.
+    /// Where the calendar's days begin: a place of the IANA Time Zone Database, or an offset from UTC. Default: UTC.
     pub(crate) zone: Option<Text<Zone>>,
 }
 

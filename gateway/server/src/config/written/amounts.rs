@@ -129,17 +129,17 @@ impl Written for Quota {
     }
 }
 
-/// An offset from UTC.
+/// Where the calendar's days begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Zone(pub(crate) calendar::Zone);
 
 impl Written for Zone {
     const FORMAT: &'static str = "zone";
-    const WHAT: &'static str = "an offset from UTC";
-    const EXAMPLES: &'static [&'static str] = &["+01:00", "-05:00"];
+    const WHAT: &'static str = "a time zone";
+    const EXAMPLES: &'static [&'static str] = &["Europe/Berlin", "+01:00"];
 
     fn read(text: &str) -> Result<Self, String> {
-        calendar::Zone::parse(text).map(Self).ok_or_else(|| "it is not of the form `+01:00`".to_owned())
+        calendar::Zone::parse(text).map(Self).map_err(|why| format!("it is {why}"))
     }
 
     fn write(&self) -> String {

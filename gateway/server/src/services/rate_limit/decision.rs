@@ -107,13 +107,13 @@ impl Descriptor<'_> {
 }
 
 /// By these entries a descriptor says more of the limit that it brings than the API has words for: at which ends of the
-/// calendar it begins anew (`month+01:00`), and how many may pass at once.
+/// calendar it begins anew (`month@Europe/Berlin`), and how many may pass at once.
 const QUOTA: &str = "quota";
 const BURST: &str = "burst";
 
 fn window(text: &str) -> Option<(Unit, Zone)> {
-    let (unit, zone) = text.split_at(text.find(['+', '-']).unwrap_or(text.len()));
-    Some((Unit::named(unit)?, if zone.is_empty() { Zone::default() } else { Zone::parse(zone)? }))
+    let (unit, zone) = text.split_once('@').unwrap_or((text, ""));
+    Some((Unit::named(unit)?, if zone.is_empty() { Zone::default() } else { Zone::parse(zone).ok()? }))
 }
 
 /// `envoy.type.v3.RateLimitUnit`, and the seconds of each.
@@ -353,10 +353,15 @@ mod tests {
         };
         let month = |zone| Amount::Quota { count: 9, unit: Unit::Month, zone };
         let rate = |burst| Amount::Rate { count: 9, period: 30 * 86_400, burst };
-        assert_eq!(brought(&[("quota", "month+01:00")]), month(Zone::parse("+01:00").unwrap()));
+        for zone in ["+01:00", "Europe/Berlin", "Etc/GMT-1"] {
+            let quota = format!("month@{zone}");
+            assert_eq!(brought(&[("quota", &quota)]), month(Zone::parse(zone).unwrap()));
+        }
         assert_eq!(brought(&[("limit", "a"), ("quota", "month")]), month(Zone::default()));
         assert_eq!(brought(&[("burst", "90")]), rate(90));
-        for unknown in [("quota", "week"), ("quota", "month+1"), ("burst", "many"), ("limit", "quota")] {
+        for unknown in
+            [("quota", "week"), ("quota", "month@+1"), ("quota", "month@Berlin"), ("burst", "many"), ("limit", "quota")]
+        {
             assert_eq!(brought(&[unknown]), rate(9), "{unknown:?}");
         }
     }
