@@ -76,6 +76,8 @@ fn what_was_pushed_is_served_and_goes_on_while_the_registry_is_away() {
     let (folder, origin) = (tempfile::tempdir().unwrap(), Origin::plain());
     let tag = format!("oci://{}/acme/geo:1", registry.address);
     let pinned = push(folder.path(), &module("banner"), &tag);
+    let other =
+        push(folder.path(), &marked(folder.path(), "other"), &format!("oci://{}/acme/other:1", registry.address));
     let process = start(&tag, &origin, folder.path()).start();
     assert!(serves(&process));
     assert_eq!(registry.asked_for("/acme/geo/manifests/1"), 2, "once to put it there, once to get it");
@@ -88,6 +90,8 @@ fn what_was_pushed_is_served_and_goes_on_while_the_registry_is_away() {
     let process = process.again(GATEWAY).cache(&folder.path().join("cache")).start();
     assert!(serves(&process), "from the cache");
     process.configure(CONFIG, &[("origin", &origin), ("module", &pinned)]);
+    assert_eq!(process.reload().status(), 200, "it is what came by the tag");
+    process.configure(CONFIG, &[("origin", &origin), ("module", &other)]);
     let refused = process.reload();
     assert!(refused.status() != 200 && refused.text().contains("cannot be reached"), "{}", refused.text());
     assert!(serves(&process), "what was there");

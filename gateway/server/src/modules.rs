@@ -203,6 +203,11 @@ impl Fetcher {
                 let Fetched { module, digest, manifest, signature, .. } = &fetched;
                 let resolved = Resolved::new(*digest, *manifest, *signature, now());
                 self.cache.keep(&wanted.remote.text(), &resolved, module);
+                let pinned = wanted.remote.pinned(*manifest);
+                if pinned != wanted.remote {
+                    // What a lock file will ask for that is made of this answer: then nobody need be asked.
+                    self.cache.keep(&pinned.text(), &resolved, module);
+                }
                 Ok(fetched)
             }
             Err(error) => {

@@ -19,12 +19,11 @@ modules: { refresh: 1ms, tenants: { from: ["oci://{registry}/"] } }
 upstreams: { shared: { endpoints: ["{shared}"] } }
 "#;
 
-fn start(registry: &Registry, shared: &Origin, folder: &tempfile::TempDir) -> Process {
+fn start(registry: &Registry, shared: &Origin) -> Process {
     let admin = free_address();
     let places: [(&str, &dyn Display); 3] = [("shared", shared), ("admin", &admin), ("registry", &registry.address)];
     let start = Start::new(GATEWAY, FETCHING, &places).admin_at(admin).argument("--no-watch");
-    let start = start.variable("ADMIN_TOKEN", TOKEN.strip_prefix("Bearer ").unwrap());
-    start.cache(&folder.path().join("cache")).start()
+    start.variable("ADMIN_TOKEN", TOKEN.strip_prefix("Bearer ").unwrap()).start()
 }
 
 /// A tenant with two plugins, of these references.
@@ -53,7 +52,7 @@ fn a_tenant_is_locked_as_it_is_put_and_held_to_that() {
     let (geo, other) = (tag("geo"), tag("other"));
     let pushed = |mark: &str, to: &str| push(folder.path(), &marked(folder.path(), mark), to);
     pushed("one", &geo);
-    let process = start(&registry, &shared, &folder);
+    let process = start(&registry, &shared);
     let lock = || tell(&process, "GET", "/v1/tenants/acme/lock", &[], "");
     let put = |query: &str, body: &str| tell(&process, "PUT", &format!("/v1/tenants/acme{query}"), &[], body);
 
@@ -111,7 +110,7 @@ fn a_lock_file_can_be_brought_along_and_taken_away() {
     let (folder, shared) = (tempfile::tempdir().unwrap(), Origin::always(Answer::ok("shared")));
     let tag = format!("oci://{}/acme/geo:latest", registry.address);
     let pinned = push(folder.path(), &marked(folder.path(), "one"), &tag);
-    let process = start(&registry, &shared, &folder);
+    let process = start(&registry, &shared);
     let tell = |method: &str, path: &str, body: &str| tell(&process, method, path, &[], body);
     let first = stands_for(&tell("PUT", "/v1/tenants/acme?dry_run=true", &one_of(&tag)));
     let (_, manifest) = pinned.rsplit_once('@').unwrap();
