@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use plugin_bodies::{Otherwise, Stale, Unread, Way};
-use portcullis_sdk::{BodyError, HeaderValue, HeadersMut, Message};
+use portcullis_sdk::{BodyError, Message};
 use serde_json::Value;
 
 use crate::Transform;
@@ -55,11 +55,11 @@ impl Work {
         named.map_or(self.format, |to| to.format())
     }
 
-    fn changed(&self, body: Vec<u8>, coding: Coding, again: Coding) -> Result<Vec<u8>, Obstacle> {
+    fn changed(&self, body: Vec<u8>, coding: Coding) -> Result<Vec<u8>, Obstacle> {
         let body = coding.decoded(body, self.plan.max_bytes)?;
         let mut document = document::read(self.format, &body)?;
         self.edit(&mut document)?;
-        again.encoded(document::write(self.output(), &document)?)
+        coding.encoded(document::write(self.output(), &document)?)
     }
 }
 
@@ -92,18 +92,16 @@ impl Transform {
 
     async fn change_document(&self, message: &mut impl Message, head: &Head, work: &Work) -> Result<(), Obstacle> {
         let coding = head.coding(self.plan.max_bytes)?;
-        let again = coding.again(&head.taken);
         // Now, for a host that does not hold heads sends it before the body is here.
         let mut headers = message.headers_mut();
         let mut stale = Stale::remove(&mut headers);
         if work.output() != work.format {
             stale.replace(&mut headers, "content-type", Some(work.output().content_type()));
         }
-        recode(&mut stale, &mut headers, coding, again);
         let changed = match message.body_mut().collect(self.plan.max_bytes).await {
             // A message may have no body after all; there is nothing in it to change or to hide.
             Ok(body) if body.is_empty() => return Ok(()),
-            Ok(body) => work.changed(body, coding, again),
+            Ok(body) => work.changed(body, coding),
             // What the upstream did not wait for it does not get.
             Err(BodyError::AnsweredEarly) => {
                 return message
@@ -116,7 +114,7 @@ impl Transform {
         match changed {
             Ok(body) => message.body_mut().set(body).map_err(|_| Obstacle::Body(Unread::Malformed)),
             // A head that says it is another kind of body has gone: there is no passing it as it is.
-            Err(_) if (work.output() != work.format || again != coding) && !self.holds_heads => Err(Obstacle::Unfit),
+            Err(_) if work.output() != work.format && !self.holds_heads => Err(Obstacle::Unfit),
             Err(obstacle) => {
                 if self.holds_heads {
                     stale.restore(&mut message.headers_mut());
@@ -152,19 +150,6 @@ impl Transform {
             }
         });
         Ok(())
-    }
-}
-
-/// Has a head say in which coding its body is afterwards, and that this depends on who asked.
-pub(crate) fn recode(stale: &mut Stale, headers: &mut HeadersMut<'_>, coding: Coding, again: Coding) {
-    if again != coding {
-        stale.replace(headers, "content-encoding", again.name());
-        let names_it = |vary: HeaderValue| {
-            String::from_utf8_lossy(vary.as_bytes()).to_ascii_lowercase().contains("accept-encoding")
-        };
-        if headers.get(":status").is_some() && !headers.get("vary").is_some_and(names_it) {
-            headers.append("vary", "accept-encoding");
-        }
     }
 }
 

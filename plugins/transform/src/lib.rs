@@ -29,7 +29,7 @@ use plugin_bodies::{Stale, Way};
 use portcullis_sdk::metric::Counter;
 use portcullis_sdk::{Bodies, Filter, Host, Next, Request, Response, StartError};
 
-use change::{Work, recode};
+use change::Work;
 use coding::Coding;
 use media::{Head, ask_for_readable, taken};
 use obstacle::Obstacle;
@@ -76,8 +76,7 @@ impl Filter for Transform {
             head.push((":status".to_owned(), status.as_str().into()));
             let _once = values.response.set(head);
         }
-        let mut head = Head::of(response.headers());
-        head.taken = taken;
+        let head = Head::of(response.headers());
         match self.receive(&mut response, &head, &values, is_head).await {
             Ok(()) => response,
             Err(obstacle) => self.refuse(Way::Response, obstacle),
@@ -135,10 +134,7 @@ impl Transform {
             // What it says is of a body that nobody gets.
             let mut headers = response.headers_mut();
             headers.remove("content-length");
-            let mut nobodys = Stale::remove(&mut headers);
-            if let Ok(coding) = head.coding(usize::MAX) {
-                recode(&mut nobodys, &mut headers, coding, coding.again(&head.taken));
-            }
+            let _nobodys = Stale::remove(&mut headers);
         }
         Ok(())
     }

@@ -62,8 +62,6 @@ pub(crate) struct Head {
     content_encoding: Vec<u8>,
     content_length: Option<Vec<u8>>,
     is_partial: bool,
-    /// The codings that whoever gets the body is known to take, of those that are made here.
-    pub(crate) taken: Vec<Coding>,
 }
 
 impl Head {
@@ -75,7 +73,6 @@ impl Head {
             content_encoding: value("content-encoding"),
             content_length: headers.get("content-length").map(HeaderValue::into_bytes),
             is_partial: headers.contains("content-range"),
-            taken: Vec::new(),
         }
     }
 
@@ -93,16 +90,16 @@ impl Head {
     }
 }
 
-/// The codings that a client takes, of those that are made here.
+/// The codings that a client takes, of those that are known here.
 pub(crate) fn taken(request: Headers<'_>) -> Vec<Coding> {
     let accepted = request.get("accept-encoding").unwrap_or_default();
     let accepted = String::from_utf8_lossy(accepted.as_bytes());
     let takes = |coding: &Coding| coding.name().is_some_and(|name| accepts(&accepted, name));
-    [Coding::Gzip, Coding::Zstd].into_iter().filter(takes).collect()
+    [Coding::Gzip, Coding::Zstd, Coding::Brotli].into_iter().filter(takes).collect()
 }
 
-/// What a request has to say so that its response can be read and done again: it comes whole, and in no coding but those that the client
-/// takes and that are made here.
+/// What a request has to say so that its response can be read: it comes whole, and in no coding but those that the client takes and that are
+/// known here.
 pub(crate) fn ask_for_readable(headers: &mut HeadersMut<'_>, streams: Streams, taken: &[Coding]) {
     headers.remove("range");
     let offered: Vec<&str> = taken.iter().filter_map(|coding| coding.name()).collect();
@@ -188,25 +185,24 @@ mod tests {
             ("", None, true, Err(Obstacle::Body(Unread::Partial))),
         ] {
             let content_length = length.map(Into::into);
-            let head =
-                Head { format: None, content_encoding: encoding.into(), content_length, is_partial, taken: Vec::new() };
+            let head = Head { format: None, content_encoding: encoding.into(), content_length, is_partial };
             assert_eq!(head.coding(10), want, "{encoding} {length:?}");
         }
     }
 
     #[test]
     fn a_coding_is_asked_for_where_the_client_takes_it() {
-        for (accepted, gzip, zstd) in [
-            ("gzip", true, false),
-            ("br, GZIP;q=0.5, zstd", true, true),
-            ("x-gzip", true, false),
-            ("gzip;q=0, zstd;q=1", false, true),
-            ("gzip; q=0.000, br", false, false),
-            ("br", false, false),
-            ("*", false, false),
-            ("", false, false),
+        for (accepted, [gzip, zstd, br]) in [
+            ("gzip", [true, false, false]),
+            ("br, GZIP;q=0.5, zstd", [true, true, true]),
+            ("x-gzip", [true, false, false]),
+            ("gzip;q=0, zstd;q=1", [false, true, false]),
+            ("gzip; q=0.000, br", [false, false, true]),
+            ("*", [false; 3]),
+            ("", [false; 3]),
         ] {
-            assert_eq!((accepts(accepted, "gzip"), accepts(accepted, "zstd")), (gzip, zstd), "{accepted}");
+            let accepts = ["gzip", "zstd", "br"].map(|coding| accepts(accepted, coding));
+            assert_eq!(accepts, [gzip, zstd, br], "{accepted}");
         }
     }
 }
