@@ -3,7 +3,7 @@
 //! A callback cannot be left and come back to, so a worker whose guest takes long serves nobody else meanwhile. A tenant whose
 //! callbacks often do is therefore served by a thread that others do not wait for: the worker with the connection looks at the
 //! request, hands it over, and passes the answer on. The bulkhead has its own VMs and connections to upstreams, like any worker, and no
-//! listeners; it runs when the machine has nothing else to do. Where there are many workers there are several such threads, and a
+//! listeners; it runs when the machine has nothing else to do, and gives way at each step. Where there are many workers there are several such threads, and a
 //! tenant's requests all go to the same. Tenants that share one have their requests begun in [turn](Rota), whoever asks how often.
 //!
 //! What the two threads share they lock for moments: the HTTP/2 library's streams of a connection, shared data and queues. A bulkhead that
@@ -17,9 +17,12 @@
 mod rota;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 
 use bytes::Bytes;
 use http::{Response, response};
@@ -182,7 +185,7 @@ impl Bulkhead {
         if !std::mem::replace(&mut self.running, true) {
             self.worker.upstreams.run();
         }
-        self.serving.spawn_local(serve(self.worker.clone(), handed));
+        self.serving.spawn_local(giving_way(serve(self.worker.clone(), handed)));
     }
 
     /// Waits until all has been answered.
@@ -190,6 +193,21 @@ impl Bulkhead {
         while self.step().await {}
         while self.serving.join_next().await.is_some() {}
     }
+}
+
+/// Lets others have the processor before each step of the work and after it.
+///
+/// The lowest priority is not enough: Linux (EEVDF) lets a thread that has just had more than its share wait, a worker say, and runs
+/// whatever else there is meanwhile, for as long as that does not give way.
+async fn giving_way<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        thread::yield_now();
+        let polled = work.as_mut().poll(cx);
+        thread::yield_now();
+        polled
+    })
+    .await
 }
 
 async fn serve(worker: Rc<Worker>, Handed { arrived, admitted, mut answer, tether }: Handed) {

@@ -20,7 +20,7 @@ use crate::{files, judged};
 const WORKERS: usize = 2;
 const LIMIT: f64 = 1.05;
 /// What the allocator keeps for later is there after these.
-const WARM_UP: usize = 500;
+const WARM_UP: usize = 2000;
 /// Until the last of what was swapped has gone.
 const REST: Duration = Duration::from_secs(3);
 /// How often memory is looked at then, and how many times.
