@@ -1,6 +1,6 @@
 //! What benchmarks of whole processes share.
 //!
-//! Starting a process on its cores and asking the kernel what it used (`process`), waiting for one, medians, and what was measured
+//! Starting a process on its cores and asking the kernel what it used (`process`), waiting for one, medians and quartiles, and what was measured
 //! held against what it should be (`target`). Stands on the standard library, for `xtask` compiles in seconds.
 
 pub mod process;
@@ -38,6 +38,13 @@ pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
+/// What a quarter of the values are below; `None` of nothing.
+#[must_use]
+pub fn lower_quartile(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 4).copied()
+}
+
 /// The middle value, or the mean of the two in the middle; `None` of nothing.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -50,6 +57,13 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quarter_is_below_the_lower_quartile() {
+        assert_eq!(lower_quartile((0..40).rev().map(f64::from).collect()), Some(10.0));
+        assert_eq!(lower_quartile(vec![3.0, 2.0]), Some(2.0));
+        assert_eq!(lower_quartile(Vec::new()), None);
+    }
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {

@@ -1,17 +1,20 @@
 //! What a tenant notices of another one that uses up its processor time and crashes all the time, on the one worker they share.
 //!
-//! The quiet tenant is asked at a modest, even rate: alone; beside one that is asked as often as the noisy one, and let in as often,
-//! but whose filter returns at once; and beside the noisy one, which is asked for several times the processor time that it has. So
-//! what requests cost their neighbours is told from what filters do. Ratios are taken within a round, and then their medians over the
-//! rounds.
+//! Both are asked equally often, which for the noisy one comes to several times the processor time that it has. The quiet one is asked
+//! alone; beside a calm one that is asked as often as the noisy one, and let in as often, but whose filter returns at once; and beside
+//! the noisy one. So what requests cost their neighbours is told from what filters do.
+//!
+//! A machine that has others beside this one has moments in which nothing runs, far longer than what is looked for here. So the three
+//! have short turns, many times over, and the lower quartiles of each one's 99th percentiles are compared: such a moment can only
+//! add to one. The medians are printed as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use portcullis_measure::median;
 use portcullis_measure::target::Target;
+use portcullis_measure::{lower_quartile, median};
 
 use crate::load::{Outcome, Paced};
 use crate::options::Options;
@@ -20,23 +23,24 @@ use crate::{files, judged};
 
 const WORKERS: usize = 1;
 const LIMIT_PERCENT: f64 = 10.0;
-/// What the noisy tenant has.
-const BUDGET: Duration = Duration::from_millis(100);
-/// How much of it that tenant's requests would take, if all of them were let in.
-const GREED: u32 = 3;
-/// What a callback of the noisy tenant takes. Nothing else runs on a worker meanwhile, so it matters beyond what all take together.
+/// The processor time that the noisy tenant has in a second.
+const BUDGET: Duration = Duration::from_millis(50);
+/// What a callback of it takes, so that it asks for twice that and for twenty times as much. Nothing else runs on a worker meanwhile,
+/// so it matters beyond what all take together.
 const BURNS: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(1)];
 const NOISY: &str = "noisy";
 /// Asked as the noisy one is.
 const CALM: &str = "calm";
 const QUIET: &str = "quiet";
 const CONNECTIONS: u32 = 4;
-/// Requests per second to the quiet tenant, and to the noisy one's filter that crashes.
+/// Requests per second to each of them, and to the noisy one's filter that crashes.
 const RATE: u32 = 1_000;
 const CRASHES: u32 = 20;
-const ROUND: Duration = Duration::from_secs(5);
-/// Until what the noisy tenant saved up is used.
-const LEAD: Duration = Duration::from_millis(500);
+/// How long a turn is, and how many each has in a round.
+const TURN: Duration = Duration::from_millis(1500);
+const TURNS: usize = 8;
+/// Until what the other tenant saved up is used.
+const LEAD: Duration = Duration::from_millis(1200);
 
 /// What the quiet tenant has beside it.
 #[derive(Clone, Copy)]
@@ -48,6 +52,14 @@ enum Beside {
 
 impl Beside {
     const ALL: [Self; 3] = [Self::Nobody, Self::Calm, Self::Noisy];
+}
+
+/// The quiet tenant's 99th percentiles in milliseconds, of all turns.
+#[derive(Default)]
+struct Times {
+    alone: Vec<f64>,
+    calm: Vec<f64>,
+    noisy: Vec<f64>,
 }
 
 /// What came of it.
@@ -80,19 +92,19 @@ pub(crate) fn run(rig: &Rig, options: &Options) -> Vec<Target> {
 fn measure(rig: &Rig, burn: Duration, rounds: usize) -> Result<Moved> {
     let files = rig.files("neighbour", WORKERS)?;
     files.tenant(QUIET, &files::tenant(QUIET), &[])?;
-    files.tenant(CALM, &calm(burn)?, &[("calm.wasm", &returning()?)])?;
+    files.tenant(CALM, &calm(burn), &[("calm.wasm", &returning()?)])?;
     let modules: [(&str, &[u8]); 2] = [("burn.wasm", &burning(burn)?), ("crash.wasm", &crashing()?)];
     files.tenant(NOISY, &noisy(), &modules)?;
     let gateway = rig.start(&files, QUIET)?;
     let quiet = Paced { address: gateway.public, tenant: QUIET, path: "/", connections: CONNECTIONS, rate: RATE };
     quiet.run_for(LEAD);
-    let (mut moved, mut rates, mut failed) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()], 0);
-    for round in 0..rounds {
+    let (mut times, mut rates, mut failed) = (Times::default(), [Vec::new(), Vec::new()], 0);
+    for turn in 0..rounds * TURNS {
         // There and back, since who comes later may find a warmer machine.
-        let there = round % 2 == 0;
+        let there = turn % 2 == 0;
         let order = if there { Beside::ALL } else { [Beside::Noisy, Beside::Calm, Beside::Nobody] };
         let run = |beside| match beside {
-            Beside::Nobody => Ok(quiet.run_for(ROUND)),
+            Beside::Nobody => Ok(quiet.run_for(TURN)),
             Beside::Calm => beside_calm(quiet, burn),
             Beside::Noisy => beside_noise(&gateway, quiet, burn),
         };
@@ -100,42 +112,57 @@ fn measure(rig: &Rig, burn: Duration, rounds: usize) -> Result<Moved> {
         if !there {
             outcomes.reverse();
         }
-        let p99 = |outcome: &Outcome| outcome.p99_ms().with_context(|| format!("the quiet tenant: {outcome}"));
         let [alone, calm, noisy] = outcomes.as_slice() else { bail!("three of them were run") };
         failed += outcomes.iter().map(Outcome::failed).sum::<usize>();
         let [without, with] = &mut rates;
         without.push(alone.per_second());
         with.push(noisy.per_second());
-        let [alone, calm, noisy] = [p99(alone)?, p99(calm)?, p99(noisy)?];
-        eprintln!(
-            "neighbour, {burn:?}: p99 {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
-        );
-        let [in_all, by_filters] = &mut moved;
-        in_all.push((noisy / alone - 1.0) * 100.0);
-        by_filters.push((noisy / calm - 1.0) * 100.0);
+        times.add(burn, [alone, calm, noisy])?;
     }
     let [without, with] = rates.map(|rates| median(rates).unwrap_or(f64::NAN));
     println!(
         "neighbour, {burn:?}: of {RATE} requests a second, {without:.0} answered without noise, {with:.0} with it"
     );
-    let [in_all, by_filters] = moved.map(|moved| median(moved).context("there was no round"));
-    Ok(Moved { in_all_percent: in_all?, by_filters_percent: by_filters?, failed })
+    times.moved(burn, failed).context("there was no turn")
 }
 
-/// How often the noisy tenant's filter could burn in a second, and how often it is asked.
-fn rates(burn: Duration) -> Result<(u32, u32)> {
-    let most = u32::try_from(BUDGET.as_micros() / burn.as_micros())?;
-    Ok((most, most * GREED))
+impl Times {
+    fn add(&mut self, burn: Duration, outcomes: [&Outcome; 3]) -> Result<()> {
+        let p99 = |outcome: &Outcome| outcome.p99_ms().with_context(|| format!("the quiet tenant: {outcome}"));
+        let [alone, calm, noisy] = outcomes.map(p99);
+        let (alone, calm, noisy) = (alone?, calm?, noisy?);
+        eprintln!(
+            "neighbour, {burn:?}: p99 {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
+        );
+        self.alone.push(alone);
+        self.calm.push(calm);
+        self.noisy.push(noisy);
+        Ok(())
+    }
+
+    /// What it comes to, if there was a turn.
+    fn moved(self, burn: Duration, failed: usize) -> Option<Moved> {
+        let Self { alone, calm, noisy } = self;
+        let print = |which: &str, [alone, calm, noisy]: [f64; 3]| {
+            println!(
+                "neighbour, {burn:?}: {which} of p99: {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
+            );
+        };
+        print("median", [median(alone.clone())?, median(calm.clone())?, median(noisy.clone())?]);
+        let (alone, calm, noisy) = (lower_quartile(alone)?, lower_quartile(calm)?, lower_quartile(noisy)?);
+        print("lower quartile", [alone, calm, noisy]);
+        let percent = |of: f64| (noisy / of - 1.0) * 100.0;
+        Some(Moved { in_all_percent: percent(alone), by_filters_percent: percent(calm), failed })
+    }
 }
 
-/// The quiet tenant's round while the calm one is asked too.
+/// The quiet tenant's turn while the calm one is asked too.
 fn beside_calm(quiet: Paced, burn: Duration) -> Result<Outcome> {
-    let (_, rate) = rates(burn)?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let load = scope.spawn(|| Paced { tenant: CALM, path: "/calm", rate, ..quiet }.run(&stop));
+        let load = scope.spawn(|| Paced { tenant: CALM, path: "/calm", ..quiet }.run(&stop));
         thread::sleep(LEAD);
-        let outcome = quiet.run_for(ROUND);
+        let outcome = quiet.run_for(TURN);
         stop.store(true, Ordering::Relaxed);
         let load = load.join().unwrap_or_default();
         eprintln!("neighbour, {burn:?}: the calm one's filter: {load}");
@@ -145,16 +172,15 @@ fn beside_calm(quiet: Paced, burn: Duration) -> Result<Outcome> {
     })
 }
 
-/// The quiet tenant's round while the noisy one is asked too.
+/// The quiet tenant's turn while the noisy one is asked too.
 fn beside_noise(gateway: &Gateway, quiet: Paced, burn: Duration) -> Result<Outcome> {
-    let (_, rate) = rates(burn)?;
     let stop = AtomicBool::new(false);
     let noise = |path, rate| Paced { tenant: NOISY, path, rate, ..quiet };
     thread::scope(|scope| {
-        let burns = scope.spawn(|| noise("/burn", rate).run(&stop));
+        let burns = scope.spawn(|| noise("/burn", RATE).run(&stop));
         let crashes = scope.spawn(|| noise("/crash", CRASHES).run(&stop));
         thread::sleep(LEAD);
-        let outcome = quiet.run_for(ROUND);
+        let outcome = quiet.run_for(TURN);
         stop.store(true, Ordering::Relaxed);
         let [burns, crashes] = [burns, crashes].map(|load| load.join().unwrap_or_default());
         let traps = gateway.metric("portcullis_filter_traps_total", "plugin=\"crash\"")?;
@@ -173,9 +199,9 @@ fn noisy() -> String {
     tenant(NOISY, &format!("cpu: {}ms/s", BUDGET.as_millis()), &["burn", "crash"])
 }
 
-fn calm(burn: Duration) -> Result<String> {
-    let (most, _) = rates(burn)?;
-    Ok(tenant(CALM, &format!("requests: {most}/s"), &["calm"]))
+/// Let in as often as the noisy one has time for.
+fn calm(burn: Duration) -> String {
+    tenant(CALM, &format!("requests: {}/s", BUDGET.as_micros() / burn.as_micros()), &["calm"])
 }
 
 /// A tenant with a limit, and with plugins that have a path each.
