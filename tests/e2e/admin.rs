@@ -159,7 +159,8 @@ routes: [{ name: all, match: { path: "/*" }, upstream: {upstream} }]
     assert_eq!(process.ask_admin("PUT", "/log?level=portcullis=debug,info", &[]).status(), 200);
     let page = process.page("/stats").text();
     assert!(level().as_str().unwrap().contains("portcullis=debug") && page.contains("portcullis=debug"), "{page}");
-    assert!(process.log().contains("what is logged is changed"));
+    let has_logged = |words: &[&str]| process.log().lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(has_logged(&["portcullis::audit", "what is logged is changed", "127.0.0.1", "portcullis=debug"]));
     eventually("connections that end before they have begun are logged", || {
         drop(process.client());
         noisy(&process) > 0
@@ -172,7 +173,12 @@ routes: [{ name: all, match: { path: "/*" }, upstream: {upstream} }]
     assert_eq!(cross.status(), 403);
     assert_eq!(process.ask_admin("PUT", "/log?level=info", &[]).status(), 200);
     assert_eq!(level(), "info");
+    assert_eq!(process.reload().status(), 200);
     process.configure(text, &[("origin", &origin), ("upstream", &"nobody")]);
     assert_eq!(process.reload().status(), 422);
+    for words in [["\"reload\"", "revision"], ["\"reload: refused\"", "`nobody`"]] {
+        let all = [words[0], words[1], "portcullis::audit", "127.0.0.1"];
+        eventually("it is in the audit log", || has_logged(&all));
+    }
     assert!(process.page("/stats").text().contains("THE LAST CHANGE WAS REFUSED"));
 }

@@ -40,26 +40,40 @@ fn a_process_that_was_killed_serves_again_within_two_seconds() {
 }
 
 #[test]
-fn a_process_that_starts_with_a_broken_configuration_serves_the_last_good_one() {
+fn a_process_whose_configuration_cannot_be_used_starts_with_the_last_good_one() {
     let origin = Origin::plain();
     let kept = tempfile::tempdir().unwrap();
     let start = Start::new(GATEWAY, PLAIN, &[("origin", &origin), ("value", &"one")]);
     let keep = kept.path().to_str().unwrap();
-    let process = start.variable("PORTCULLIS_KEEP", keep).start();
-    process.configure(PLAIN, &[("origin", &origin), ("value", &"two")]);
-    assert_eq!(process.reload().status(), 200);
-    eventually("a copy of the second revision is kept", || {
-        let copied = Command::new("grep").args(["-rq", "two"]).arg(kept.path()).status();
-        copied.is_ok_and(|status| status.success())
-    });
-    process.configure("nonsense", &[]);
-    process.signal("KILL");
-    let process = process.again(GATEWAY).variable("PORTCULLIS_KEEP", keep).start();
-    assert_eq!(process.client().get("/").get("x-revision"), Some("two"));
-    assert_eq!(process.metric("portcullis_config_last_apply_success"), Some(0.0));
-    process.configure(PLAIN, &[("origin", &origin), ("value", &"three")]);
-    eventually("the mended one is served", || process.client().get("/").get("x-revision") == Some("three"));
-    assert_eq!(process.metric("portcullis_config_last_apply_success"), Some(1.0));
+    let mut process = start.variable("PORTCULLIS_KEEP", keep).start();
+    let refused_by_its_plugin = PLAIN.replace("header: x-revision", "header: 'no name'");
+    for (number, unusable, why) in [
+        (2, "nonsense", "nonsense"),
+        (4, &*refused_by_its_plugin, "`banner`"),
+        (6, &format!("access_log: {{ file: {keep}/none/of/it }}\n{}", PLAIN.replace("access_log", "# ")), "none/of/it"),
+    ] {
+        let configure = |process: &Process, number: u32| {
+            process.configure(PLAIN, &[("origin", &origin), ("value", &format!("number-{number}"))]);
+        };
+        let serves = |process: &Process, number: u32| {
+            process.client().get("/").get("x-revision") == Some(&format!("number-{number}"))
+        };
+        configure(&process, number);
+        assert_eq!(process.reload().status(), 200);
+        eventually("a copy of the new revision is kept", || {
+            let copied = Command::new("grep").args(["-rq", &format!("number-{number}")]).arg(kept.path()).status();
+            copied.is_ok_and(|status| status.success())
+        });
+        process.configure(unusable, &[("origin", &origin), ("value", &"none")]);
+        process.signal("KILL");
+        process = process.again(GATEWAY).variable("PORTCULLIS_KEEP", keep).start();
+        assert!(serves(&process, number), "{unusable}");
+        assert!(process.log().contains(why), "{}", process.log());
+        assert_eq!(process.metric("portcullis_config_last_apply_success"), Some(0.0));
+        configure(&process, number + 1);
+        eventually("the mended one is served", || serves(&process, number + 1));
+        assert_eq!(process.metric("portcullis_config_last_apply_success"), Some(1.0));
+    }
 }
 
 #[test]

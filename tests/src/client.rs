@@ -1,5 +1,6 @@
 //! Clients: HTTP/1.1 as bytes, and HTTP/2 with prior knowledge.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -30,7 +31,15 @@ impl Client {
     /// When nobody listens there.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        Self(Wire::new(TcpStream::connect_timeout(&address, PATIENCE).unwrap()))
+        Self::try_connect(address).unwrap()
+    }
+
+    /// The same, where nobody may listen.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect_timeout(&address, PATIENCE).map(|stream| Self(Wire::new(stream)))
     }
 
     /// Sends bytes.

@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -282,7 +283,8 @@ impl Process {
     /// Whether it says that it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        TcpStream::connect(self.admin).is_ok() && self.page("/ready").status() == 200
+        // Where it starts with its last good configuration, what answers first goes away again.
+        self.try_to_tell_admin("GET", "/ready", &[], "").is_ok_and(|answer| answer.status() == 200)
     }
 
     /// A new connection to it.
@@ -306,17 +308,27 @@ impl Process {
     /// The same, with a body.
     #[must_use]
     pub fn tell_admin(&self, method: &str, path: &str, fields: &[(&str, &str)], body: impl AsRef<[u8]>) -> Message {
+        self.try_to_tell_admin(method, path, fields, body).expect("a response")
+    }
+
+    fn try_to_tell_admin(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> io::Result<Message> {
         let host = self.admin.to_string();
         let body = body.as_ref();
         let length = body.len().to_string();
         let own = [("host", host.as_str()), ("content-length", &length)];
         let fields: Vec<(&str, &str)> = own.iter().chain(fields).copied().collect();
         let mut client = match &self.operator {
-            Some((dialer, name)) => dialer.connect(self.admin, name),
-            None => Client::connect(self.admin),
+            Some((dialer, name)) => dialer.try_connect(self.admin, name)?,
+            None => Client::try_connect(self.admin)?,
         };
-        client.send([request(method, path, &fields, "").as_bytes(), body].concat());
-        client.answer()
+        client.0.write([request(method, path, &fields, "").as_bytes(), body].concat())?;
+        client.0.message()
     }
 
     /// Has it read its configuration anew, and returns what it answers.

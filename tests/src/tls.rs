@@ -84,12 +84,12 @@ impl Dialer {
     /// Connects to an address, for a name the server has to prove.
     ///
     /// # Errors
-    /// What is wrong with the handshake.
+    /// When nobody listens there, or what is wrong with the handshake.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// When the name is none.
     pub fn try_connect(&self, address: SocketAddr, name: &str) -> io::Result<Client> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut tls = ClientConnection::new(Arc::new(self.0.clone()), name).unwrap();

@@ -169,6 +169,7 @@ async fn connection(stream: TcpStream, state: Rc<AdminState>) {
             let who = format!("{}{}", peer.ip(), subject.unwrap_or_default());
             exchanges(stream, state, via(encryption, who)).await;
         }
+        Err(error) if error.is_of_certificate() => state.refused.tell_of_certificate(peer.ip(), &error),
         Err(error) => tracing::debug!(%error, "an admin connection ended in its handshake"),
     }
 }
@@ -211,9 +212,9 @@ async fn answer_unless_refused(
         return rollouts::answer((request.method(), path, query), state, via);
     }
     Ok(match (request.method(), request.uri().path()) {
-        (&Method::POST, "/reload") => reload(state).await,
+        (&Method::POST, "/reload") => reload(state, via).await,
         (_, "/reload") => wrong_method("POST"),
-        (&Method::PUT, "/log") => change_log(request.uri().query().unwrap_or_default()),
+        (&Method::PUT, "/log") => change_log(request.uri().query().unwrap_or_default(), via),
         (&Method::GET | &Method::HEAD, "/log") => log(),
         (_, "/log") => wrong_method("GET, HEAD, PUT"),
         (&Method::GET | &Method::HEAD, path) => page(path, state),
@@ -292,9 +293,9 @@ fn log() -> Response<Full<Bytes>> {
 }
 
 /// Changes it: `level=` and a level, or a filter in `tracing`'s syntax.
-fn change_log(query: &str) -> Response<Full<Bytes>> {
-    let asked = query.split('&').find_map(|parameter| parameter.strip_prefix("level="));
-    match telemetry::set_log_filter(asked.unwrap_or_default()) {
+fn change_log(query: &str, via: &Via) -> Response<Full<Bytes>> {
+    let level = query.split('&').find_map(|parameter| parameter.strip_prefix("level=")).unwrap_or_default();
+    match telemetry::set_log_filter(level, &via.who) {
         Ok(()) | Err(LogFilterError::NotOurs) => log(),
         Err(LogFilterError::Malformed(_)) => {
             problem(StatusCode::BAD_REQUEST, "bad_level", "Ask for ?level= off, error, warn, info, debug or trace")
@@ -303,15 +304,18 @@ fn change_log(query: &str) -> Response<Full<Bytes>> {
 }
 
 /// Has the configuration read anew, and tells what came of it.
-async fn reload(state: &AdminState) -> Response<Full<Bytes>> {
+async fn reload(state: &AdminState, via: &Via) -> Response<Full<Bytes>> {
+    let who = &*via.who;
     let (answer, answered) = oneshot::channel();
     let asked = state.reloads.as_ref().is_some_and(|reloads| reloads.send(Request(Asked::Reread(answer))).is_ok());
     match answered.await {
         Ok(Ok(Applied { revision, at_next_start })) => {
+            tracing::info!(target: "portcullis::audit", who, revision, "reload");
             let told = json!({ "revision": revision, "at_next_start": at_next_start });
             response(StatusCode::OK, JSON, format!("{told:#}\n"))
         }
         Ok(Err(why)) => {
+            tracing::warn!(target: "portcullis::audit", who, %why, "reload: refused");
             let title = "The configuration cannot be used; nothing was changed";
             let told =
                 json!({ "type": "about:blank", "title": title, "status": 422, "code": "refused", "detail": why });

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::config::{self, Inputs, Kept, Node};
-use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files, Life};
 use crate::modules::Fetcher;
@@ -166,38 +166,39 @@ impl Sources<'_> {
         let fetcher =
             Arc::new(Fetcher::keeping(options.cache.as_deref()).context("the cache for modules cannot be used")?);
         let standing = Standing::in_copy(copy.clone(), &fetcher);
-        let problems = match standing.settle(self.paths, inputs, Looking::Everywhere, start) {
+        let refused = match standing.settle(self.paths, inputs, Looking::Everywhere, start) {
             Ok(settled) => {
                 // Where nobody can be told, what can be served is served all the same.
                 let _unheard = print(&settled.warnings, &mut io::stderr());
                 return Ok(Some(Started { settled, refused: None }));
             }
-            Err(Refused::Unusable(unusable)) => return cannot_start(unusable),
-            Err(Refused::Problems(problems)) => problems,
+            Err(refused) => refused,
         };
-        let standing = Standing::in_copy(None, &fetcher);
-        let old = copy.map(|(paths, inputs)| standing.settle(&paths, &inputs, Looking::Everywhere, start));
-        match old {
-            Some(Ok(settled)) => {
+        let Some((paths, inputs)) = copy else { return not_started(refused) };
+        match Standing::in_copy(None, &fetcher).settle(&paths, &inputs, Looking::Everywhere, start) {
+            Ok(settled) => {
+                let why = refused.text();
                 // Without the sentence that nothing was started: the copy is, and the log says so next.
-                let _unheard = print(&problems, &mut io::stderr());
-                Ok(Some(Started { settled, refused: Some(diagnostic::text(&problems)) }))
+                let _unheard = writeln!(io::stderr(), "{why}");
+                Ok(Some(Started { settled, refused: Some(why) }))
             }
-            Some(Err(Refused::Unusable(unusable))) => cannot_start(unusable),
-            Some(Err(Refused::Problems(_))) | None => {
-                report(&problems, &mut io::stderr())?;
-                Ok(None)
+            Err(neither) => {
+                tracing::error!("the last good configuration cannot be used either: {}", neither.text().trim_end());
+                not_started(refused)
             }
         }
     }
 }
 
-/// Says why a gateway cannot start, where that is written; else the caller shall.
-fn cannot_start(unusable: Unusable<RunError>) -> anyhow::Result<Option<Started>> {
-    if unusable.problems.is_empty() {
-        return Err(unusable.why).context("the gateway cannot start");
-    }
-    report(&unusable.problems, &mut io::stderr())?;
+/// Says why nothing was started, where that is written; else the caller shall.
+fn not_started(refused: Refused<RunError>) -> anyhow::Result<Option<Started>> {
+    let problems = match refused {
+        Refused::Unusable(unusable) if unusable.problems.is_empty() => {
+            return Err(unusable.why).context("the gateway cannot start");
+        }
+        Refused::Unusable(Unusable { problems, .. }) | Refused::Problems(problems) => problems,
+    };
+    report(&problems, &mut io::stderr())?;
     Ok(None)
 }
 

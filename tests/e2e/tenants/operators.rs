@@ -62,6 +62,8 @@ fn whoever_has_a_certificate_of_the_operators_changes_tenants_and_the_log_says_w
             assert_eq!((refused.status(), code(&refused)), (401, "unauthorized".to_owned()));
         }
     }
+    let refused = ["portcullis::audit", "certificate refused", "127.0.0.1", "invalid peer certificate"];
+    eventually("that is in the log too", || has_logged(&process, &refused));
     let answer = process.client().ask("GET", "/", &[("host", "acme.test")], "");
     assert_eq!((answer.status(), answer.get("x-of")), (200, Some("one")));
 }

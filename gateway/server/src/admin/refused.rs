@@ -1,11 +1,13 @@
-//! Requests that are refused to whoever makes them, in the audit log: who, what, and why, at a rate that fills no disk.
+//! Requests and connections that are refused to whoever makes them, in the audit log: who, what, and why, at a rate that fills no disk.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::Method;
 
 use super::access::{Refusal, Via};
+use crate::tls::server::HandshakeError;
 
 /// The most lines at once.
 const LINES: u32 = 20;
@@ -36,15 +38,26 @@ impl Refused {
     /// Logs that a request was refused, if there may be a line, and how many others were since the last one. A query could hold a
     /// secret, and is not shown.
     pub(super) fn tell(&self, (method, path): (&Method, &str), via: &Via, refusal: Refusal) {
+        if let Some(untold) = self.line() {
+            let (who, why) = (&*via.who, refusal.code());
+            let path: String = path.chars().take(PATH).collect();
+            tracing::warn!(target: "portcullis::audit", who, %method, path, why, untold, "request refused");
+        }
+    }
+
+    /// The same of a connection, for its client's certificate.
+    pub(super) fn tell_of_certificate(&self, who: IpAddr, why: &HandshakeError) {
+        if let Some(untold) = self.line() {
+            tracing::warn!(target: "portcullis::audit", %who, %why, untold, "certificate refused");
+        }
+    }
+
+    /// Whether there may be a line now, and how many there could not be since the last one, if any.
+    fn line(&self) -> Option<Option<u64>> {
         let mut rate = self.0.get();
         let untold = rate.take(Instant::now());
         self.0.set(rate);
-        if let Some(untold) = untold {
-            let (who, why) = (&*via.who, refusal.code());
-            let path: String = path.chars().take(PATH).collect();
-            let untold = Some(untold).filter(|untold| *untold > 0);
-            tracing::warn!(target: "portcullis::audit", who, %method, path, why, untold, "request refused");
-        }
+        untold.map(|untold| Some(untold).filter(|untold| *untold > 0))
     }
 }
 

@@ -63,13 +63,14 @@ pub(crate) fn log_filter() -> Option<String> {
     FILTER.get().and_then(|filter| (filter.read)())
 }
 
-/// Changes what is logged, from now on and until the process ends. The log itself says so before.
-pub(crate) fn set_log_filter(text: &str) -> Result<(), LogFilterError> {
+/// Changes what is logged, from now on and until the process ends. The log itself says before who did.
+pub(crate) fn set_log_filter(text: &str, who: &str) -> Result<(), LogFilterError> {
     let filter = FILTER.get().ok_or(LogFilterError::NotOurs)?;
     let parsed = match text.trim() {
         "" => return Err(LogFilterError::Malformed("it is empty".to_owned())),
         text => EnvFilter::try_new(text).map_err(|problem| LogFilterError::Malformed(problem.to_string()))?,
     };
-    tracing::warn!(from = (filter.read)().unwrap_or_default(), to = text, "what is logged is changed");
+    let from = (filter.read)().unwrap_or_default();
+    tracing::warn!(target: "portcullis::audit", who, from, to = text, "what is logged is changed");
     if (filter.change)(parsed) { Ok(()) } else { Err(LogFilterError::NotOurs) }
 }

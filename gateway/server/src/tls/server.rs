@@ -99,6 +99,20 @@ pub(crate) enum HandshakeError {
     Unreadable,
 }
 
+impl HandshakeError {
+    /// Whether it failed for the client's certificate, or for want of one.
+    pub(crate) fn is_of_certificate(&self) -> bool {
+        match self {
+            Self::NoLongerGood(_) | Self::NoCertificate | Self::Unreadable => true,
+            Self::TimedOut(_) => false,
+            Self::Io(error) => matches!(
+                error.get_ref().and_then(|error| error.downcast_ref()),
+                Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+            ),
+        }
+    }
+}
+
 /// An encrypted connection, with what is known of it.
 pub(crate) struct Accepted<S> {
     pub(crate) stream: TlsStream<S>,
