@@ -3,7 +3,7 @@
 use portcullis_core::context::Contexts;
 use wasmtime::{Extern, Global, ModuleExport, Val};
 
-use super::Instance;
+use super::{Instance, Role};
 use crate::engine::CopyRoom;
 use crate::foreign::Expressions;
 use crate::guest::Guest;
@@ -61,7 +61,21 @@ impl Instance {
     }
 
     /// The same, in a copy's part of the pool.
-    pub(crate) fn in_room(self, room: CopyRoom) -> Self {
-        Self { _room: Some(room), ..self }
+    pub(crate) fn in_room(mut self, room: CopyRoom) -> Self {
+        self._room = Some(room);
+        self
+    }
+}
+
+/// Gives its memory back to the system, but for a copy's: what that has written stays with its place in the pool, for the next one.
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let guest = self.store.data();
+        let Some(memory) = guest.memory.filter(|_| guest.role != Role::Copy) else { return };
+        let (begin, size) = (memory.data_ptr(&self.store), memory.data_size(&self.store));
+        // SAFETY: these are the pages of this guest's memory, a private mapping that its store keeps until after this. They read as they
+        // were mapped from then on, and nobody reads them any more: whoever could has the instance, which goes.
+        #[allow(unsafe_code, reason = "no library offers this for memory that it does not own")]
+        let _kept_at_worst = unsafe { libc::madvise(begin.cast(), size, libc::MADV_DONTNEED) };
     }
 }

@@ -1,11 +1,10 @@
 //! Failing, and being replaced, leaves nothing behind.
 
-use std::fs;
 use std::time::Duration;
 
 use portcullis_core::event::End;
 
-use crate::harness::Worker;
+use crate::harness::{Worker, resident};
 
 /// What a guest starts before it fails: all of it must go with it.
 const STARTS: &str = r#"
@@ -30,12 +29,6 @@ const GOOD_LIFE: Duration = Duration::from_secs(61);
 const FAILURES: usize = 10_000;
 /// What the allocator may keep for itself: less than two kibibytes for each failure.
 const SLACK: u64 = 16 << 20;
-
-/// Bytes of this process that are in memory.
-fn resident() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
 
 fn fail(workers: &mut [Worker], times: usize) {
     for nth in 0..times {

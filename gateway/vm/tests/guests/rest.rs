@@ -5,7 +5,7 @@ use std::time::Duration;
 use portcullis_core::event::End;
 use portcullis_vm::{EngineOptions, VmSpec, VmState, Vms};
 
-use crate::harness::{Worker, guest, logged, spec, wasm};
+use crate::harness::{Worker, guest, logged, resident, spec, wasm};
 
 const IDLE: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -130,4 +130,24 @@ fn a_guest_that_fails_at_its_end_harms_nothing() {
     let log = logged(|| assert_eq!(pass(&mut worker, IDLE), 0));
     assert!(log.contains("a plugin failed") && log.contains("proxy_on_done"), "{log}");
     assert!(!worker.head().contains("503"));
+}
+
+#[test]
+fn a_vm_that_goes_gives_its_memory_back() {
+    const VMS: u64 = 32;
+    const WRITTEN: u64 = 192 << 10;
+    let writes = idles(
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (memory.grow (i32.const 4)))
+            (memory.fill (i32.const 131072) (i32.const 1) (i32.const 196608))
+            (i32.const 0))"#,
+    );
+    let mut worker = Worker::of((0..VMS).map(|_| writes.clone()).collect(), &Default::default());
+    let before = resident();
+    exchange(&mut worker);
+    let grown = resident().saturating_sub(before);
+    assert!(grown > VMS * WRITTEN, "{grown}");
+    assert_eq!(pass(&mut worker, IDLE), 32);
+    let left = resident().saturating_sub(before);
+    assert!(left < grown / 4, "{left} of {grown}");
 }
