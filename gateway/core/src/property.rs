@@ -13,7 +13,7 @@ use crate::exchange::{Exchange, Reached, Stand};
 use crate::filter::Speaks;
 use crate::headers::Headers;
 use crate::reply::{Details, Failure};
-use crate::time::Time;
+use crate::time::{Time, nanos};
 use crate::tls::{Certificate, Tls, url_encoded_pem};
 
 type Value = Result<Vec<u8>, Status>;
@@ -132,7 +132,7 @@ fn attribute(exchange: &Exchange, now: Time, first: &[u8], second: Option<&[u8]>
 /// How the upstream was reached, once its response has begun.
 fn reached(reached: Option<Reached>, name: &[u8]) -> Value {
     let Reached { endpoints, waited } = reached.ok_or(Status::NotFound)?;
-    int(if name == b"num_endpoints" { endpoints as u64 } else { u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX) })
+    int(if name == b"num_endpoints" { endpoints as u64 } else { nanos(waited) })
 }
 
 fn request(exchange: &Exchange, now: Time, name: &[u8], rest: Option<&[u8]>) -> Value {
@@ -157,7 +157,7 @@ fn request(exchange: &Exchange, now: Time, name: &[u8], rest: Option<&[u8]>) -> 
         b"time" => int(exchange.started().as_nanos()),
         b"protocol" => named(exchange.facts().map(|facts| facts.protocol)),
         b"duration" if exchange.stand == Stand::Ending && is_http => {
-            int(u64::try_from(now.saturating_since(exchange.started()).as_nanos()).unwrap_or(u64::MAX))
+            int(nanos(now.saturating_since(exchange.started())))
         }
         b"size" => int(headers.and_then(Headers::content_length).unwrap_or(received)),
         b"total_size" => int(received + header_bytes.unwrap_or(0) as u64),
@@ -191,7 +191,7 @@ fn response(exchange: &Exchange, name: &[u8], rest: Option<&[u8]>) -> Value {
             None => int(2),
         },
         b"backend_latency" if ending && is_http => match exchange.responded {
-            Some(at) => int(u64::try_from(at.saturating_since(exchange.started()).as_nanos()).unwrap_or(u64::MAX)),
+            Some(at) => int(nanos(at.saturating_since(exchange.started()))),
             None => Err(Status::NotFound),
         },
         _ => Err(Status::NotFound),

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
+use crate::time::nanos;
+
 /// How often a request that was certainly not processed is sent again without being asked, whatever the policy says.
 pub const FREE_RETRIES: u32 = 2;
 
@@ -93,10 +95,10 @@ impl Backoff {
     #[must_use]
     pub fn wait(&self, made: u32, draw: u64) -> Duration {
         let doubled = self.base.saturating_mul(2_u32.saturating_pow(made.saturating_sub(1)));
-        let bound = u64::try_from(doubled.min(self.max).as_nanos()).unwrap_or(u64::MAX);
+        let bound = nanos(doubled.min(self.max));
         // The upper half of the product: evenly spread, without a division.
-        let nanos = (u128::from(draw) * u128::from(bound)) >> 64;
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(bound))
+        let part = (u128::from(draw) * u128::from(bound)) >> 64;
+        Duration::from_nanos(u64::try_from(part).unwrap_or(bound))
     }
 }
 

@@ -21,7 +21,7 @@ pub use self::apart::{Apart, Work};
 pub use self::limits::{Limit, Limits};
 use self::meter::Meter;
 use crate::reply::Failure;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 
 /// How much unused processor time is kept: what the limit gives in this time.
 const CPU_WINDOW: Duration = Duration::from_secs(1);
@@ -97,10 +97,6 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Account {

@@ -15,7 +15,7 @@ use portcullis_core::exchange::Exchanges;
 use portcullis_core::headers::Headers;
 use portcullis_core::host::Host;
 use portcullis_core::tenant::Account;
-use portcullis_core::time::Time;
+use portcullis_core::time::{Time, nanos};
 use wasmtime::{Caller, Extern, Memory, ResourceLimiter, TypedFunc};
 
 use crate::budget::{Budget, Took};
@@ -80,7 +80,7 @@ impl Guest {
 /// Notes what a VM took, and tells the log if that sets its tenant apart.
 pub(crate) fn note_time(account: Option<&Account>, cells: &VmCells, took: Took, now: Time) {
     let Took { counted, alone, work } = took;
-    cells.cpu_nanos.add(u64::try_from(counted.as_nanos()).unwrap_or(u64::MAX));
+    cells.cpu_nanos.add(nanos(counted));
     let Some(account) = account else { return };
     account.charge(counted, now);
     if account.apart.took(alone, work, now) {

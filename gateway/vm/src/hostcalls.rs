@@ -20,6 +20,7 @@ use portcullis_abi::{BufferType, MetricType, Status, StreamType, Version};
 use portcullis_core::event::End;
 use portcullis_core::headers::Headers;
 use portcullis_core::host::{GuestCallout, GuestGrpc, GuestReply, Host, Written};
+use portcullis_core::time::nanos;
 use wasmtime::{Caller, Linker};
 
 use crate::foreign;
@@ -494,5 +495,5 @@ hostcalls! {
 
 fn wall_clock() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    nanos(since)
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use portcullis_core::time::nanos;
+
 use crate::engine::thread_time;
 
 /// The unit that deadlines are counted in.
@@ -44,10 +46,6 @@ impl Default for Ticker {
         });
         Self { called, napping, step, thread, asking: asking.min().unwrap_or_default() }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Ticker {

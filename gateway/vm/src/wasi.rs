@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Instant, SystemTime};
 
 use portcullis_abi::{LogLevel, Status};
+use portcullis_core::time::nanos;
 use wasmtime::{Caller, Linker};
 
 use crate::engine::fill_random;
@@ -92,7 +93,7 @@ fn clock(id: u32) -> Result<u64, Errno> {
         1 => START.elapsed(),
         _ => return Err(Errno::NOTSUP),
     };
-    Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    Ok(nanos(time))
 }
 
 hostcalls! {

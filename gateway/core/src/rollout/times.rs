@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::time::nanos;
+
 const STEP_NANOS: u64 = 128;
 const BUCKETS: usize = 240;
 
@@ -41,7 +43,7 @@ impl Times {
 }
 
 fn bucket(took: Duration) -> usize {
-    let steps = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / STEP_NANOS;
+    let steps = nanos(took) / STEP_NANOS;
     let index = match steps.checked_ilog2() {
         None | Some(0..3) => steps,
         Some(power) => u64::from(power - 2) * 8 + (steps >> (power - 3)) % 8,

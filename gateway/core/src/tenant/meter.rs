@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::nanos;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 
 /// So much in so much time. All of it may be taken at once.
 #[derive(Debug, Default)]

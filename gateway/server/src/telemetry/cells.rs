@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use portcullis_core::time;
+
 /// A number.
 #[derive(Debug, Default)]
 pub(super) struct Count(AtomicU64);
@@ -88,7 +90,7 @@ impl<const N: usize> Histogram<N> {
     }
 
     pub(super) fn observe(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = time::nanos(duration);
         let fits = self.bounds.iter().zip(&self.buckets).find(|(bound, _)| nanos <= **bound);
         fits.map_or(&self.above, |(_, bucket)| bucket).add(1);
         self.nanos.add(nanos);

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use portcullis_core::time;
+
 use super::cells::OVERHEAD_BOUNDS;
 use super::exposition::{Exposition, Seconds};
 
@@ -78,7 +80,7 @@ impl RateLimitCounts {
     }
 
     pub(crate) fn store_answered(&self, after: Duration) {
-        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = time::nanos(after);
         let fits = OVERHEAD_BOUNDS.iter().zip(&self.buckets).find(|(bound, _)| nanos <= **bound);
         add(Some(fits.map_or(&self.above, |(_, bucket)| bucket)), 1);
         add(Some(&self.nanos), nanos);

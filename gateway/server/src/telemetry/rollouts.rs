@@ -1,9 +1,9 @@
 //! What is told of roll-outs: metrics, a line each for people, and a line in the log when something is decided.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use portcullis_core::rollout::{Counts, Decision, Rollout, State, Version};
+use portcullis_core::time::nanos;
 
 use super::exposition::{Exposition, Seconds};
 use super::room::{Ledger, ROLLOUTS};
@@ -108,10 +108,6 @@ pub(super) fn render(text: &mut Exposition, rollouts: &[Arc<Rollout>]) {
 
 fn labels(rollout: &Rollout) -> [(&'static str, &str); 2] {
     [("plugin", &rollout.plugin), ("tenant", rollout.tenant.as_deref().unwrap_or_default())]
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What people are told of one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_core::rollout::Rollout;
-use portcullis_core::time::Time;
+use portcullis_core::time::{Time, nanos};
 use portcullis_vm::VmCells;
 
 use super::exposition::{Exposition, Seconds};
@@ -120,7 +120,7 @@ impl Told {
 /// The time, as workers count it.
 fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    Time::from_nanos(nanos(since))
 }
 
 impl Sight {
@@ -160,5 +160,5 @@ impl Revision {
 
 pub(super) fn since_epoch(time: SystemTime) -> Seconds {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Seconds(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    Seconds(nanos(since))
 }

@@ -6,7 +6,7 @@ use portcullis_core::context::{CalloutResponse, ContextRef, Owner};
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, NotOpened, VmIndex};
 use portcullis_core::grpc::News;
-use portcullis_core::time::Time;
+use portcullis_core::time::{Time, nanos};
 use portcullis_simulation::{Guests, Line};
 use portcullis_vm::callback_name;
 
@@ -30,14 +30,14 @@ impl Meter {
     pub(super) fn clock() -> Self {
         const TIMES: usize = 10_000;
         let since = Instant::now();
-        let once = || nanoseconds(since).abs_diff(nanoseconds(since));
+        let once = || nanos(since.elapsed()).abs_diff(nanos(since.elapsed()));
         let reading = (0..TIMES).map(|_| once()).min().unwrap_or(0);
         Self::Clock { since, reading }
     }
 
     fn read(&self, modules: &Modules) -> u64 {
         match self {
-            Self::Clock { since, .. } => nanoseconds(*since),
+            Self::Clock { since, .. } => nanos(since.elapsed()),
             Self::Instructions => modules.0.instructions(VmIndex(0)).unwrap_or(0),
         }
     }
@@ -50,10 +50,6 @@ impl Meter {
             Self::Instructions => all,
         }
     }
-}
-
-fn nanoseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The callback that news becomes.
