@@ -24,6 +24,7 @@ pub mod health;
 pub mod host;
 mod kept;
 pub mod limits;
+mod meter;
 pub mod path;
 pub mod property;
 pub mod proxy_protocol;

@@ -1,9 +1,7 @@
 //! What a tenant may use up: an account that all workers draw on.
 //!
 //! Requests, requests at once, processor time of its filters, memory of its VMs, their callouts, what they log and the data that
-//! they share. Each has a limit or none, and limits may change
-//! while the account is drawn on. Rates are kept as the time until which what was taken is paid for, so that an account is a
-//! few numbers that any thread changes in one step, and nothing has to be refilled.
+//! they share. Each has a limit or none, and limits may change while the account is drawn on.
 //!
 //! What no limit bounds is how long one callback keeps its worker from serving others. A tenant whose callbacks often take long is
 //! *set apart* ([`Apart`]): its requests go where only such tenants wait for each other.
@@ -11,7 +9,6 @@
 
 mod apart;
 mod limits;
-mod meter;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -19,12 +16,12 @@ use std::time::Duration;
 
 pub use self::apart::{Apart, Work};
 pub use self::limits::{Limit, Limits};
-use self::meter::Meter;
+use crate::meter::Meter;
 use crate::reply::Failure;
 use crate::time::{Time, nanos};
 
-/// How much unused processor time is kept: what the limit gives in this time.
-const CPU_WINDOW: Duration = Duration::from_secs(1);
+/// What limits on processor time and on the log are said for.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A tenant's account.
 #[derive(Debug)]
@@ -32,16 +29,16 @@ pub struct Account {
     /// Whether it is set apart.
     pub apart: Apart,
     requests: Meter,
+    /// Nanoseconds.
+    cpu: Meter,
     callouts: Meter,
+    /// Bytes.
     log: Meter,
     in_flight_limit: AtomicU32,
-    /// Nanoseconds of processor time in a second; `u64::MAX` for no limit.
-    cpu_nanos: AtomicU64,
     memory_limit: AtomicU64,
     callouts_limit: AtomicU32,
     /// `u64::MAX` for the host's own.
     shared_data_limit: AtomicU64,
-    cpu_paid: AtomicU64,
     in_flight: AtomicU32,
     memory: AtomicU64,
     callouts_in_flight: AtomicU32,
@@ -50,24 +47,21 @@ pub struct Account {
 
 impl Default for Account {
     fn default() -> Self {
-        let account = Self {
+        Self {
             apart: Apart::default(),
             requests: Meter::default(),
+            cpu: Meter::default(),
             callouts: Meter::default(),
             log: Meter::default(),
             in_flight_limit: AtomicU32::new(u32::MAX),
-            cpu_nanos: AtomicU64::new(u64::MAX),
             memory_limit: AtomicU64::new(u64::MAX),
             callouts_limit: AtomicU32::new(u32::MAX),
             shared_data_limit: AtomicU64::new(u64::MAX),
-            cpu_paid: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             memory: AtomicU64::new(0),
             callouts_in_flight: AtomicU32::new(0),
             refused: Default::default(),
-        };
-        account.limit(&Limits::default());
-        account
+        }
     }
 }
 
@@ -104,11 +98,11 @@ impl Account {
     pub fn limit(&self, limits: &Limits) {
         self.requests.limit(limits.requests);
         self.callouts.limit(limits.callouts);
-        self.log.limit(limits.log.map(|bytes| (bytes, Duration::from_secs(1))));
+        self.cpu.limit(limits.cpu.map(|time| (nanos(time), SECOND)));
+        self.log.limit(limits.log.map(|bytes| (bytes, SECOND)));
         self.callouts_limit.store(limits.callouts_in_flight.unwrap_or(u32::MAX), Ordering::Relaxed);
         self.shared_data_limit.store(limits.shared_data.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.in_flight_limit.store(limits.in_flight.unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.cpu_nanos.store(limits.cpu.map_or(u64::MAX, |time| nanos(time).max(1)), Ordering::Relaxed);
         self.memory_limit.store(limits.memory.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -180,17 +174,10 @@ impl Account {
 
     /// Pays for processor time that its filters have used. It may be more than there is: then the tenant waits for longer.
     pub fn charge(&self, used: Duration, now: Time) {
-        let share = self.cpu_nanos.load(Ordering::Relaxed);
-        if share == u64::MAX {
-            return;
-        }
-        let second = u128::from(nanos(Duration::from_secs(1)));
-        let costs = u64::try_from(used.as_nanos().saturating_mul(second) / u128::from(share)).unwrap_or(u64::MAX);
-        let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs));
-        let _always = self.cpu_paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        self.cpu.charge(nanos(used), now);
     }
 
-    /// Notes that there was no room left for one there.
+    /// Notes that it is set apart, and that there was no room for another of its requests where it is served.
     pub fn turned_away(&self) {
         self.count(Limit::Cpu);
     }
@@ -198,11 +185,7 @@ impl Account {
     /// Until when its filters have used more than they may; nothing when they have not.
     #[must_use]
     pub fn out_of_cpu_until(&self, now: Time) -> Option<Time> {
-        if self.cpu_nanos.load(Ordering::Relaxed) == u64::MAX {
-            return None;
-        }
-        let until = self.cpu_paid.load(Ordering::Relaxed).saturating_sub(nanos(CPU_WINDOW));
-        (until > now.as_nanos()).then(|| Time::from_nanos(until))
+        self.cpu.exhausted_until(now)
     }
 
     /// Whether its filters have used more processor time than they may.
@@ -223,6 +206,11 @@ impl Account {
         taken
     }
 
+    /// Gives them back.
+    pub fn give_memory(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     fn count(&self, limit: Limit) {
         if let Some(count) = self.refused.get(limit as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -233,11 +221,6 @@ impl Account {
     #[must_use]
     pub fn refused(&self, limit: Limit) -> u64 {
         self.refused.get(limit as usize).map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-
-    /// Gives them back.
-    pub fn give_memory(&self, bytes: u64) {
-        self.memory.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Requests under way.
