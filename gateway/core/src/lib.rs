@@ -34,6 +34,7 @@ pub mod rollout;
 pub mod route;
 mod scan;
 pub mod tenant;
+pub mod throttle;
 pub mod time;
 pub mod timing;
 pub mod tls;

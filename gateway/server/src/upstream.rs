@@ -30,6 +30,7 @@ use portcullis_core::headers::{Headers, Scheme, StartLine};
 use portcullis_core::health::Checks;
 use portcullis_core::reply::Failure;
 use portcullis_core::retry::{Budget, Policy};
+use portcullis_core::throttle::Throttle;
 use portcullis_core::time::Time;
 use portcullis_core::upgrade;
 use portcullis_core::upstream::{Balancer, EndpointIndex};
@@ -53,8 +54,8 @@ use crate::telemetry::{Standing, UpstreamCounts, UpstreamTelemetry};
 /// A connection that has not been used for so long may have been closed at the other end without our knowing. Sooner, it would
 /// have to be closed just then, and keeping a copy of every request for that case costs more than it saves.
 const MAY_BE_STALE: Duration = Duration::from_millis(50);
-/// How long nothing more is said of failing handshakes with an upstream once it has been said why.
-const TLS_QUIET: Duration = Duration::from_secs(10);
+/// How often it is logged at most that there is no secure connection to an upstream.
+const TLS_FAILURES: Duration = Duration::from_secs(10);
 
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,7 +157,7 @@ struct Upstream {
     /// A connection was put back or closed.
     room: Notify,
     counts: Arc<UpstreamCounts>,
-    told_of_tls: Cell<Option<Time>>,
+    tls_failures: Throttle,
 }
 
 impl Upstream {
@@ -177,7 +178,7 @@ impl Upstream {
             pending: Cell::default(),
             room: Notify::new(),
             counts,
-            told_of_tls: Cell::default(),
+            tls_failures: Throttle::new(1, TLS_FAILURES),
             spec,
         };
         upstream.set_addresses();
@@ -243,10 +244,7 @@ impl Upstream {
 
     /// Tells the operator why there is no secure connection; not for every request.
     fn tell_of_tls(&self, endpoint: &dyn std::fmt::Display, error: &dyn std::fmt::Display, clock: &Clock) {
-        let now = clock.now();
-        let quiet = self.told_of_tls.get().is_some_and(|told| now.saturating_since(told) < TLS_QUIET);
-        if !quiet {
-            self.told_of_tls.set(Some(now));
+        if self.tls_failures.take(clock.now()).is_some() {
             tracing::warn!(upstream = %self.spec.name, %endpoint, %error, "no secure connection to the upstream");
         }
     }

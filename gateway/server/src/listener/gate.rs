@@ -3,7 +3,7 @@
 //! Over a limit, a connection is accepted and closed at once, so that its client knows and the kernel's queue stays short.
 //! Whether descriptors run out is seen from the number of the newest: the system always gives the lowest that is free.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use portcullis_core::downstream::Refusal;
+use portcullis_core::throttle::Throttle;
 use portcullis_core::time::Time;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 const KEPT: usize = 8;
 const KEPT_LEAST: usize = 32;
 const KEPT_MOST: usize = 4096;
-/// How often the same refusal is logged at most.
+/// How often a refusal is logged at most.
 const LOGGED: Duration = Duration::from_secs(10);
 /// How long accepting pauses when the system has no room for another connection.
 pub(super) const EXHAUSTED: Duration = Duration::from_millis(50);
@@ -100,12 +101,12 @@ pub(crate) struct Gate {
     places: Arc<Places>,
     /// A descriptor to give up for a moment, so that a connection can be accepted only to be closed.
     spare: RefCell<Option<File>>,
-    said: Seldom,
+    refusals: Throttle,
 }
 
 impl Gate {
     pub(crate) fn new(room: Arc<Room>, places: Arc<Places>) -> Self {
-        Self { room, places, spare: RefCell::new(spare()), said: Seldom::default() }
+        Self { room, places, spare: RefCell::new(spare()), refusals: Throttle::new(1, LOGGED) }
     }
 
     /// Lets a connection in, or says why not; its listener may have so many.
@@ -130,7 +131,7 @@ impl Gate {
 
     /// Logs that connections are refused, but not each of them.
     pub(super) fn log(&self, listener: &str, reason: Refusal, now: Time) {
-        if let Some(more) = self.said.again(now) {
+        if let Some(more) = self.refusals.take(now) {
             tracing::warn!(listener, reason = reason.word(), more_since_last = more, "connections are refused");
         }
     }
@@ -145,25 +146,6 @@ pub(super) fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// Says something only so often.
-#[derive(Debug, Default)]
-struct Seldom {
-    last: Cell<Option<Time>>,
-    unsaid: Cell<u64>,
-}
-
-impl Seldom {
-    /// How often it was not said since it was last; `None` when it is too early.
-    fn again(&self, now: Time) -> Option<u64> {
-        if self.last.get().is_some_and(|last| now.saturating_since(last) < LOGGED) {
-            self.unsaid.set(self.unsaid.get() + 1);
-            return None;
-        }
-        self.last.set(Some(now));
-        Some(self.unsaid.take())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,12 +158,5 @@ mod tests {
         assert!(places.take(2).is_none() && places.take(2).is_none());
         drop(first);
         assert!(places.take(2).is_some());
-    }
-
-    #[test]
-    fn a_refusal_is_logged_seldom_and_counted() {
-        let (seldom, at) = (Seldom::default(), |seconds| Time::default() + Duration::from_secs(seconds));
-        let said: Vec<_> = [0, 1, 9, 10, 11, 30].map(|seconds| seldom.again(at(seconds))).into();
-        assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }

@@ -9,6 +9,7 @@ use portcullis_core::context::Callout;
 use portcullis_core::exchange::Exchanges;
 use portcullis_core::filter::{NotOpened, VmIndex};
 use portcullis_core::grpc::Wish;
+use portcullis_core::throttle::Throttle;
 use portcullis_core::time::Time;
 
 use crate::cells::VmCells;
@@ -27,16 +28,8 @@ const GOOD_LIFE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest a VM is left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// How often it is said that copies fail.
-const TELLS_EVERY: Duration = Duration::from_secs(1);
-
-/// What has been said of copies that failed.
-#[derive(Debug, Default)]
-struct Told {
-    last: Option<Time>,
-    untold: u64,
-}
+/// How often it is logged at most that a copy failed.
+const COPY_FAILURES: Duration = Duration::from_secs(1);
 
 /// One VM's place.
 pub(super) struct Slot {
@@ -52,7 +45,7 @@ pub(super) struct Slot {
     /// One for each exchange, where it is isolated by request, by their lives.
     pub(super) copies: HashMap<u32, Box<Instance>>,
     rate: Arc<Rate>,
-    told: Told,
+    copy_failures: Throttle,
     /// Which life it is in, or was in last.
     pub(super) life: u32,
     pub(super) started: Time,
@@ -165,7 +158,7 @@ impl Slot {
             image: None,
             copies: HashMap::new(),
             rate: Arc::default(),
-            told: Told::default(),
+            copy_failures: Throttle::new(1, COPY_FAILURES),
             life: 0,
             started: Time::default(),
             failures: 0,
@@ -236,14 +229,8 @@ impl Slot {
     }
 
     /// Logs that a copy has failed; once a second, since nothing else bounds how often copies fail.
-    pub(super) fn tell_of_copy(&mut self, died: &Died, said: Option<&str>, exchanges: &Exchanges) {
-        let now = exchanges.now;
-        if self.told.last.is_some_and(|last| now.saturating_since(last) < TELLS_EVERY) {
-            self.told.untold += 1;
-            return;
-        }
-        let untold = std::mem::take(&mut self.told.untold);
-        self.told.last = Some(now);
+    pub(super) fn tell_of_copy(&self, died: &Died, said: Option<&str>, exchanges: &Exchanges) {
+        let Some(untold) = self.copy_failures.take(exchanges.now) else { return };
         self.tell(died, said, exchanges);
         if untold > 0 {
             let VmCells { tenant, plugin, .. } = &*self.cells;

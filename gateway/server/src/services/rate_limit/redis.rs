@@ -6,10 +6,12 @@
 //! connection; what was lost is tried again with growing pauses; the log hears of a change, not of every decision.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis_abi::limit::{Limit, MOST_BURSTS, Order, SECOND, Verdict};
+use portcullis_core::throttle::Throttle;
+use portcullis_core::time::Time;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
@@ -42,8 +44,8 @@ const STEADY: Duration = Duration::from_secs(5);
 /// So many failures in a row end a connection; of a Cluster more, since one node may fail while the others serve.
 const STRIKES: u32 = 3;
 const CLUSTER_STRIKES: u32 = 30;
-/// How long nothing more is said of failures once one was told.
-const QUIET: u64 = 10 * SECOND;
+/// How often a failure is logged at most.
+const FAILURES: Duration = Duration::from_secs(10);
 /// Longer keys are kept as their digest.
 const MAX_KEY: usize = 256;
 
@@ -149,7 +151,7 @@ pub(super) struct Redis {
     ill: watch::Sender<u64>,
     strikes: AtomicU32,
     digest: String,
-    told: AtomicU64,
+    failures: Throttle,
 }
 
 impl std::fmt::Debug for Redis {
@@ -166,7 +168,7 @@ impl Redis {
             digest
         });
         let (link, ill) = (watch::Sender::new(None), watch::Sender::new(0));
-        Self { settings, link, ill, strikes: AtomicU32::new(0), digest, told: AtomicU64::new(0) }
+        Self { settings, link, ill, strikes: AtomicU32::new(0), digest, failures: Throttle::new(1, FAILURES) }
     }
 
     /// Takes from all limits of a domain, or from none; or settles what was taken.
@@ -255,10 +257,7 @@ impl Redis {
     }
 
     fn tell(&self, error: &str, now: u64) {
-        let told = self.told.load(Ordering::Relaxed);
-        if now.saturating_sub(told) > QUIET
-            && self.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        {
+        if self.failures.take(Time::from_nanos(now)).is_some() {
             tracing::warn!(%error, "the store of limits did not decide");
         }
     }
