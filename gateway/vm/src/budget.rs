@@ -83,18 +83,16 @@ impl Budget {
     pub(crate) fn end(&mut self) -> Option<Took> {
         match self.stage {
             Stage::Fresh => None,
-            Stage::Sampled { .. } | Stage::Measured { .. } => Some(self.count()),
+            Stage::Sampled { begun } => Some(self.count(Some(begun), None)),
+            Stage::Measured { since, begun } => Some(self.count(begun, Some(since))),
         }
     }
 
+    /// What a callback took that was a sample from `begun`, if it was one, and measured exactly from `since`.
     #[cold]
-    fn count(&mut self) -> Took {
+    fn count(&mut self, begun: Option<Duration>, since: Option<Duration>) -> Took {
         let now = thread_time();
-        let (begun, since) = match self.stage {
-            Stage::Fresh => (None, now),
-            Stage::Sampled { begun } => (Some(begun), now),
-            Stage::Measured { since, begun } => (begun, since),
-        };
+        let since = since.unwrap_or(now);
         let exact = now.saturating_sub(since);
         let sample = begun.map_or(Sample::default(), |begun| {
             self.samples.take(since.saturating_sub(begun).saturating_sub(self.ticker.asking))
