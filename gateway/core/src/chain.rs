@@ -126,25 +126,25 @@ impl<F: Filters> Walk<'_, F> {
     /// Takes in a part, and walks it from the first station on.
     fn receive(&mut self, direction: Direction, part: Part) {
         let Some(exchange) = self.exchange() else { return };
-        let part = match (part, exchange.flow(direction).stage) {
+        let part = match (part, exchange.flow_mut(direction).stage) {
             (_, Stage::Closed | Stage::Done) => return,
             (Part::Head(headers, end), Stage::Waiting) => {
                 match direction {
                     Direction::Request => exchange.asker = Asker::of(&headers),
                     Direction::Response => exchange.response.bodiless = exchange.asker.head,
                 }
-                exchange.flow(direction).begin(headers, end);
+                exchange.flow_mut(direction).begin(headers, end);
                 return self.walk_head(direction, 0);
             }
             (Part::Head(..), _) | (_, Stage::Waiting) => return,
             // What follows the head of an answer to HEAD, or of a 304, is no body.
-            _ if exchange.flow(direction).headers_end => return,
+            _ if exchange.flow_mut(direction).headers_end => return,
             (Part::Body(data, end), _) => {
-                exchange.flow(direction).received += data.len() as u64;
+                exchange.flow_mut(direction).received += data.len() as u64;
                 Part::Body(data, end)
             }
             (Part::Trailers(fields), _) => {
-                exchange.flow(direction).trailers = Some(Headers::trailers(fields));
+                exchange.flow_mut(direction).trailers = Some(Headers::trailers(fields));
                 Part::Trailers(http::HeaderMap::new())
             }
         };
@@ -182,7 +182,7 @@ impl<F: Filters> Walk<'_, F> {
         }
         while let Some(index) = self.filter_at(direction, step) {
             let Some(exchange) = self.exchange() else { return };
-            exchange.flow(direction).stage = Stage::HeadAt(index);
+            exchange.flow_mut(direction).stage = Stage::HeadAt(index);
             if direction == Direction::Request {
                 exchange.entered = exchange.entered.max(index + 1);
             }
@@ -195,25 +195,25 @@ impl<F: Filters> Walk<'_, F> {
         let Some(exchange) = self.exchange() else { return };
         let keep = exchange.keeps_heads();
         let park = exchange.chain.watches_body(direction);
-        exchange.flow(direction).send_head(park, keep);
+        exchange.flow_mut(direction).send_head(park, keep);
     }
 
     /// Shows the head to one filter; whether it goes on.
     fn head_passes(&mut self, direction: Direction, index: FilterIndex) -> bool {
         self.shadow_head(direction, index);
         let Some(exchange) = self.exchange() else { return false };
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         let end = End::from_bool(flow.headers_end);
         let count = flow.headers.as_ref().map_or(0, Headers::count);
         let called = self.call(index, Callback::Headers(direction, u32::try_from(count).unwrap_or(u32::MAX), end));
         let Some(answer) = self.after_call(direction, index, called) else { return false };
         let Some(exchange) = self.exchange() else { return false };
         let pause = exchange.filter(index).map_or(HeadersPause::StopsAll, |filter| filter.headers_pause);
-        let gives_body = exchange.flow(direction).station(index).is_some_and(|station| station.ended);
+        let gives_body = exchange.flow_mut(direction).station(index).is_some_and(|station| station.ended);
         let gate = match (answer, pause) {
             // The body that the filter has given it follows the head: both go on as if they had been held.
             (0 | 2, _) if gives_body => {
-                if let Some(station) = exchange.flow(direction).station(index) {
+                if let Some(station) = exchange.flow_mut(direction).station(index) {
                     (station.gate, station.resume) = (Gate::HoldHead, true);
                 }
                 return false;
@@ -224,7 +224,7 @@ impl<F: Filters> Walk<'_, F> {
             (3, _) => Gate::StopAll(WhenFull::Refuse),
             (_, _) => Gate::StopAll(WhenFull::BackPressure),
         };
-        if let Some(station) = exchange.flow(direction).station(index) {
+        if let Some(station) = exchange.flow_mut(direction).station(index) {
             station.gate = gate;
         }
         false
@@ -250,7 +250,7 @@ impl<F: Filters> Walk<'_, F> {
         }
         let Some(exchange) = self.exchange() else { return };
         let keep = exchange.keeps_heads();
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         let sent = match part {
             Part::Head(..) => Ok(()),
             Part::Body(data, end) => flow.send_body(data, end, keep),
@@ -266,7 +266,7 @@ impl<F: Filters> Walk<'_, F> {
         self.note_resumed(index);
         let step = self.step_after(direction, index);
         let Some(exchange) = self.exchange() else { return };
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         let head_is_here = flow.stage == Stage::HeadAt(index);
         let Some(station) = flow.station(index) else { return };
         let gate = std::mem::take(&mut station.gate);
@@ -390,7 +390,7 @@ impl<F: Filters> Walk<'_, F> {
         if exchange.asked.is_some() {
             return None;
         }
-        let station = exchange.flow(direction).station(index)?;
+        let station = exchange.flow_mut(direction).station(index)?;
         // Resuming inside the callback that then pauses resumes at once.
         if std::mem::take(&mut station.resume) { Some(0) } else { Some(answer) }
     }

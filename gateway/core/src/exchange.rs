@@ -173,7 +173,14 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn flow(&mut self, direction: Direction) -> &mut Flow {
+    pub(crate) fn flow(&self, direction: Direction) -> &Flow {
+        match direction {
+            Direction::Request => &self.request,
+            Direction::Response => &self.response,
+        }
+    }
+
+    pub(crate) fn flow_mut(&mut self, direction: Direction) -> &mut Flow {
         match direction {
             Direction::Request => &mut self.request,
             Direction::Response => &mut self.response,
@@ -182,11 +189,7 @@ impl Exchange {
 
     /// Whether nothing more will be sent in this direction.
     pub(crate) fn is_over(&self, direction: Direction) -> bool {
-        let stage = match direction {
-            Direction::Request => self.request.stage,
-            Direction::Response => self.response.stage,
-        };
-        matches!(stage, Stage::Closed | Stage::Done)
+        matches!(self.flow(direction).stage, Stage::Closed | Stage::Done)
     }
 
     pub(crate) fn filter(&self, index: FilterIndex) -> Option<&ChainFilter> {
@@ -216,26 +219,20 @@ impl Exchange {
 
     /// The next thing to do in this direction.
     pub fn next_effect(&mut self, direction: Direction) -> Option<Effect> {
-        self.flow(direction).out.pop_front()
+        self.flow_mut(direction).out.pop_front()
     }
 
     /// Whether something is ready to be done in this direction.
     #[must_use]
     pub fn has_effects(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Request => !self.request.out.is_empty(),
-            Direction::Response => !self.response.out.is_empty(),
-        }
+        !self.flow(direction).out.is_empty()
     }
 
     /// What may happen next in this direction. Not reading is how back-pressure works: while what was read is still here, or a
     /// filter has stopped the direction, nothing more is wanted.
     #[must_use]
     pub fn wants(&self, direction: Direction, limits: &Limits) -> Wants {
-        let flow = match direction {
-            Direction::Request => &self.request,
-            Direction::Response => &self.response,
-        };
+        let flow = self.flow(direction);
         match flow.stage {
             Stage::Closed => Wants::Closed,
             Stage::Done => Wants::Nothing,
@@ -370,7 +367,7 @@ impl Exchange {
     pub fn passed(&mut self, direction: Direction, bytes: u64, now: Time) {
         self.last_progress = now;
         self.upload = Upload::ToUpstream;
-        let flow = self.flow(direction);
+        let flow = self.flow_mut(direction);
         flow.received += bytes;
         flow.sent += bytes;
     }
@@ -397,10 +394,8 @@ impl Exchange {
     /// Body bytes received and sent in this direction.
     #[must_use]
     pub fn body_bytes(&self, direction: Direction) -> (u64, u64) {
-        match direction {
-            Direction::Request => (self.request.received, self.request.sent),
-            Direction::Response => (self.response.received, self.response.sent),
-        }
+        let flow = self.flow(direction);
+        (flow.received, flow.sent)
     }
 
     /// Which deadline has passed, if one has.

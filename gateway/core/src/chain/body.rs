@@ -15,13 +15,13 @@ impl<F: Filters> Walk<'_, F> {
     pub(super) fn body_moves(&mut self, direction: Direction, index: FilterIndex, data: Bytes, end: End) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
         let watches = exchange.listens(index, body_export(direction));
-        let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
+        let Some(station) = exchange.flow_mut(direction).station(index) else { return Moved::Stays };
         let stopped = matches!(station.gate, Gate::StopAll(_));
         if !stopped {
             // What a stopped filter holds comes here again, to be shown then.
             self.shadow_body(direction, index, &data, end);
         }
-        let station = self.exchange().and_then(|exchange| exchange.flow(direction).station(index));
+        let station = self.exchange().and_then(|exchange| exchange.flow_mut(direction).station(index));
         let Some(station) = station else { return Moved::Stays };
         if stopped || (station.gate == Gate::HoldHead && !watches) {
             station.visible.push(data);
@@ -45,7 +45,7 @@ impl<F: Filters> Walk<'_, F> {
 
     fn apply_body_answer(&mut self, direction: Direction, index: FilterIndex, answer: u32) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         if let Some(trailers) = flow.new_trailers.take() {
             flow.trailers = Some(trailers);
             // HTTP/1.1 has trailers only where no length is declared.
@@ -85,7 +85,7 @@ impl<F: Filters> Walk<'_, F> {
     /// Lets go what a filter holds after its body callback said "continue": the head first, if that was held too.
     pub(super) fn release_body(&mut self, direction: Direction, index: FilterIndex) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         let makes_trailers = flow.trailers.is_some();
         let Some(station) = flow.station(index) else { return Moved::Stays };
         let gate = std::mem::take(&mut station.gate);
@@ -120,7 +120,7 @@ impl<F: Filters> Walk<'_, F> {
     pub(super) fn trailers_move(&mut self, direction: Direction, index: FilterIndex) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
         let watches = exchange.listens(index, trailers_export(direction));
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         let count = flow.trailers.as_ref().map_or(0, Headers::count);
         let Some(station) = flow.station(index) else { return Moved::Stays };
         if matches!(station.gate, Gate::StopAll(_)) {
@@ -136,7 +136,7 @@ impl<F: Filters> Walk<'_, F> {
             answer = answered;
         }
         let Some(exchange) = self.exchange() else { return Moved::Stays };
-        let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
+        let Some(station) = exchange.flow_mut(direction).station(index) else { return Moved::Stays };
         if answer != 0 {
             if station.gate != Gate::HoldHead {
                 station.gate = Gate::StopTrailers;
@@ -153,7 +153,7 @@ impl<F: Filters> Walk<'_, F> {
 
     fn release_body_before_trailers(&mut self, direction: Direction, index: FilterIndex) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
-        let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
+        let Some(station) = exchange.flow_mut(direction).station(index) else { return Moved::Stays };
         let gate = std::mem::take(&mut station.gate);
         let data = station.release();
         if gate == Gate::HoldHead {
@@ -166,7 +166,7 @@ impl<F: Filters> Walk<'_, F> {
     pub(super) fn refuse_if_full(&mut self, direction: Direction, index: FilterIndex) {
         let limit = self.exchanges.limits.held_bytes;
         let Some(exchange) = self.exchange() else { return };
-        let Some(station) = exchange.flow(direction).station(index) else { return };
+        let Some(station) = exchange.flow_mut(direction).station(index) else { return };
         // With back-pressure the reader stops; one chunk beyond the limit may still be on its way.
         let refuses = !matches!(station.gate, Gate::StopAll(WhenFull::BackPressure)) && station.hold != Hold::Watermark;
         if refuses && station.held() > limit {

@@ -42,7 +42,7 @@ impl<F: Filters> Walk<'_, F> {
     pub(super) fn data_moves(&mut self, direction: Direction, index: FilterIndex, data: Bytes, end: End) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
         let watches = exchange.listens(index, data_export(direction));
-        let Some(station) = exchange.flow(direction).station(index) else { return Moved::Stays };
+        let Some(station) = exchange.flow_mut(direction).station(index) else { return Moved::Stays };
         if !watches && station.gate == Gate::Open {
             self.tell_of_end(direction, index, end);
             return if self.is_interrupted() { Moved::Stays } else { Moved::On(Part::Body(data, end)) };
@@ -60,7 +60,7 @@ impl<F: Filters> Walk<'_, F> {
             None => Moved::Stays,
             Some(0) => self.release_body(direction, index),
             Some(_) => {
-                let station = self.exchange().and_then(|exchange| exchange.flow(direction).station(index));
+                let station = self.exchange().and_then(|exchange| exchange.flow_mut(direction).station(index));
                 if let Some(station) = station {
                     station.hold = Hold::Buffer;
                     if station.gate == Gate::Open {

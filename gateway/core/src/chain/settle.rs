@@ -38,7 +38,7 @@ impl<F: Filters> Walk<'_, F> {
             // What it holds, in either direction, goes on without it.
             OnFailure::Open => {
                 for direction in [Direction::Request, Direction::Response] {
-                    if let Some(station) = exchange.flow(direction).station(index) {
+                    if let Some(station) = exchange.flow_mut(direction).station(index) {
                         station.resume = station.gate != Gate::Open;
                     }
                 }
@@ -106,7 +106,7 @@ impl Exchange {
 
     fn take_resume(&mut self) -> Option<(Direction, FilterIndex)> {
         [Direction::Request, Direction::Response].into_iter().find_map(|direction| {
-            let stations = &mut self.flow(direction).stations;
+            let stations = &mut self.flow_mut(direction).stations;
             let index = stations.iter_mut().position(|station| std::mem::take(&mut station.resume))?;
             Some((direction, index))
         })

@@ -148,7 +148,7 @@ impl<F: Filters> Walk<'_, F> {
     /// A filter is about to be shown trailers.
     pub(super) fn shadow_trailers(&mut self, direction: Direction, index: FilterIndex) {
         if let Some(id) = self.shadow_of(direction, index)
-            && let Some(trailers) = self.exchange().and_then(|exchange| exchange.flow(direction).trailers.as_ref())
+            && let Some(trailers) = self.exchange().and_then(|exchange| exchange.flow_mut(direction).trailers.as_ref())
         {
             let fields = trailers.fields().clone();
             self.show(id, direction, Part::Trailers(fields));
@@ -176,7 +176,7 @@ impl<F: Filters> Walk<'_, F> {
         else {
             return;
         };
-        if let Some(head) = &exchange.flow(direction).headers {
+        if let Some(head) = &exchange.flow_mut(direction).headers {
             seen.head(direction, head);
         }
         if let Some(trial) = exchange.trial(index) {
@@ -191,7 +191,7 @@ impl<F: Filters> Walk<'_, F> {
         else {
             return;
         };
-        match (part, &exchange.flow(direction).trailers) {
+        match (part, &exchange.flow_mut(direction).trailers) {
             (Part::Trailers(_), Some(trailers)) => seen.trailers(direction, trailers.fields()),
             (Part::Body(data, _), _) => seen.body(direction, data),
             _ => {}

@@ -61,12 +61,8 @@ impl Host<'_> {
             | BufferType::UpstreamData => {
                 let held = self.exchange().and_then(|(exchange, filter)| {
                     let (_, direction) = passing(buffer).filter(|(speaks, _)| *speaks == exchange.chain.speaks())?;
-                    let flow = match direction {
-                        Direction::Request => &exchange.request,
-                        Direction::Response => &exchange.response,
-                    };
                     // What arrives behind a head that is held back has not been shown to the filter yet.
-                    let station = flow.stations.get(filter)?;
+                    let station = exchange.flow(direction).stations.get(filter)?;
                     (!matches!(station.gate, Gate::StopAll(_))).then_some(&station.visible)
                 });
                 Ok(held.map_or(GuestBuffer::Bytes(&[]), GuestBuffer::Held))
@@ -114,7 +110,7 @@ impl Host<'_> {
             Some(Callback::Trailers(..)) => adds,
             _ => false,
         };
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         let gives = adds && flow.has_no_body_yet(filter) && !data.is_empty();
         let station = flow.stations.get_mut(filter).ok_or(Status::BadArgument)?;
         if !sees && !gives && station.hold == Hold::Nothing {

@@ -70,7 +70,7 @@ impl Host<'_> {
             return None;
         }
         let in_last_body = matches!(exchange.running(filter, direction), Some(Callback::Body(_, _, End::Yes)));
-        let flow = exchange.flow(direction);
+        let flow = exchange.flow_mut(direction);
         if !is_trailers(map) {
             return (flow.stage == Stage::HeadAt(filter)).then_some(flow.headers.as_mut()).flatten();
         }

@@ -41,7 +41,7 @@ impl Host<'_> {
         let live = |exchange: &&mut Exchange| exchange.stand != Stand::Ending && exchange.chain.speaks() == speaks;
         let Some(exchange) = self.exchanges.get_mut(owner.exchange).filter(live) else { return Ok(()) };
         let in_callback = exchange.running(owner.filter, direction).is_some();
-        let Some(station) = exchange.flow(direction).station(owner.filter) else { return Ok(()) };
+        let Some(station) = exchange.flow_mut(direction).station(owner.filter) else { return Ok(()) };
         // Asked for in advance it would undo a later pause.
         if in_callback || station.gate != Gate::Open {
             station.resume = true;
