@@ -179,12 +179,6 @@ impl Responses {
         self.head = Head::default();
     }
 
-    /// Whether the last answer is complete, so that another request may be sent.
-    #[must_use]
-    pub fn is_at_rest(&self) -> bool {
-        self.at == At::Rest
-    }
-
     /// Looks at bytes, in the order in which they came, and says how many of them belong to the answer. What follows a complete
     /// answer belongs to nothing.
     ///
