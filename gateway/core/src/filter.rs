@@ -90,13 +90,10 @@ impl Callback {
         match self {
             Self::Headers(Direction::Request, ..) => Export::RequestHeaders,
             Self::Headers(Direction::Response, ..) => Export::ResponseHeaders,
-            Self::Body(Direction::Request, ..) => Export::RequestBody,
-            Self::Body(Direction::Response, ..) => Export::ResponseBody,
-            Self::Trailers(Direction::Request, _) => Export::RequestTrailers,
-            Self::Trailers(Direction::Response, _) => Export::ResponseTrailers,
+            Self::Body(direction, ..) => Export::body(direction),
+            Self::Trailers(direction, _) => Export::trailers(direction),
             Self::NewConnection => Export::NewConnection,
-            Self::Data(Direction::Request, ..) => Export::DownstreamData,
-            Self::Data(Direction::Response, ..) => Export::UpstreamData,
+            Self::Data(direction, ..) => Export::data(direction),
             Self::Closed(Direction::Request, _) => Export::DownstreamClose,
             Self::Closed(Direction::Response, _) => Export::UpstreamClose,
             Self::Log => Export::Log,
@@ -140,6 +137,29 @@ pub enum Export {
     UpstreamClose = 1 << 13,
 }
 
+impl Export {
+    pub(crate) fn body(direction: Direction) -> Self {
+        match direction {
+            Direction::Request => Self::RequestBody,
+            Direction::Response => Self::ResponseBody,
+        }
+    }
+
+    pub(crate) fn trailers(direction: Direction) -> Self {
+        match direction {
+            Direction::Request => Self::RequestTrailers,
+            Direction::Response => Self::ResponseTrailers,
+        }
+    }
+
+    pub(crate) fn data(direction: Direction) -> Self {
+        match direction {
+            Direction::Request => Self::DownstreamData,
+            Direction::Response => Self::UpstreamData,
+        }
+    }
+}
+
 /// What is called in the middle of an HTTP exchange or after it, when its heads have been sent on.
 const AFTER_HEADS: u16 = Export::RequestBody as u16
     | Export::RequestTrailers as u16
@@ -167,28 +187,19 @@ impl Exports {
         self.0 & export as u16 != 0
     }
 
-    /// Whether it looks at what follows the head in this direction.
-    #[must_use]
-    pub fn watches_body(self, direction: Direction) -> bool {
-        match direction {
-            Direction::Request => self.has(Export::RequestBody) || self.has(Export::RequestTrailers),
-            Direction::Response => self.has(Export::ResponseBody) || self.has(Export::ResponseTrailers),
+    /// Whether it looks at what follows the head in this direction; of a TCP connection, at what passes, or wants to know of the
+    /// upstream's end.
+    fn watches(self, speaks: Speaks, direction: Direction) -> bool {
+        match (speaks, direction) {
+            (Speaks::Http, _) => self.has(Export::body(direction)) || self.has(Export::trailers(direction)),
+            (Speaks::Tcp, Direction::Request) => self.has(Export::DownstreamData),
+            (Speaks::Tcp, Direction::Response) => self.has(Export::UpstreamData) || self.has(Export::UpstreamClose),
         }
     }
 
-    /// Whether it looks at what passes in this direction of a TCP connection, or wants to know of its end.
-    #[must_use]
-    pub fn watches_data(self, direction: Direction) -> bool {
-        match direction {
-            Direction::Request => self.has(Export::DownstreamData),
-            Direction::Response => self.has(Export::UpstreamData) || self.has(Export::UpstreamClose),
-        }
-    }
-
-    /// Whether it may ask for a head after that head has been sent on.
-    #[must_use]
-    pub fn looks_back(self) -> bool {
-        self.0 & AFTER_HEADS != 0
+    /// Whether it may ask for a head after that head has been sent on. A TCP connection has none.
+    fn looks_back(self, speaks: Speaks) -> bool {
+        speaks == Speaks::Http && self.0 & AFTER_HEADS != 0
     }
 }
 
@@ -235,32 +246,33 @@ impl Chain {
     /// A chain of these filters, nearest the client first.
     #[must_use]
     pub fn new(filters: Vec<ChainFilter>) -> Self {
-        let watches = [Direction::Request, Direction::Response]
-            .map(|d| filters.iter().any(|filter| filter.exports.watches_body(d)));
-        let looks_back = filters.iter().any(|filter| filter.exports.looks_back());
-        Self { filters: filters.into(), candidates: Vec::new(), speaks: Speaks::Http, looks_back, watches }
+        Self::between(Speaks::Http, filters)
     }
 
     /// The same, for TCP connections.
     #[must_use]
     pub fn tcp(filters: Vec<ChainFilter>) -> Self {
-        let watches = [Direction::Request, Direction::Response]
-            .map(|d| filters.iter().any(|filter| filter.exports.watches_data(d)));
-        Self { filters: filters.into(), candidates: Vec::new(), speaks: Speaks::Tcp, looks_back: false, watches }
+        Self::between(Speaks::Tcp, filters)
+    }
+
+    fn between(speaks: Speaks, filters: Vec<ChainFilter>) -> Self {
+        let mut chain = Self { speaks, ..Self::default() };
+        filters.iter().for_each(|filter| chain.note(filter.exports));
+        Self { filters: filters.into(), ..chain }
+    }
+
+    /// Lets the chain know what a filter with these callbacks looks at.
+    fn note(&mut self, exports: Exports) {
+        for (watched, direction) in self.watches.iter_mut().zip([Direction::Request, Direction::Response]) {
+            *watched |= exports.watches(self.speaks, direction);
+        }
+        self.looks_back |= exports.looks_back(self.speaks);
     }
 
     /// The same with a candidate for the filter at `index`. What either version looks at is shown to the chain.
     #[must_use]
     pub fn with_candidate(mut self, index: FilterIndex, candidate: Candidate) -> Self {
-        let exports = candidate.filter.exports;
-        let watches = [Direction::Request, Direction::Response].map(|direction| match self.speaks {
-            Speaks::Http => exports.watches_body(direction),
-            Speaks::Tcp => exports.watches_data(direction),
-        });
-        for (watched, more) in self.watches.iter_mut().zip(watches) {
-            *watched |= more;
-        }
-        self.looks_back |= self.speaks == Speaks::Http && exports.looks_back();
+        self.note(candidate.filter.exports);
         self.candidates.push((index, candidate));
         self
     }

@@ -14,7 +14,7 @@ impl<F: Filters> Walk<'_, F> {
     /// Shows a piece of the body to one filter.
     pub(super) fn body_moves(&mut self, direction: Direction, index: FilterIndex, data: Bytes, end: End) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
-        let watches = exchange.listens(index, body_export(direction));
+        let watches = exchange.listens(index, Export::body(direction));
         let Some(station) = exchange.flow_mut(direction).station(index) else { return Moved::Stays };
         let stopped = matches!(station.gate, Gate::StopAll(_));
         if !stopped {
@@ -119,7 +119,7 @@ impl<F: Filters> Walk<'_, F> {
     /// Shows the trailers to one filter.
     pub(super) fn trailers_move(&mut self, direction: Direction, index: FilterIndex) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
-        let watches = exchange.listens(index, trailers_export(direction));
+        let watches = exchange.listens(index, Export::trailers(direction));
         let flow = exchange.flow_mut(direction);
         let count = flow.trailers.as_ref().map_or(0, Headers::count);
         let Some(station) = flow.station(index) else { return Moved::Stays };
@@ -175,19 +175,5 @@ impl<F: Filters> Walk<'_, F> {
                 Direction::Response => Failure::ResponseTooLarge,
             }));
         }
-    }
-}
-
-fn body_export(direction: Direction) -> Export {
-    match direction {
-        Direction::Request => Export::RequestBody,
-        Direction::Response => Export::ResponseBody,
-    }
-}
-
-fn trailers_export(direction: Direction) -> Export {
-    match direction {
-        Direction::Request => Export::RequestTrailers,
-        Direction::Response => Export::ResponseTrailers,
     }
 }

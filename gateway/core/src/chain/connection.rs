@@ -41,7 +41,7 @@ impl<F: Filters> Walk<'_, F> {
     /// Shows bytes to one filter: all that it has held back, and these.
     pub(super) fn data_moves(&mut self, direction: Direction, index: FilterIndex, data: Bytes, end: End) -> Moved {
         let Some(exchange) = self.exchange() else { return Moved::Stays };
-        let watches = exchange.listens(index, data_export(direction));
+        let watches = exchange.listens(index, Export::data(direction));
         let Some(station) = exchange.flow_mut(direction).station(index) else { return Moved::Stays };
         if !watches && station.gate == Gate::Open {
             self.tell_of_end(direction, index, end);
@@ -126,13 +126,6 @@ pub(super) fn end<F: Filters>(walk: &mut Walk<'_, F>, failure: Option<Failure>, 
     }
     walk.end_trials();
     walk.exchanges.remove(walk.id);
-}
-
-fn data_export(direction: Direction) -> Export {
-    match direction {
-        Direction::Request => Export::DownstreamData,
-        Direction::Response => Export::UpstreamData,
-    }
 }
 
 impl Exchange {
