@@ -14,6 +14,7 @@ use super::Walk;
 use crate::event::{Direction, Effect, End, Event, Part};
 use crate::exchange::{ExchangeId, Exchanges, Slot};
 use crate::filter::{Candidate, FilterIndex, Filters};
+use crate::flow::Flow;
 use crate::rollout::{Comparison, Rollout, Seen};
 
 /// So many events may wait to be played. While there are as many, exchanges get no shadow.
@@ -148,7 +149,7 @@ impl<F: Filters> Walk<'_, F> {
     /// A filter is about to be shown trailers.
     pub(super) fn shadow_trailers(&mut self, direction: Direction, index: FilterIndex) {
         if let Some(id) = self.shadow_of(direction, index)
-            && let Some(trailers) = self.exchange().and_then(|exchange| exchange.flow_mut(direction).trailers.as_ref())
+            && let Some(trailers) = self.exchange().and_then(|exchange| exchange.flow(direction).trailers.as_ref())
         {
             let fields = trailers.fields().clone();
             self.show(id, direction, Part::Trailers(fields));
@@ -171,31 +172,28 @@ impl<F: Filters> Walk<'_, F> {
 
     /// The head has left a filter.
     pub(super) fn head_left(&mut self, direction: Direction, index: FilterIndex) {
-        let Some(exchange) = self.exchange().filter(|exchange| !exchange.trials.is_empty()) else { return };
-        let Some(mut seen) = exchange.trial(index).filter(|trial| trial.shadow.is_some()).map(|trial| trial.seen)
-        else {
-            return;
-        };
-        if let Some(head) = &exchange.flow_mut(direction).headers {
-            seen.head(direction, head);
-        }
-        if let Some(trial) = exchange.trial(index) {
-            trial.seen = seen;
-        }
+        self.has_left(direction, index, |seen, flow| {
+            if let Some(head) = &flow.headers {
+                seen.head(direction, head);
+            }
+        });
     }
 
     /// Some of a body, or the trailers, have left a filter.
     pub(super) fn part_left(&mut self, direction: Direction, index: FilterIndex, part: &Part) {
-        let Some(exchange) = self.exchange().filter(|exchange| !exchange.trials.is_empty()) else { return };
-        let Some(mut seen) = exchange.trial(index).filter(|trial| trial.shadow.is_some()).map(|trial| trial.seen)
-        else {
-            return;
-        };
-        match (part, &exchange.flow_mut(direction).trailers) {
+        self.has_left(direction, index, |seen, flow| match (part, &flow.trailers) {
             (Part::Trailers(_), Some(trailers)) => seen.trailers(direction, trailers.fields()),
             (Part::Body(data, _), _) => seen.body(direction, data),
             _ => {}
-        }
+        });
+    }
+
+    /// Takes note of what has left a filter, if the filter has a shadow.
+    fn has_left(&mut self, direction: Direction, index: FilterIndex, note: impl FnOnce(&mut Seen, &Flow)) {
+        let Some(exchange) = self.exchange().filter(|exchange| !exchange.trials.is_empty()) else { return };
+        let trial = exchange.trial(index).filter(|trial| trial.shadow.is_some());
+        let Some(mut seen) = trial.map(|trial| trial.seen) else { return };
+        note(&mut seen, exchange.flow(direction));
         if let Some(trial) = exchange.trial(index) {
             trial.seen = seen;
         }
