@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use crate::headers::Headers;
 
 macro_rules! failures {
-    ($($(#[$doc:meta])* $name:ident = $status:literal $code:literal $title:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $status:literal $kind:ident $code:literal $title:literal,)*) => {
         /// Why the gateway itself ended an exchange.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Failure { $($(#[$doc])* $name,)* }
@@ -31,6 +31,10 @@ macro_rules! failures {
                 match self { $(Self::$name => StatusCode::from_u16($status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),)* }
             }
 
+            fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+
             /// What a client may know of it.
             #[must_use]
             pub fn title(self) -> &'static str {
@@ -40,172 +44,108 @@ macro_rules! failures {
     };
 }
 
+/// What a failure stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The request was refused as it came.
+    Refusal,
+    /// It is in place of the upstream's answer.
+    Upstream,
+    /// The gateway ended the exchange for a reason of its own, or a filter's, or the client's.
+    Own,
+}
+
 failures! {
     /// No route matches.
-    NoRoute = 404 "no_route" "No route matches this request",
+    NoRoute = 404 Upstream "no_route" "No route matches this request",
     /// The request asks for a tunnel that its route does not allow.
-    UpgradeRefused = 403 "upgrade_refused" "This route does not allow the connection to be upgraded",
+    UpgradeRefused = 403 Upstream "upgrade_refused" "This route does not allow the connection to be upgraded",
     /// The upstream did not switch to the protocol it was asked for, or claimed to without having been asked.
-    UpgradeFailed = 502 "upgrade_failed" "The upstream did not switch protocols as it was asked",
+    UpgradeFailed = 502 Upstream "upgrade_failed" "The upstream did not switch protocols as it was asked",
     /// The request cannot be forwarded as it is.
-    BadRequest = 400 "bad_request" "The request is malformed",
+    BadRequest = 400 Refusal "bad_request" "The request is malformed",
     /// Where the request ends could be read in two ways.
-    BadFraming = 400 "bad_framing" "The length of the request is not clear",
+    BadFraming = 400 Refusal "bad_framing" "The length of the request is not clear",
     /// It is not clear which host the request is for.
-    BadHost = 400 "bad_host" "The host of the request is not clear",
+    BadHost = 400 Refusal "bad_host" "The host of the request is not clear",
     /// The path cannot be made normal, or has what this listener refuses in paths.
-    BadPath = 400 "bad_path" "The path of the request is not acceptable",
+    BadPath = 400 Refusal "bad_path" "The path of the request is not acceptable",
     /// A field has a name that this listener refuses.
-    BadField = 400 "bad_field" "A header field of the request is not acceptable",
+    BadField = 400 Refusal "bad_field" "A header field of the request is not acceptable",
     /// The target is too long.
-    UriTooLong = 414 "uri_too_long" "The address of the request is too long",
+    UriTooLong = 414 Refusal "uri_too_long" "The address of the request is too long",
     /// The head has too many bytes or fields.
-    HeadTooLarge = 431 "head_too_large" "The header of the request is too large",
+    HeadTooLarge = 431 Refusal "head_too_large" "The header of the request is too large",
     /// Something HTTP has, but not this gateway.
-    NotImplemented = 501 "not_implemented" "This kind of request is not served here",
+    NotImplemented = 501 Refusal "not_implemented" "This kind of request is not served here",
     /// A version of HTTP that is not spoken here.
-    VersionNotSupported = 505 "version_not_supported" "This version of HTTP is not served here",
+    VersionNotSupported = 505 Refusal "version_not_supported" "This version of HTTP is not served here",
     /// The request is for a host that its connection is not for.
-    Misdirected = 421 "misdirected_request" "This connection is not for the host that was asked for",
+    Misdirected = 421 Own "misdirected_request" "This connection is not for the host that was asked for",
     /// The client did not send the request it had begun.
-    ClientSlow = 408 "client_slow" "The request did not come in in time",
+    ClientSlow = 408 Own "client_slow" "The request did not come in in time",
     /// A filter paused the request and its body outgrew the buffer.
-    RequestTooLarge = 413 "request_too_large" "The request body is too large to be checked",
+    RequestTooLarge = 413 Own "request_too_large" "The request body is too large to be checked",
     /// A filter paused the response and its body outgrew the buffer.
-    ResponseTooLarge = 502 "response_too_large" "The response body is too large to be checked",
+    ResponseTooLarge = 502 Own "response_too_large" "The response body is too large to be checked",
     /// A filter trapped, ran out of its budget or could not be started.
-    FilterFailed = 503 "filter_failed" "A policy on this route failed",
+    FilterFailed = 503 Own "filter_failed" "A policy on this route failed",
     /// There was no room for the VM that a filter was to have for this exchange alone.
-    FilterBusy = 503 "filter_busy" "This service is busy",
+    FilterBusy = 503 Own "filter_busy" "This service is busy",
     /// A filter paused the exchange and never resumed it.
-    FilterTimeout = 504 "filter_timeout" "A policy on this route did not answer in time",
+    FilterTimeout = 504 Own "filter_timeout" "A policy on this route did not answer in time",
     /// A filter asked for the stream to be closed.
-    FilterClosed = 502 "filter_closed" "A policy on this route closed the stream",
+    FilterClosed = 502 Own "filter_closed" "A policy on this route closed the stream",
     /// No endpoint could be connected to.
-    UpstreamConnect = 503 "upstream_connect" "The upstream could not be reached",
+    UpstreamConnect = 503 Upstream "upstream_connect" "The upstream could not be reached",
     /// No connection to an endpoint was made in time.
-    UpstreamConnectTimeout = 504 "upstream_connect_timeout" "The upstream could not be reached in time",
+    UpstreamConnectTimeout = 504 Upstream "upstream_connect_timeout" "The upstream could not be reached in time",
     /// The upstream did not answer in time.
-    UpstreamTimeout = 504 "upstream_timeout" "The upstream did not answer in time",
+    UpstreamTimeout = 504 Upstream "upstream_timeout" "The upstream did not answer in time",
     /// No try took less than the time for one, and there is no further one.
-    UpstreamTryTimeout = 504 "upstream_try_timeout" "The upstream did not answer in time",
+    UpstreamTryTimeout = 504 Upstream "upstream_try_timeout" "The upstream did not answer in time",
     /// The upstream broke its response off.
-    UpstreamReset = 502 "upstream_reset" "The upstream failed to answer",
+    UpstreamReset = 502 Upstream "upstream_reset" "The upstream failed to answer",
     /// The upstream answered what is not HTTP, or can be read in two ways.
-    UpstreamProtocol = 502 "upstream_protocol" "The upstream's answer is malformed",
+    UpstreamProtocol = 502 Upstream "upstream_protocol" "The upstream's answer is malformed",
     /// The upstream has as many requests as it may have.
-    UpstreamOverloaded = 503 "upstream_overloaded" "The upstream is busy",
+    UpstreamOverloaded = 503 Upstream "upstream_overloaded" "The upstream is busy",
     /// The upstream did not prove who it is, or would not have us.
-    UpstreamTls = 502 "upstream_tls" "A secure connection to the upstream could not be made",
+    UpstreamTls = 502 Upstream "upstream_tls" "A secure connection to the upstream could not be made",
     /// The tenant has had as many requests as it may have in this time.
-    TenantRequests = 429 "tenant_requests" "Too many requests for this service",
+    TenantRequests = 429 Own "tenant_requests" "Too many requests for this service",
     /// The tenant has as many requests under way as it may have.
-    TenantInFlight = 503 "tenant_in_flight" "This service is busy",
+    TenantInFlight = 503 Own "tenant_in_flight" "This service is busy",
     /// The tenant's filters have used as much processor time as they may.
-    TenantCpu = 503 "tenant_cpu" "This service is busy",
+    TenantCpu = 503 Own "tenant_cpu" "This service is busy",
     /// The tenant's own configuration cannot be used, and none of it ever could since the gateway started.
-    TenantUnavailable = 503 "tenant_unavailable" "This service is not available",
+    TenantUnavailable = 503 Upstream "tenant_unavailable" "This service is not available",
     /// A filter changed a body after its length had been sent.
-    LengthMismatch = 502 "length_mismatch" "A policy on this route broke the message",
+    LengthMismatch = 502 Own "length_mismatch" "A policy on this route broke the message",
     /// Nothing moved for too long.
-    Idle = 504 "idle_timeout" "Nothing was sent or received for too long",
+    Idle = 504 Own "idle_timeout" "Nothing was sent or received for too long",
     /// The exchange took longer than its route allows.
-    RequestTimeout = 504 "request_timeout" "The request took too long",
+    RequestTimeout = 504 Own "request_timeout" "The request took too long",
     /// The client went away.
-    ClientGone = 499 "client_gone" "The client went away",
+    ClientGone = 499 Own "client_gone" "The client went away",
 }
 
 impl Failure {
     /// Whether the request was refused as it came: whoever sent it may mean something else by what follows it.
     #[must_use]
     pub fn is_refusal(self) -> bool {
-        match self {
-            Self::BadRequest
-            | Self::BadFraming
-            | Self::BadHost
-            | Self::BadPath
-            | Self::BadField
-            | Self::UriTooLong
-            | Self::HeadTooLarge
-            | Self::NotImplemented
-            | Self::VersionNotSupported => true,
-            Self::NoRoute
-            | Self::UpgradeRefused
-            | Self::UpgradeFailed
-            | Self::Misdirected
-            | Self::ClientSlow
-            | Self::RequestTooLarge
-            | Self::ResponseTooLarge
-            | Self::FilterFailed
-            | Self::FilterBusy
-            | Self::FilterTimeout
-            | Self::FilterClosed
-            | Self::UpstreamConnect
-            | Self::UpstreamConnectTimeout
-            | Self::UpstreamTryTimeout
-            | Self::UpstreamProtocol
-            | Self::UpstreamOverloaded
-            | Self::RequestTimeout
-            | Self::UpstreamTimeout
-            | Self::UpstreamReset
-            | Self::UpstreamTls
-            | Self::TenantRequests
-            | Self::TenantInFlight
-            | Self::TenantCpu
-            | Self::TenantUnavailable
-            | Self::LengthMismatch
-            | Self::Idle
-            | Self::ClientGone => false,
-        }
-    }
-
-    /// Whether the same request may well be let in a second later.
-    #[must_use]
-    pub fn passes_soon(self) -> bool {
-        matches!(self, Self::TenantRequests | Self::TenantInFlight | Self::TenantCpu | Self::FilterBusy)
+        self.kind() == Kind::Refusal
     }
 
     /// Whether it stands for the upstream's answer, so that every filter sees it as one.
     #[must_use]
     pub fn is_upstream(self) -> bool {
-        match self {
-            Self::NoRoute
-            | Self::UpgradeRefused
-            | Self::UpgradeFailed
-            | Self::UpstreamConnect
-            | Self::UpstreamConnectTimeout
-            | Self::UpstreamTimeout
-            | Self::UpstreamTryTimeout
-            | Self::UpstreamReset
-            | Self::UpstreamProtocol
-            | Self::UpstreamTls
-            | Self::UpstreamOverloaded
-            | Self::TenantUnavailable => true,
-            Self::BadRequest
-            | Self::BadFraming
-            | Self::BadHost
-            | Self::BadPath
-            | Self::BadField
-            | Self::UriTooLong
-            | Self::HeadTooLarge
-            | Self::NotImplemented
-            | Self::VersionNotSupported
-            | Self::Misdirected
-            | Self::ClientSlow
-            | Self::RequestTooLarge
-            | Self::ResponseTooLarge
-            | Self::FilterFailed
-            | Self::FilterBusy
-            | Self::FilterTimeout
-            | Self::FilterClosed
-            | Self::TenantRequests
-            | Self::TenantInFlight
-            | Self::TenantCpu
-            | Self::LengthMismatch
-            | Self::Idle
-            | Self::RequestTimeout
-            | Self::ClientGone => false,
-        }
+        self.kind() == Kind::Upstream
+    }
+
+    /// Whether the same request may well be let in a second later.
+    fn passes_soon(self) -> bool {
+        matches!(self, Self::TenantRequests | Self::TenantInFlight | Self::TenantCpu | Self::FilterBusy)
     }
 }
 
