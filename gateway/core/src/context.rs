@@ -145,7 +145,7 @@ impl Hasher for IdHasher {
 /// All contexts of one VM in one of its lives, and what its guest has going on.
 #[derive(Debug)]
 pub struct Contexts {
-    /// The VM, and which life of it.
+    /// The VM.
     pub vm: VmIndex,
     /// Which life of the VM this is.
     pub life: u32,

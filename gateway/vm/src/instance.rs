@@ -153,7 +153,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Where that is left to be run.
+    /// Runs the module's start section, where it was made an export: instantiation has not run it then (`exposed.rs`).
     fn run_start_section(&mut self, spec: &VmSpec, exchanges: &mut Exchanges) -> Result<(), StartFailure> {
         let Some(start) = spec.module.start() else { return Ok(()) };
         let function = self.instance.get_module_export(&mut self.store, start).and_then(Extern::into_func);

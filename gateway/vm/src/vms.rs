@@ -74,6 +74,11 @@ fn abandon_calls(exchanges: &mut Exchanges, instance: &Instance, life: u32) {
     }
 }
 
+/// The exchanges of a life that is over are told.
+fn orphan_exchanges(exchanges: &mut Exchanges, instance: &Instance) {
+    instance.contexts().owners().for_each(|owner| exchanges.orphan(owner.exchange, owner.filter));
+}
+
 /// A way into a VM.
 struct Entry {
     vm: VmIndex,
@@ -120,7 +125,7 @@ impl Vms {
     /// Who pays for what the VM in this place uses.
     #[must_use]
     pub fn account(&self, vm: VmIndex) -> Option<&Arc<Account>> {
-        self.slots.get(vm.0 as usize)?.as_ref()?.spec.account.as_ref()
+        self.at(vm)?.spec.account.as_ref()
     }
 
     /// With a clock, for whoever wants to know how long calls take.
@@ -207,13 +212,17 @@ impl Vms {
             return None;
         }
         self.enter(exchanges, Entry::beside(vm), Instance::end).ok()?;
-        let life = self.slot(vm)?.life;
-        self.set_timer((vm, life), None);
-        let slot = self.slot(vm)?;
-        if let State::Live(instance) = &slot.state {
-            abandon_calls(exchanges, instance, slot.life);
-        }
+        self.call_off(exchanges, vm);
         self.slot(vm).map(Slot::retire)
+    }
+
+    /// Calls off what the guest of a VM that ends still waits for: its timer, its calls and streams.
+    fn call_off(&mut self, exchanges: &mut Exchanges, vm: VmIndex) {
+        let Some(life) = self.at(vm).map(|slot| slot.life) else { return };
+        self.set_timer((vm, life), None);
+        if let Some(State::Live(instance)) = self.at(vm).map(|slot| &slot.state) {
+            abandon_calls(exchanges, instance, life);
+        }
     }
 
     /// Notes when to see whether a VM that was just started is idle, if it may rest at all.
@@ -228,7 +237,7 @@ impl Vms {
         let others = self.rests.iter().map(|(_, other)| *other).filter(|other| *other != vm);
         let idle: Vec<VmIndex> = others.collect();
         let used = |vm: &VmIndex| {
-            let slot = self.slots.get(vm.0 as usize)?.as_ref()?;
+            let slot = self.at(*vm)?;
             (matches!(slot.state, State::Live(_)) && slot.awaits_nothing()).then_some((slot.used, *vm))
         };
         let Some((_, vm)) = idle.iter().filter_map(used).min() else { return false };
@@ -238,7 +247,7 @@ impl Vms {
     /// What is counted about the VM in the place `vm`, which somebody holds.
     #[must_use]
     pub fn cells_at(&self, vm: VmIndex) -> Option<Arc<VmCells>> {
-        Some(self.slots.get(vm.0 as usize)?.as_ref()?.cells.clone())
+        Some(self.at(vm)?.cells.clone())
     }
 
     /// What is counted about each VM, in the order of their places.
@@ -250,7 +259,7 @@ impl Vms {
     /// How many WebAssembly instructions the guest in the place `vm` has executed in this life, where the engine counts them.
     #[must_use]
     pub fn instructions(&self, vm: VmIndex) -> Option<u64> {
-        match &self.slots.get(vm.0 as usize)?.as_ref()?.state {
+        match &self.at(vm)?.state {
             State::Live(instance) => instance.instructions(),
             State::Down { .. } => None,
         }
@@ -323,6 +332,10 @@ impl Vms {
         heard.is_ok()
     }
 
+    fn at(&self, vm: VmIndex) -> Option<&Slot> {
+        self.slots.get(vm.0 as usize)?.as_ref()
+    }
+
     fn slot(&mut self, vm: VmIndex) -> Option<&mut Slot> {
         self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut)
     }
@@ -334,7 +347,7 @@ impl Vms {
         Entry { vm, life, occasion }: Entry,
         call: impl FnOnce(&mut Instance, &mut Exchanges) -> Result<R, Died>,
     ) -> Result<R, Failed> {
-        let slot = self.slots.get_mut(vm.0 as usize).and_then(Option::as_mut).ok_or(Failed)?;
+        let slot = self.slot(vm).ok_or(Failed)?;
         let life = life.unwrap_or(slot.life);
         let instance = slot.instance(life).ok_or(Failed)?;
         let called = call(instance, exchanges);
@@ -387,9 +400,7 @@ impl Vms {
         else {
             return;
         };
-        for owner in instance.contexts().owners() {
-            exchanges.orphan(owner.exchange, owner.filter);
-        }
+        orphan_exchanges(exchanges, &instance);
         abandon_calls(exchanges, &instance, life);
         slot.cells.trapped(died.fault.cause);
         slot.cells.failed(&died.in_words(), slot.failures, until);

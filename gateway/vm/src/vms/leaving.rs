@@ -8,7 +8,7 @@ use portcullis_core::filter::VmIndex;
 use portcullis_core::time::Time;
 
 use super::slot::{Retired, State};
-use super::{Entry, Vms, abandon_calls};
+use super::{Entry, Vms, orphan_exchanges};
 use crate::instance::Instance;
 
 /// VMs that no revision uses any more.
@@ -33,9 +33,7 @@ impl Vms {
         let slot = self.slot(vm)?;
         if let State::Live(instance) = &slot.state {
             // Revisions are kept until their last exchange has ended; this is for exchanges that were cut off.
-            for owner in instance.contexts().owners() {
-                exchanges.orphan(owner.exchange, owner.filter);
-            }
+            orphan_exchanges(exchanges, instance);
             if instance.hears_of_end() {
                 self.leaving.untold.push_back(vm);
                 return None;
@@ -100,13 +98,7 @@ impl Vms {
     }
 
     fn take(&mut self, exchanges: &mut Exchanges, vm: VmIndex) -> Option<Retired> {
-        let life = self.slot(vm)?.life;
-        self.set_timer((vm, life), None);
-        if let Some(slot) = self.slot(vm)
-            && let State::Live(instance) = &slot.state
-        {
-            abandon_calls(exchanges, instance, slot.life);
-        }
+        self.call_off(exchanges, vm);
         Some(self.slots.get_mut(vm.0 as usize)?.take()?.retire())
     }
 }
