@@ -27,18 +27,6 @@ pub(crate) struct Prepared {
     vms: Vec<(VmIndex, Newborn)>,
 }
 
-impl Remains {
-    /// VMs whose places others will have.
-    pub(crate) fn of(vms: Vec<Retired>) -> Self {
-        Self { _kept: (Vec::new(), Vec::new()), vms }
-    }
-
-    /// Another VM that is to be taken apart.
-    pub(crate) fn add(&mut self, vms: impl IntoIterator<Item = Retired>) {
-        self.vms.extend(vms);
-    }
-}
-
 impl Prepared {
     /// Makes the routing table of the worker of this number, and starts and configures the VMs that `before` does not have.
     ///
@@ -59,6 +47,18 @@ pub(crate) struct Remains {
     /// What kept the VMs' places, and what takes time to free; nothing where those places are still in use.
     _kept: (Vec<Revision>, Vec<Arc<Laid>>),
     vms: Vec<Retired>,
+}
+
+impl Remains {
+    /// VMs whose places are still in use.
+    pub(crate) fn of(vms: Vec<Retired>) -> Self {
+        Self { _kept: (Vec::new(), Vec::new()), vms }
+    }
+
+    /// Adds VMs that are to be taken apart.
+    pub(crate) fn add(&mut self, vms: impl IntoIterator<Item = Retired>) {
+        self.vms.extend(vms);
+    }
 }
 
 /// Takes apart what workers have no use for. Runs until nobody hands anything over.
