@@ -134,11 +134,8 @@ impl Control {
         rate_limit.follow(plan.snapshot(), socket)?;
         plan.set_limits();
         plan.decisions().follow(plan.rollouts(), &plan.snapshot().held);
-        telemetry.show_tenants(plan.accounts(), plan.snapshot().held.clone());
-        telemetry.show_rollouts(plan.rollouts());
         let shown = Shown::new(1, &plan);
-        telemetry.set_revision(shown.revision, &shown.digest);
-        telemetry.show_tls_files(tls::watch::shown(plan.snapshot()));
+        tell(&telemetry, &plan, &shown);
         let _tls_files = Watch::start(plan.snapshot())?;
         let room = Arc::new(Room::survey());
         room.allow(plan.snapshot().max_connections);
@@ -193,13 +190,10 @@ impl Control {
         plan.decisions().follow(plan.rollouts(), &snapshot.held);
         self.order(|| Order::Switch);
         let at_next_start = self.plan.snapshot().only_at_start(&snapshot);
-        self.telemetry.show_tenants(plan.accounts(), snapshot.held.clone());
-        self.telemetry.show_rollouts(plan.rollouts());
         self.plan = plan;
         let revision = self.shown.borrow().revision + 1;
         let shown = Shown::new(revision, &self.plan);
-        self.telemetry.set_revision(shown.revision, &shown.digest);
-        self.telemetry.show_tls_files(tls::watch::shown(&snapshot));
+        tell(&self.telemetry, &self.plan, &shown);
         self.shown.send_replace(shown);
         Ok(Applied { revision, at_next_start })
     }
@@ -247,6 +241,14 @@ impl Control {
             let _gone = crew.send(order());
         }
     }
+}
+
+/// Has scrapes show what is served now.
+fn tell(telemetry: &Telemetry, plan: &Plan, shown: &Shown) {
+    telemetry.show_tenants(plan.accounts(), shown.held.clone());
+    telemetry.show_rollouts(plan.rollouts());
+    telemetry.set_revision(shown.revision, &shown.digest);
+    telemetry.show_tls_files(tls::watch::shown(&shown.snapshot));
 }
 
 /// Orders every worker with clients to do something; returns how many there are.
