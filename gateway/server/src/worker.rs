@@ -44,17 +44,16 @@ use crate::upstream::Upstreams;
 
 /// How often idle connections, overdue exchanges and full log buffers are looked for.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// Overdue for so many looks, an exchange is cut off: whoever should take what it was told does not.
+const HOPELESS: u8 = 10;
+/// The bulkhead has one part in so many of what a worker may use of an upstream.
+const BULKHEAD_PARTS: usize = 5;
 
 /// What the chain works on; lent to guests for each callback.
 struct State {
     exchanges: Exchanges,
     vms: Vms,
 }
-
-/// The bulkhead has one part in so many of what a worker may use of an upstream.
-const BULKHEAD_PARTS: usize = 5;
-/// Overdue for so many looks, an exchange is cut off: whoever should take what it was told does not.
-const HOPELESS: u8 = 10;
 
 /// Who waits for an exchange: the side that sends its request on, and the side that sends its response.
 #[derive(Default)]
@@ -182,10 +181,7 @@ impl Worker {
                 Some(wait) => _ = tokio::time::timeout(wait, changed).await,
                 None => changed.await,
             }
-            let mut state = self.present();
-            let State { exchanges, vms } = &mut *state;
-            vms.tick(exchanges);
-            self.see_to_rest(&mut state);
+            self.act(|State { exchanges, vms }| vms.tick(exchanges));
         }
     }
 
@@ -193,18 +189,10 @@ impl Worker {
     async fn run_shadows(self: Rc<Self>) {
         loop {
             self.shadows.notified().await;
-            while self.play_shadow() {
+            while self.act(|State { exchanges, vms }| chain::play_shadow(exchanges, vms)) {
                 yield_now().await;
             }
         }
-    }
-
-    fn play_shadow(self: &Rc<Self>) -> bool {
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        let played = chain::play_shadow(exchanges, vms);
-        self.see_to_rest(&mut state);
-        played
     }
 
     /// Tells guests of what others have put into their queues: one at a time, so that nobody else waits for long.
@@ -227,11 +215,10 @@ impl Worker {
     }
 
     fn read(self: &Rc<Self>, letter: &Letter) {
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        vms.read(exchanges, letter);
-        self.vm_had_turn(&state, letter.vm());
-        self.see_to_rest(&mut state);
+        self.act(|state| {
+            state.vms.read(&mut state.exchanges, letter);
+            self.vm_had_turn(state, letter.vm());
+        });
     }
 
     async fn keep_house(self: Rc<Self>) {
@@ -241,22 +228,18 @@ impl Worker {
             every.tick().await;
             self.upstreams.sweep(&self.clock);
             self.telemetry.flush();
-            let mut state = self.present();
-            for (id, failure) in state.exchanges.expired() {
-                if self.is_told(id, failure) {
-                    continue;
+            self.act(|state| {
+                for (id, failure) in state.exchanges.expired() {
+                    if !self.is_told(id, failure) {
+                        chain::feed(&mut state.exchanges, &mut state.vms, id, Event::Deadline(failure));
+                        self.wake_both(id);
+                    }
                 }
-                let State { exchanges, vms } = &mut *state;
-                chain::feed(exchanges, vms, id, Event::Deadline(failure));
-                self.wake_both(id);
-            }
-            for id in self.held_up.take() {
-                self.wake_both(id);
-            }
-            self.give_turn(&state);
-            self.free_revisions(&mut state);
-            self.rest_vms(&mut state);
-            self.see_to_rest(&mut state);
+                self.held_up.take().into_iter().for_each(|id| self.wake_both(id));
+                self.give_turn(state);
+                self.free_revisions(state);
+                self.rest_vms(state);
+            });
         }
     }
 
@@ -287,36 +270,33 @@ impl Worker {
                 Direction::Request
             }
         };
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        chain::feed(exchanges, vms, id, event);
-        self.had_turn(id, exchanges.now);
-        let concerns_other = exchanges.get(id).is_none_or(|exchange| {
-            exchange.has_effects(other) || exchange.wants(other, &exchanges.limits) == Wants::Closed
+        self.act(|State { exchanges, vms }| {
+            chain::feed(exchanges, vms, id, event);
+            self.had_turn(id, exchanges.now);
+            let concerns_other = exchanges.get(id).is_none_or(|exchange| {
+                exchange.has_effects(other) || exchange.wants(other, &exchanges.limits) == Wants::Closed
+            });
+            if concerns_other {
+                self.wake(id, other);
+            }
         });
-        if concerns_other {
-            self.wake(id, other);
-        }
-        self.see_to_rest(&mut state);
     }
 
     /// Hands a callout's outcome to the guest that asked.
     pub(crate) fn deliver(self: &Rc<Self>, root: ContextRef, token: u32, response: CalloutResponse) {
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        vms.deliver(exchanges, root, token, response);
-        self.vm_had_turn(&state, root.vm);
-        self.see_to_rest(&mut state);
+        self.act(|state| {
+            state.vms.deliver(&mut state.exchanges, root, token, response);
+            self.vm_had_turn(state, root.vm);
+        });
     }
 
     /// Tells a guest what came of its gRPC call or stream; whether there still is one to tell.
     pub(crate) fn hear(self: &Rc<Self>, root: ContextRef, token: u32, news: News) -> bool {
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        let heard = vms.hear(exchanges, root, token, news);
-        self.vm_had_turn(&state, root.vm);
-        self.see_to_rest(&mut state);
-        heard
+        self.act(|state| {
+            let heard = state.vms.hear(&mut state.exchanges, root, token, news);
+            self.vm_had_turn(state, root.vm);
+            heard
+        })
     }
 
     /// Whether nothing new is begun on behalf of guests.
@@ -324,7 +304,15 @@ impl Worker {
         self.ending.get()
     }
 
-    /// What a feed leads to beyond its own exchange.
+    /// Does something to exchanges or guests at the present time, and sees to everything that comes of it.
+    fn act<T>(self: &Rc<Self>, act: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.present();
+        let done = act(&mut state);
+        self.see_to_rest(&mut state);
+        done
+    }
+
+    /// What was done leads to more: other exchanges go on, callouts begin, timers are set.
     fn see_to_rest(self: &Rc<Self>, state: &mut State) {
         let State { exchanges, vms } = state;
         while let Some(id) = exchanges.next_woken() {

@@ -12,12 +12,11 @@ use crate::revision::{Prepared, Remains, Revision};
 impl Worker {
     /// Takes a revision in that was made ready for this worker. Requests do not see it before [`Self::switch`].
     pub(crate) fn take_in(self: &Rc<Self>, prepared: Prepared) -> Rc<Revision> {
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        let revision = Revision::take_places(prepared, exchanges, vms, &self.upstreams);
-        self.telemetry.add_filter_cells(revision.new_cells(vms));
-        self.see_to_rest(&mut state);
-        revision
+        self.act(|State { exchanges, vms }| {
+            let revision = Revision::take_places(prepared, exchanges, vms, &self.upstreams);
+            self.telemetry.add_filter_cells(revision.new_cells(vms));
+            revision
+        })
     }
 
     /// Lets new exchanges begin with this revision. Those under way keep theirs.
@@ -72,15 +71,14 @@ impl Worker {
 
     /// Tells one; whether there was one to tell.
     fn say_next_farewell(self: &Rc<Self>) -> bool {
-        let mut state = self.present();
-        if !state.vms.has_untold() {
-            return false;
-        }
-        let State { exchanges, vms } = &mut *state;
-        let over = vms.end_next(exchanges);
-        self.part_with(&state, over);
-        self.see_to_rest(&mut state);
-        true
+        self.act(|state| {
+            if !state.vms.has_untold() {
+                return false;
+            }
+            let over = state.vms.end_next(&mut state.exchanges);
+            self.part_with(state, over);
+            true
+        })
     }
 
     /// Hands VMs on that are over, and, with the last of them, what kept their places.

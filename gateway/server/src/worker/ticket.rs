@@ -228,28 +228,27 @@ impl Worker {
     }
 
     fn end(self: &Rc<Self>, ticket: &Ticket, failure: Option<Failure>) {
-        let mut state = self.present();
-        let State { exchanges, vms } = &mut *state;
-        let now = exchanges.now;
-        chain::end(exchanges, vms, ticket.id, failure, |exchange| {
-            let Some(facts) = exchange.facts() else { return };
-            match &ticket.request {
-                Some(request) => self.record_request(ticket, request, (exchange, facts), now),
-                None => self.record_connection((exchange, facts), now),
+        self.act(|State { exchanges, vms }| {
+            let now = exchanges.now;
+            chain::end(exchanges, vms, ticket.id, failure, |exchange| {
+                let Some(facts) = exchange.facts() else { return };
+                match &ticket.request {
+                    Some(request) => self.record_request(ticket, request, (exchange, facts), now),
+                    None => self.record_connection((exchange, facts), now),
+                }
+            });
+            self.had_turn(ticket.id, now);
+            if ticket.request.is_some() {
+                self.telemetry.ended();
+            }
+            // Whoever still sends the request hears that it is over.
+            self.wake(ticket.id, Direction::Request);
+            if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index())
+                && let Some(tie) = std::mem::take(waiting).tie
+            {
+                tie.ended();
             }
         });
-        self.had_turn(ticket.id, now);
-        if ticket.request.is_some() {
-            self.telemetry.ended();
-        }
-        // Whoever still sends the request hears that it is over.
-        self.wake(ticket.id, Direction::Request);
-        if let Some(waiting) = self.waiting.borrow_mut().get_mut(ticket.id.index())
-            && let Some(tie) = std::mem::take(waiting).tie
-        {
-            tie.ended();
-        }
-        self.see_to_rest(&mut state);
     }
 
     fn record_request(&self, ticket: &Ticket, request: &Described, (exchange, facts): (&Exchange, &Facts), now: Time) {
