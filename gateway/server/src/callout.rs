@@ -4,15 +4,12 @@
 //! that breaks off or is too large as one without headers (ABI reference §9.2). Plugins tested there read `:status` without
 //! looking whether there is one.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
-use http_body::Body;
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
 use portcullis_core::context::{Callout, CalloutResponse};
 use portcullis_core::headers::{Headers, strip_hop_by_hop};
 
@@ -30,7 +27,8 @@ pub(crate) async fn run(worker: Rc<Worker>, callout: Callout) {
         let (name, tenant) = worker.upstreams.names(upstream).unwrap_or_default();
         worker.telemetry.export_callout(&trace, &attempts, &method, &name, &tenant);
     }
-    let response = response.unwrap_or_else(|_| synthetic(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
+    let response =
+        response.unwrap_or_else(|_| synthetic(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout".to_owned()));
     worker.turn_of_vm(root.vm).await;
     worker.deliver(root, token, response);
 }
@@ -48,25 +46,23 @@ async fn call(worker: &Worker, callout: Callout, tries: &Tries) -> CalloutRespon
     let body = RequestBody::Whole(Some(body), trailers);
     match worker.upstreams.send(upstream, (headers, body), None, tries, &worker.clock).await {
         Ok(answer) => collect(worker, answer).await.unwrap_or_default(),
-        Err(SendError::Connect | SendError::ConnectTimeout | SendError::Tls) => synthetic(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-        ),
-        Err(SendError::Overloaded) => synthetic(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-        ),
-        Err(
-            SendError::Reset
-            | SendError::Protocol
-            | SendError::TryTimeout
-            | SendError::NoTunnel
-            | SendError::BadRequest,
-        ) => synthetic(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
-        ),
+        Err(error) => unanswered(error),
     }
+}
+
+/// What Envoy answers in an upstream's stead.
+fn unanswered(error: SendError) -> CalloutResponse {
+    let reason = match error {
+        SendError::Connect | SendError::ConnectTimeout | SendError::Tls => "remote connection failure",
+        SendError::Overloaded => "overflow",
+        SendError::Reset
+        | SendError::Protocol
+        | SendError::TryTimeout
+        | SendError::NoTunnel
+        | SendError::BadRequest => "connection termination",
+    };
+    let body = format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
+    synthetic(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
 /// The whole response, unless it breaks off or is too large.
@@ -75,7 +71,7 @@ async fn collect(worker: &Worker, answer: Answer) -> Option<CalloutResponse> {
     let (mut head, mut incoming) = answer.response.into_parts();
     let mut body = BytesMut::new();
     let mut trailers = None;
-    while let Some(frame) = next_frame(&mut incoming).await {
+    while let Some(frame) = incoming.frame().await {
         match frame.ok()?.into_data() {
             Ok(data) if body.len() + data.len() > limit => return None,
             Ok(data) => body.extend_from_slice(&data),
@@ -87,17 +83,9 @@ async fn collect(worker: &Worker, answer: Answer) -> Option<CalloutResponse> {
     Some(CalloutResponse { headers: Some(Headers::response(head.status, head.headers)), body: body.freeze(), trailers })
 }
 
-async fn next_frame(body: &mut Incoming) -> Option<Result<http_body::Frame<Bytes>, hyper::Error>> {
-    poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
-}
-
-fn synthetic(status: StatusCode, body: &'static str) -> CalloutResponse {
+fn synthetic(status: StatusCode, body: String) -> CalloutResponse {
     let mut fields = HeaderMap::new();
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    CalloutResponse {
-        headers: Some(Headers::response(status, fields)),
-        body: Bytes::from_static(body.as_bytes()),
-        trailers: None,
-    }
+    CalloutResponse { headers: Some(Headers::response(status, fields)), body: body.into(), trailers: None }
 }
