@@ -169,23 +169,13 @@ impl<'e> Draft<'e> {
         let snapshot = self.snapshot;
         let owner = plugin.tenant.map(|tenant| &snapshot.tenant(tenant).name);
         let module = self.module(plugin, owner)?;
-        let key = VmKey {
-            tenant: filter.tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
-            vm_id: plugin.vm_id.clone(),
-            version,
-            digest: *module.digest(),
-            memory: plugin.limits.memory,
-            cpu: plugin.limits.cpu,
-            isolation: plugin.isolation,
-            idle: plugin.idle(filter.tenant),
-            configuration: plugin.vm_config.bytes(),
-            capabilities: plugin.capabilities.clone(),
-        };
+        let spec = self.spec((plugin, version), filter.tenant, module.clone());
+        let key = VmKey::of(&spec);
         let vm = match self.places.get(&key) {
             Some(vm) => *vm,
             None => {
-                let spec = self.spec((plugin, version), filter.tenant, module.clone());
-                self.specs.push(spec);
+                let upstreams = self.visible(filter.tenant);
+                self.specs.push(VmSpec { upstreams, ..spec });
                 self.places.insert(key, self.specs.len() - 1);
                 self.specs.len() - 1
             }
@@ -234,13 +224,8 @@ impl<'e> Draft<'e> {
         modules.get_or_make(code, &plugin.capabilities, restrict).map_err(unloadable)
     }
 
-    fn spec(
-        &mut self,
-        (plugin, version): (&Plugin, Version),
-        tenant: Option<TenantIndex>,
-        module: Arc<Module>,
-    ) -> VmSpec {
-        let upstreams = self.visible(tenant);
+    /// The VM that a filter needs, before anything is known of what it is configured with and may call.
+    fn spec(&self, (plugin, version): (&Plugin, Version), tenant: Option<TenantIndex>, module: Arc<Module>) -> VmSpec {
         let snapshot = self.snapshot;
         VmSpec {
             tenant: tenant.map(|tenant| snapshot.tenant(tenant).name.clone()),
@@ -255,7 +240,7 @@ impl<'e> Draft<'e> {
             configuration: plugin.vm_config.bytes(),
             account: self.laid.account.clone(),
             roots: Vec::new(),
-            upstreams,
+            upstreams: Arc::default(),
         }
     }
 
