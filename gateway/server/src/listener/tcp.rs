@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::HeaderValue;
+use portcullis_core::context::UpstreamId;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Facts, Reached, Wants};
 use portcullis_core::reply::Failure;
@@ -70,31 +71,28 @@ pub(super) async fn serve<S: Transport>(
     Ok(())
 }
 
-async fn pass<S: Transport>(
-    ticket: &Ticket,
-    client: &mut Side<S>,
-    target: portcullis_core::context::UpstreamId,
-) -> Result<(), Failure> {
-    let (worker, id) = &ticket.parts();
-    worker.feed(*id, Event::Accepted);
+async fn pass<S: Transport>(ticket: &Ticket, client: &mut Side<S>, target: UpstreamId) -> Result<(), Failure> {
+    let (worker, id) = ticket.parts();
+    let worker = &worker;
+    worker.feed(id, Event::Accepted);
     let mut up = Fed::new(Direction::Request);
-    until_broken_off(worker, *id, poll_fn(|cx| up.poll_until_let_in(cx, worker, *id, client))).await?;
+    until_broken_off(worker, id, poll_fn(|cx| up.poll_until_let_in(cx, worker, id, client))).await?;
     let begun = worker.clock.now();
     let connecting = async { worker.upstreams.connect(target, &worker.clock).await.map_err(Failure::from) };
-    let Raw { stream, address, endpoints, held } = until_broken_off(worker, *id, connecting).await?;
+    let Raw { stream, address, endpoints, held } = until_broken_off(worker, id, connecting).await?;
     let _held = held;
     ticket.reached(Reached { endpoints, waited: worker.clock.now().saturating_since(begun) });
-    worker.feed(*id, Event::Connected(address));
+    worker.feed(id, Event::Connected(address));
     let mut upstream = Side::new(stream, Failure::UpstreamReset);
-    let mut down = Passage::new(Fed::new(Direction::Response), worker, *id);
-    let mut up = Passage::new(up, worker, *id);
+    let mut down = Passage::new(Fed::new(Direction::Response), worker, id);
+    let mut up = Passage::new(up, worker, id);
     let both = poll_fn(|cx| {
-        let up = up.poll(cx, worker, *id, client, &mut upstream)?;
-        let down = down.poll(cx, worker, *id, &mut upstream, client)?;
+        let up = up.poll(cx, worker, id, client, &mut upstream)?;
+        let down = down.poll(cx, worker, id, &mut upstream, client)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     });
     // Where the response is fed, it is broken off behind what has passed.
-    if worker.watches_body(*id, Direction::Response) { both.await } else { until_broken_off(worker, *id, both).await }
+    if worker.watches_body(id, Direction::Response) { both.await } else { until_broken_off(worker, id, both).await }
 }
 
 /// How one direction passes.
