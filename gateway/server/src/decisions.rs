@@ -14,7 +14,7 @@ use portcullis_core::rollout::{Decision, Rollout, State, Why};
 use portcullis_core::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
+use crate::clock;
 use crate::config::standing::Held;
 use crate::config::{Digest, Written as _};
 use crate::durable;
@@ -68,7 +68,7 @@ impl Decisions {
         Some(read.unwrap_or_else(|error| {
             tracing::error!(file = %file.display(), error, "what was decided about a roll-out cannot be read");
             let why = Why::Before("what was decided about it cannot be read".into());
-            Decision { state: State::Aborted, at: Clock::start().now(), why }
+            Decision { state: State::Aborted, at: clock::now(), why }
         }))
     }
 

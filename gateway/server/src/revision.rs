@@ -15,7 +15,7 @@ use portcullis_core::filter::VmIndex;
 use portcullis_core::time::Time;
 use portcullis_vm::{Newborn, Retired, VmCells, Vms};
 
-use crate::clock::Clock;
+use crate::clock;
 use crate::config::snapshot::{Drain, Listener};
 use crate::plan::{Laid, NotStarted, Plan, Table};
 use crate::upstream::Upstreams;
@@ -64,7 +64,7 @@ impl Remains {
 /// Takes apart what workers have no use for. Runs until nobody hands anything over.
 pub(crate) fn take_apart(remains: mpsc::Receiver<Remains>) {
     for Remains { vms, .. } in remains {
-        vms.into_iter().for_each(|vm| vm.end(Clock::start().now()));
+        vms.into_iter().for_each(|vm| vm.end(clock::now()));
     }
 }
 

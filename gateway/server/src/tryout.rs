@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use portcullis_vm::{Compiler, StartFailure};
 
-use crate::clock::Clock;
+use crate::clock;
 use crate::config::private::Configuration;
 use crate::config::{Node, Whole};
 use crate::diagnostic::{self, Diagnostic, Span};
@@ -24,7 +24,7 @@ pub(crate) fn problems(whole: Whole, cache: Option<PathBuf>) -> Vec<Diagnostic> 
     let Whole { snapshot, tree, .. } = whole;
     let options = Options { cache, compiler: Some(Compiler::this_program()), ..Options::default() };
     let mut problems = match Plan::new(Arc::new(snapshot), &options) {
-        Ok(plan) => plan.refusals(Clock::start().now()).iter().map(|refusal| refused(refusal, &tree)).collect(),
+        Ok(plan) => plan.refusals(clock::now()).iter().map(|refusal| refused(refusal, &tree)).collect(),
         Err(why) => vec![unplanned(&why, &tree)],
     };
     diagnostic::sort(&mut problems);

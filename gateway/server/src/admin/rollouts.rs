@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::access::{self, Refusal, Via};
 use super::{AdminState, JSON, problem, response, wrong_method};
-use crate::clock::Clock;
+use crate::clock;
 
 /// Answers a request for what is below `/v1/rollouts`.
 pub(super) fn answer(
@@ -49,7 +49,7 @@ fn tell(
     let Some(rollout) = shown.rollouts.iter().find(is_meant) else {
         return Ok(problem(StatusCode::NOT_FOUND, "no_rollout", "There is no roll-out of such a plugin"));
     };
-    rollout.tell(what, &via.who, Clock::start().now());
+    rollout.tell(what, &via.who, clock::now());
     tracing::info!(target: "portcullis::audit", tenant, plugin, who = via.who, "roll-out {}", what.as_str());
     if let Err(error) = state.decisions.keep(rollout) {
         tracing::error!(plugin, tenant, %error, "this will be forgotten with the next start");

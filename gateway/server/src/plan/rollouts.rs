@@ -8,7 +8,7 @@ use portcullis_core::rollout::{Mode, Rollout, State, Version};
 
 use super::laid::{Draft, Laid, Of};
 use super::{Plan, PlanError};
-use crate::clock::Clock;
+use crate::clock;
 use crate::config::snapshot::{Filter, FilterIndex, Plugin};
 use crate::decisions::Decisions;
 
@@ -48,7 +48,7 @@ pub(super) fn rollouts(of: &Of, earlier: Option<&Laid>, decisions: &Decisions) -
             rollout.identity == identity && (rollout.state() != State::Running || earlier.digest == plugin.digest)
         });
         let begin = || {
-            let now = Clock::start().now();
+            let now = clock::now();
             let new = Rollout::new(plugin.name.clone(), tenant.cloned(), wanted.rule.clone(), now).known_as(identity);
             Arc::new(match decisions.about(&identity) {
                 Some(decision) => new.decided_before(decision),

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::RunError;
 use super::crew::{Order, OwnSockets};
-use crate::clock::Clock;
+use crate::clock;
 use crate::config::snapshot::{Admin, Drain, Snapshot};
 use crate::config::standing::Held;
 use crate::inherited::Inherited;
@@ -168,7 +168,7 @@ impl Control {
         for number in 0..workers {
             let own = new.iter().map(|bound| bound.for_worker(number)).collect::<Result<Vec<_>, _>>()?;
             prepared.push((
-                Prepared::new(&plan, number, Some(&self.plan), Clock::start().now())?,
+                Prepared::new(&plan, number, Some(&self.plan), clock::now())?,
                 own.into_iter().flatten().collect(),
             ));
         }
@@ -202,7 +202,7 @@ impl Control {
     pub(super) fn rehearse(&self, snapshot: Snapshot) -> Result<Arc<Snapshot>, RunError> {
         let snapshot = Arc::new(snapshot);
         let plan = Arc::new(self.plan.next(snapshot.clone())?);
-        plan.start_vms(Clock::start().now())?;
+        plan.start_vms(clock::now())?;
         Ok(snapshot)
     }
 

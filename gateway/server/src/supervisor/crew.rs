@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::{Phase, RunError, runtime};
 use crate::bulkhead::{self, Bulkhead, Entrance, Exit};
-use crate::clock::Clock;
+use crate::clock;
 use crate::config::snapshot::Listener;
 use crate::listener::{self, Gate, Listening, Places, Room};
 use crate::plan::Plan;
@@ -76,7 +76,7 @@ impl Post {
         };
         let ready = || -> Result<_, RunError> {
             let prepared = match exit {
-                None => Prepared::new(&plan, number, None, Clock::start().now())?,
+                None => Prepared::new(&plan, number, None, clock::now())?,
                 Some(_) => Prepared::cold(&plan, number, None),
             };
             let counted = (telemetry.worker(), limits);

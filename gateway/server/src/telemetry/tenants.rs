@@ -10,7 +10,7 @@ use portcullis_core::time::Time;
 use super::exposition::Exposition;
 use super::room::{Ledger, OVERFLOW, TENANTS};
 use super::stats::roughly;
-use crate::clock::Clock;
+use crate::clock;
 use crate::config::standing::Held;
 
 /// The lines there are of one of them, and the most bytes of one but for its name.
@@ -23,7 +23,7 @@ pub(crate) type Named = (Arc<str>, Arc<Account>);
 /// What people are told of tenants that are set apart: of so many, a line each.
 pub(super) fn apart(accounts: &[Named]) -> Vec<String> {
     const LINES: usize = 10;
-    let now = Clock::start().now();
+    let now = clock::now();
     let apart = accounts.iter().filter_map(|(tenant, account)| Some((tenant, account.apart.until(now)?)));
     let line = |(tenant, until): (&Arc<str>, Time)| {
         let rest = roughly(until.saturating_since(now));
@@ -78,7 +78,7 @@ pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     family("portcullis_tenant_memory_bytes", "gauge", "Memory of a tenant's VMs.", &Account::memory);
     let help = "Calls of a tenant's filters to upstreams that are under way.";
     family("portcullis_tenant_callouts_active", "gauge", help, &|account| account.callouts_in_flight().into());
-    let now = Clock::start().now();
+    let now = clock::now();
     let help = "Whether a tenant is set apart, since its filters take long: 1, or 0.";
     family("portcullis_tenant_set_apart", "gauge", help, &|account| account.apart.is_now(now).into());
     let help = "Requests of a tenant that were served while it was set apart.";

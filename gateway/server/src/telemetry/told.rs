@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_core::rollout::Rollout;
-use portcullis_core::time::{Time, nanos};
+use portcullis_core::time::nanos;
 use portcullis_vm::VmCells;
 
 use super::exposition::{Exposition, Seconds};
@@ -16,6 +16,7 @@ use super::room::{Roster, UPSTREAMS};
 use super::tenants;
 use super::tls_files;
 use super::upstreams::{self, UpstreamCounts};
+use crate::clock;
 use crate::config::standing::Held;
 use crate::tls::files::Shown;
 
@@ -101,7 +102,7 @@ impl Told {
         let guests = self.guests.read(self.vms.cells());
         let upstreams =
             self.upstreams.iter().map(|counts| (counts.clone(), upstreams::admit(&mut self.upstream_names, counts)));
-        let now = now();
+        let now = clock::now();
         Sight {
             filters: self.vms.sums(now),
             troubles: filters::troubles(self.vms.cells(), now),
@@ -115,12 +116,6 @@ impl Told {
             refusals: self.refusals,
         }
     }
-}
-
-/// The time, as workers count it.
-fn now() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time::from_nanos(nanos(since))
 }
 
 impl Sight {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use portcullis_simulation::{Guests, Line, Origin, Reply, Simulation, Stub, numbe
 use portcullis_vm::{Engine, Isolation, Module, RootSpec, Shared, StartError, VmSpec, Vms};
 
 use super::cases::{Case, Suite};
+use crate::clock;
 use crate::config::defaults::PLUGIN_MEMORY;
 
 /// What cases are tried on: a module, ready to be started.
@@ -102,7 +103,7 @@ impl Stage {
 /// No exchanges, at the present time.
 pub(super) fn exchanges() -> Exchanges {
     let mut exchanges = Exchanges::default();
-    exchanges.now = now();
+    exchanges.now = clock::now();
     exchanges
 }
 
@@ -110,11 +111,6 @@ pub(super) fn exchanges() -> Exchanges {
 pub(super) fn hear<R>(act: impl FnOnce() -> R) -> R {
     let _before = LINES.take();
     tracing::subscriber::with_default(Ears, act)
-}
-
-fn now() -> Time {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time::from_nanos(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Modules in VMs, whose clock is the real one.
