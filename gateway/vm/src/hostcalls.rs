@@ -493,7 +493,8 @@ hostcalls! {
     }
 }
 
-fn wall_clock() -> u64 {
+/// Nanoseconds since the Unix epoch.
+pub(crate) fn wall_clock() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     nanos(since)
 }

@@ -5,7 +5,7 @@
 //! also while the module starts or its allocator runs.
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use portcullis_abi::{LogLevel, Status};
 use portcullis_core::time::nanos;
@@ -14,7 +14,7 @@ use wasmtime::{Caller, Linker};
 use crate::engine::fill_random;
 use crate::failure::Exited;
 use crate::guest::{Call, Guest};
-use crate::hostcalls::{Answer, hostcalls};
+use crate::hostcalls::{Answer, hostcalls, wall_clock};
 
 /// The module names guests import these from.
 pub(crate) const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
@@ -89,11 +89,11 @@ fn write(guest: &mut Call<'_>, fd: u32, pieces: u32, count: u32, out: u32) -> Re
 fn clock(id: u32) -> Result<u64, Errno> {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let time = match id {
-        0 => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-        1 => START.elapsed(),
+        0 => wall_clock(),
+        1 => nanos(START.elapsed()),
         _ => return Err(Errno::NOTSUP),
     };
-    Ok(nanos(time))
+    Ok(time)
 }
 
 hostcalls! {
