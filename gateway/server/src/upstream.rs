@@ -218,6 +218,11 @@ impl Upstream {
         }
     }
 
+    /// Whether there is an endpoint that has not failed.
+    fn has_other(&self, course: &Course, clock: &Clock) -> bool {
+        self.balancer.borrow().has_other(clock.now(), &course.failed)
+    }
+
     /// The endpoint answered.
     fn answered(&self, endpoint: EndpointIndex, status: StatusCode, clock: &Clock) {
         match status {

@@ -53,10 +53,6 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn has_other(&self, course: &Course, clock: &Clock) -> bool {
-        self.balancer.borrow().has_other(clock.now(), &course.failed)
-    }
-
     async fn connect_raw(
         self: &Rc<Self>,
         course: &mut Course,

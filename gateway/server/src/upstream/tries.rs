@@ -343,7 +343,7 @@ impl Upstream {
             free: course.free,
             idempotent: miss.left.is_idempotent(),
             replayable: miss.left.is_whole(),
-            elsewhere: self.balancer.borrow().has_other(clock.now(), &course.failed),
+            elsewhere: self.has_other(course, clock),
         };
         let verdict = retry::judge(policy, tried, miss.cause, &self.budget.borrow(), fastrand::u64(..));
         if verdict == Verdict::Free {
