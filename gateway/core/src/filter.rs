@@ -138,6 +138,45 @@ pub enum Export {
 }
 
 impl Export {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::RequestHeaders,
+        Self::RequestBody,
+        Self::RequestTrailers,
+        Self::ResponseHeaders,
+        Self::ResponseBody,
+        Self::ResponseTrailers,
+        Self::Log,
+        Self::Done,
+        Self::Delete,
+        Self::NewConnection,
+        Self::DownstreamData,
+        Self::UpstreamData,
+        Self::DownstreamClose,
+        Self::UpstreamClose,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RequestHeaders => "proxy_on_request_headers",
+            Self::RequestBody => "proxy_on_request_body",
+            Self::RequestTrailers => "proxy_on_request_trailers",
+            Self::ResponseHeaders => "proxy_on_response_headers",
+            Self::ResponseBody => "proxy_on_response_body",
+            Self::ResponseTrailers => "proxy_on_response_trailers",
+            Self::Log => "proxy_on_log",
+            Self::Done => "proxy_on_done",
+            Self::Delete => "proxy_on_delete",
+            Self::NewConnection => "proxy_on_new_connection",
+            Self::DownstreamData => "proxy_on_downstream_data",
+            Self::UpstreamData => "proxy_on_upstream_data",
+            Self::DownstreamClose => "proxy_on_downstream_connection_close",
+            Self::UpstreamClose => "proxy_on_upstream_connection_close",
+        }
+    }
+
     pub(crate) fn body(direction: Direction) -> Self {
         match direction {
             Direction::Request => Self::RequestBody,

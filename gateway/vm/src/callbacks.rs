@@ -84,8 +84,8 @@ enum OnHeaders {
     Three(TypedFunc<(u32, u32, u32), u32>),
 }
 
-const REQUEST_HEADERS: &str = "proxy_on_request_headers";
-const RESPONSE_HEADERS: &str = "proxy_on_response_headers";
+const REQUEST_HEADERS: &str = Export::RequestHeaders.name();
+const RESPONSE_HEADERS: &str = Export::ResponseHeaders.name();
 const TWO: Signature = Signature { params: <(u32, u32) as Params>::KINDS, result: <u32 as Returned>::KIND };
 const THREE: Signature = Signature { params: <(u32, u32, u32) as Params>::KINDS, result: <u32 as Returned>::KIND };
 
@@ -181,33 +181,11 @@ fn word(end: End) -> u32 {
     u32::from(end.is_end())
 }
 
-/// The name of the export that a callback calls.
-pub(crate) fn name(callback: Callback) -> &'static str {
-    CHAIN.iter().find_map(|(name, export)| (*export == callback.export()).then_some(*name)).unwrap_or_default()
-}
-
-/// The exports that the filter chain calls.
-const CHAIN: [(&str, Export); 14] = [
-    (REQUEST_HEADERS, Export::RequestHeaders),
-    ("proxy_on_request_body", Export::RequestBody),
-    ("proxy_on_request_trailers", Export::RequestTrailers),
-    (RESPONSE_HEADERS, Export::ResponseHeaders),
-    ("proxy_on_response_body", Export::ResponseBody),
-    ("proxy_on_response_trailers", Export::ResponseTrailers),
-    ("proxy_on_new_connection", Export::NewConnection),
-    ("proxy_on_downstream_data", Export::DownstreamData),
-    ("proxy_on_upstream_data", Export::UpstreamData),
-    ("proxy_on_downstream_connection_close", Export::DownstreamClose),
-    ("proxy_on_upstream_connection_close", Export::UpstreamClose),
-    ("proxy_on_log", Export::Log),
-    ("proxy_on_done", Export::Done),
-    ("proxy_on_delete", Export::Delete),
-];
-
 /// Those of the chain's callbacks that a module exports and is granted.
 pub(crate) fn exports(module: &wasmtime::Module, granted: &Capabilities) -> Exports {
-    let exported = CHAIN.iter().filter(|(name, _)| granted.allow_callback(name) && module.get_export(name).is_some());
-    exported.fold(Exports::default(), |exports, (_, export)| exports.with(*export))
+    let is_exported = |name: &str| granted.allow_callback(name) && module.get_export(name).is_some();
+    let exported = Export::ALL.into_iter().filter(|export| is_exported(export.name()));
+    exported.fold(Exports::default(), Exports::with)
 }
 
 /// The names of all exports that may be called.

@@ -19,7 +19,7 @@ use portcullis_core::time::Time;
 use wasmtime::{Extern, PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use crate::budget::Budget;
-use crate::callbacks::{self, Callbacks, answer};
+use crate::callbacks::{Callbacks, answer};
 use crate::cells::VmCells;
 use crate::engine::{CopyRoom, Engine};
 use crate::failure::{Exited, Fault, StartFailure};
@@ -248,7 +248,7 @@ impl Instance {
 
     /// Makes a callback about an exchange.
     pub(crate) fn call(&mut self, exchanges: &mut Exchanges, id: ContextId, callback: Callback) -> Result<u32, Died> {
-        let name = callbacks::name(callback);
+        let name = callback.export().name();
         let answer = self.lend(exchanges, Some(id), name, |store, callbacks| callbacks.call(store, id.0, callback))?;
         if trace::is_on() {
             trace::answered(name, id, callback, answer);

@@ -59,12 +59,6 @@ pub fn wasi_functions() -> impl Iterator<Item = &'static str> {
     wasi::ROWS.iter().map(|row| row.name)
 }
 
-/// The name of the export that a callback calls.
-#[must_use]
-pub fn callback_name(callback: portcullis_core::filter::Callback) -> &'static str {
-    callbacks::name(callback)
-}
-
 /// Every export that the gateway may call.
 pub fn callbacks() -> impl Iterator<Item = &'static str> {
     callbacks::names()

@@ -8,7 +8,6 @@ use portcullis_core::filter::{Callback, ChainFilter, Failed, Filters, NotOpened,
 use portcullis_core::grpc::News;
 use portcullis_core::time::{Time, nanos};
 use portcullis_simulation::{Guests, Line};
-use portcullis_vm::callback_name;
 
 use crate::workshop::stage::Modules;
 
@@ -108,7 +107,7 @@ impl Filters for Measured {
     }
 
     fn call(&mut self, exchanges: &mut Exchanges, context: ContextRef, callback: Callback) -> Result<u32, Failed> {
-        self.measure(callback_name(callback), |modules| modules.call(exchanges, context, callback))
+        self.measure(callback.export().name(), |modules| modules.call(exchanges, context, callback))
     }
 
     fn close(&mut self, exchanges: &mut Exchanges, context: ContextRef) {
