@@ -2,8 +2,8 @@
 //!
 //! A [`Host`] speaks Rust types and knows no guest memory; `gateway/vm` and `sdk/testing` decode and encode around it. It never
 //! calls a guest and never waits: what a guest starts is recorded, and done when its callback has returned. Statuses follow the
-//! ABI reference §6, and never leave the set that SDKs accept (§12.1). Here is whom a call is about, with contexts, properties and timers;
-//! the rest is a file for each of its sections.
+//! ABI reference §6, and never leave the set that SDKs accept (§12.1). Here is whom a call is about, with contexts, properties
+//! and timers; the rest is a file for each of its sections.
 
 mod buffers;
 mod calls;

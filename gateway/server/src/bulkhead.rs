@@ -2,12 +2,13 @@
 //!
 //! A callback cannot be left and come back to, so a worker whose guest takes long serves nobody else meanwhile. A tenant whose
 //! callbacks often do is therefore served by a thread that others do not wait for: the worker with the connection looks at the
-//! request, hands it over, and passes the answer on. The bulkhead has its own VMs and connections to upstreams, like any worker, and no
-//! listeners; it runs when the machine has nothing else to do, and gives way at each step. Where there are many workers there are several such threads, and a
-//! tenant's requests all go to the same. Tenants that share one have their requests begun in [turn](Rota), whoever asks how often.
+//! request, hands it over, and passes the answer on. The bulkhead has its own VMs and connections to upstreams, like any worker,
+//! and no listeners; it runs when the machine has nothing else to do, and gives way at each step. Where there are many workers
+//! there are several such threads, and a tenant's requests all go to the same. Tenants that share one have their requests begun
+//! in [turn](Rota), whoever asks how often.
 //!
-//! What the two threads share they lock for moments: the HTTP/2 library's streams of a connection, shared data and queues. A bulkhead that
-//! loses the processor in such a moment is waited for; on a machine with a processor to spare that is not long.
+//! What the two threads share they lock for moments: the HTTP/2 library's streams of a connection, shared data and queues. A
+//! bulkhead that loses the processor in such a moment is waited for; on a machine with a processor to spare that is not long.
 //!
 //! **Invariant:** the client's connection stays where it is. What was under way on a worker before its tenant was set apart has
 //! [turns](crate::worker) there.

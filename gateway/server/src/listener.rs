@@ -1,8 +1,9 @@
 //! Accepting connections, and speaking HTTP/1.1 or HTTP/2 on them.
 //!
-//! Each worker has its own socket for every listener, and the kernel spreads connections over them. A connection passes
-//! [`gate`], gives its PROXY protocol header if it has one ([`proxied`]), is encrypted if it shall be ([`crate::tls::server`]), and
-//! speaks HTTP under watch ([`watched`]), HTTP/1.1 only as far as it is [`strict`], or is passed on ([`tcp`]). [`clients`] keeps an eye on all that are open.
+//! Each worker has its own socket for every listener, and the kernel spreads connections over them. A connection passes [`gate`],
+//! gives its PROXY protocol header if it has one ([`proxied`]), is encrypted if it shall be ([`crate::tls::server`]), and speaks
+//! HTTP under watch ([`watched`]), HTTP/1.1 only as far as it is [`strict`], or is passed on ([`tcp`]). [`clients`] keeps an eye
+//! on all that are open.
 
 mod clients;
 mod gate;

@@ -153,7 +153,7 @@ fn response(mut ticket: Ticket, headers: Headers, end: End, answered: Answered) 
     let (start, fields) = headers.into_parts();
     let status = match start {
         StartLine::Response { status } => status,
-        StartLine::Request { .. } | StartLine::Trailers => http::StatusCode::INTERNAL_SERVER_ERROR,
+        StartLine::Request { .. } | StartLine::Trailers => StatusCode::INTERNAL_SERVER_ERROR,
     };
     ticket.answers(status, &fields);
     let mut response = Response::new(ResponseBody::new(ticket, source, lease, end));

@@ -1,8 +1,9 @@
 //! Shared queues: what a tenant's VMs hand each other, across workers, and how the one that waits for it is told.
 //!
-//! A queue belongs to a space of the tenant's, and is found by its name there; its number means the same to all the tenant's VMs. Whoever registered it last is its consumer, and is told once for every item, on its own
-//! worker and after whatever callback runs now: a [`Letter`] goes to the VM's [`Post`], which the worker's [`Inbox`] empties. A
-//! VM that starts away from its worker keeps its letters until it is put there.
+//! A queue belongs to a space of the tenant's, and is found by its name there; its number means the same to all the tenant's VMs.
+//! Whoever registered it last is its consumer, and is told once for every item, on its own worker and after whatever callback
+//! runs now: a [`Letter`] goes to the VM's [`Post`], which the worker's [`Inbox`] empties. A VM that starts away from its worker
+//! keeps its letters until it is put there.
 //!
 //! Envoy's queues grow without end. Here a tenant has [`MOST_QUEUES`], and all of them hold [`QUEUE_BYTES`] and [`QUEUE_ITEMS`]
 //! each; what comes beyond is dropped and said so in the log, since SDKs abort on any status that means "full".

@@ -1,8 +1,8 @@
 //! Shadows: a candidate is shown what the current version is shown, and what it makes of that is compared, never applied.
 //!
 //! A shadow is an exchange of its own with one filter. What the current version is shown is queued for it, and played by
-//! [`play_shadow`] when the worker has time: so an exchange never waits for its shadow, fails with it, or is changed by it. What the shadow
-//! lets go is compared at the end with what left the current version.
+//! [`play_shadow`] when the worker has time: so an exchange never waits for its shadow, fails with it, or is changed by it. What
+//! the shadow lets go is compared at the end with what left the current version.
 //! **Invariant:** a shadow holds no more of an exchange's bodies than a filter may hold back; else it is given up, and counted.
 
 use std::sync::Arc;

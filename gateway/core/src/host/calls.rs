@@ -1,4 +1,5 @@
-//! Calls to upstreams (ABI reference §6.5): HTTP callouts, gRPC calls and streams. They are recorded, and made when the callback has returned.
+//! Calls to upstreams (ABI reference §6.5): HTTP callouts, gRPC calls and streams. They are recorded, and made when the callback
+//! has returned.
 
 use std::time::Duration;
 

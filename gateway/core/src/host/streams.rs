@@ -1,4 +1,5 @@
-//! What a guest can ask to become of an exchange (ABI reference §6.4). **Invariant:** nothing of it happens before its callback has returned.
+//! What a guest can ask to become of an exchange (ABI reference §6.4). **Invariant:** nothing of it happens before its callback
+//! has returned.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

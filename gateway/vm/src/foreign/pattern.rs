@@ -58,8 +58,8 @@ enum Place {
     Class,
 }
 
-/// An expression of RE2's in the parser's words: where the two differ, `\d`, `\s`, `\w` and `\b` mean ASCII, and in a class `[`, `&` and `~`
-/// mean themselves.
+/// An expression of RE2's in the parser's words: where the two differ, `\d`, `\s`, `\w` and `\b` mean ASCII, and in a class `[`,
+/// `&` and `~` mean themselves.
 fn as_re2_means(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut place = Place::Outside;
