@@ -79,9 +79,11 @@ const LEAVES_A_SECRET: &str = r#"
         (if (i32.load (local.get $at)) (then (call $text 'found ') (call $n (local.get $at))))
         (i32.store (local.get $at) (i32.const 42)))
     (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-        (call $text 'pages ') (call $n (memory.grow (i32.const 1)))
+        (call $text 'pages ') (call $n (memory.grow (i32.const 8)))
         (call $look (i32.const 48)) (call $look (i32.const 65532)) (call $look (i32.const 131000))
-        (call $look (i32.const 190000))
+        (call $look (i32.const 190000)) (call $look (i32.const 640000))
+        (; More than stays with a place in the pool. ;)
+        (memory.fill (i32.const 196608) (i32.const 42) (i32.const 400000))
         (call $end) (i32.const 0))"#;
 
 #[test]
