@@ -35,12 +35,12 @@ impl Source {
     pub fn resolve(&self, written: &str) -> Result<PathBuf, String> {
         let path = self.inputs.locate(&self.folder, written);
         self.inputs.note_of(&path, self.tenant.as_ref());
-        if let (Some(fence), Ok(real)) = (&self.fence, path.canonicalize())
-            && !fence.canonicalize().is_ok_and(|fence| real.starts_with(fence))
-        {
-            return Err(format!("a tenant's own files may only name files below {}", fence.display()));
+        match &self.fence {
+            Some(fence) if !is_within(fence, &path) => {
+                Err(format!("a tenant's own files may only name files below {}", fence.display()))
+            }
+            Some(_) | None => Ok(path),
         }
-        Ok(path)
     }
 
     /// A source without text: the one that a path names, before it is read.
@@ -49,6 +49,12 @@ impl Source {
         let (name, text) = (path.display().to_string(), String::new());
         Self { name, folder, fence: None, tenant: None, text, inputs: Inputs::default() }
     }
+}
+
+/// Whether a path stays in a directory, wherever symbolic links lead. One at which there is nothing does.
+pub(crate) fn is_within(fence: &Path, path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return true };
+    fence.canonicalize().is_ok_and(|fence| path.starts_with(fence))
 }
 
 /// A line and a column, both counted from 1, columns in characters.

@@ -25,6 +25,7 @@ mod listener;
 mod message;
 pub mod modules;
 mod plan;
+mod regular;
 mod request_id;
 mod revision;
 mod serve;

@@ -1,6 +1,8 @@
 //! The files that tenants keep for themselves: a mistake in them is theirs alone.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use portcullis_tests::eventually;
 use portcullis_tests::guests::module;
@@ -116,6 +118,45 @@ fn a_tenants_mistake_leaves_it_as_it_was_and_everybody_else_gets_what_is_new() {
     assert_eq!(process.reload().status(), 200);
     assert_eq!(both(), of("acme-2", "globex-7"));
     assert!(refused_tenants(&process).is_empty());
+}
+
+#[test]
+fn what_is_no_file_of_a_tenants_own_is_its_mistake() {
+    let shared = Origin::always(Answer::ok("shared"));
+    let process = start(&shared).start();
+    let folder = process.folder().join("acme");
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    // Nothing of it is on the disk.
+    File::create(folder.join("large.wasm")).unwrap().set_len((64 << 20) + 1).unwrap();
+    let own_upstream = "upstreams: { of: { endpoints: [\"a.test:443\"], tls: { ca: pipe } } }\n";
+    let mistakes: [(&dyn Fn(), &str); 5] = [
+        (&|| process.write("acme/a.yaml", &own("x").replace("banner.wasm", "large.wasm")), "it is larger than"),
+        (&|| process.write("acme/a.yaml", &own("x").replace("banner.wasm", "pipe")), "it is not a file"),
+        (&|| process.write("acme/a.yaml", &own("\"${file:pipe}\"")), "it is not a file"),
+        (&|| process.write("acme/a.yaml", &format!("{own_upstream}{}", own("x"))), "it is not a file"),
+        (
+            &|| {
+                process.write("acme/a.yaml", "");
+                symlink("../globex/a.yaml", folder.join("link.yaml")).unwrap();
+            },
+            "leads out of the tenant's directory",
+        ),
+    ];
+    for (number, (make, why)) in (2..).zip(mistakes) {
+        make();
+        process.write("globex/a.yaml", &own(&format!("globex-{number}")));
+        assert_eq!(process.reload().status(), 200, "{why}");
+        assert_eq!(seen(&process, "acme.test"), (200, "acme-1".to_owned()), "{why}");
+        assert_eq!(seen(&process, "globex.test"), (200, format!("globex-{number}")), "{why}");
+        let refused = refused_tenants(&process);
+        assert!(matches!(&refused[..], [(tenant, said)] if tenant == "acme" && said.contains(why)), "{refused:?}");
+    }
+    // A link within the directory is as good as a file.
+    process.write("acme/kept", &own("acme-2"));
+    fs::remove_file(folder.join("link.yaml")).unwrap();
+    symlink("kept", folder.join("link.yaml")).unwrap();
+    assert_eq!(process.reload().status(), 200);
+    assert_eq!(seen(&process, "acme.test"), (200, "acme-2".to_owned()));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::inputs::{Inputs, is_configuration};
 use super::private::Private;
 use super::tree::{Key, Map, Node, Value};
 use super::{secrets, yaml};
-use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::diagnostic::{Diagnostic, Source, Span, is_within};
 
 /// What all the files together say.
 pub(crate) struct Gathered {
@@ -163,8 +163,13 @@ impl Gather {
         place: impl Fn(Diagnostic) -> Diagnostic,
     ) -> Option<Arc<Source>> {
         self.inputs.note_of(path, tenant.map(|(_, name)| name));
-        let text = self.inputs.read(path, MAX_BYTES).and_then(|bytes| {
-            String::from_utf8(bytes.into()).map_err(|error| std::io::Error::new(ErrorKind::InvalidData, error))
+        let bytes = match tenant {
+            None => self.inputs.read_piped(path, MAX_BYTES),
+            Some((fence, _)) if is_within(fence, path) => self.inputs.read(path, MAX_BYTES),
+            Some(_) => Err(Error::other("it is a link that leads out of the tenant's directory")),
+        };
+        let text = bytes.and_then(|bytes| {
+            String::from_utf8(bytes.into()).map_err(|error| Error::new(ErrorKind::InvalidData, error))
         });
         match text.map_err(|error| secrets::reason(&error)) {
             Ok(text) => {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 use super::directory::TENANT_FILE;
 use crate::modules::lock::Locking;
+use crate::regular;
 
 /// The files and directories of one configuration. Clones note into the same list.
 #[derive(Clone, Debug, Default)]
@@ -83,17 +85,29 @@ impl Inputs {
     /// What is in a file.
     ///
     /// # Errors
-    /// When it cannot be read, or has more than `most` bytes.
+    /// When it cannot be read, is no regular file, or has more than `most` bytes.
     pub(crate) fn read(&self, path: &Path, most: u64) -> io::Result<Bytes> {
         match self.changes.get(path) {
-            Some(Some(content)) => return Ok(content.clone()),
-            Some(None) => return Err(io::ErrorKind::NotFound.into()),
-            None => {}
+            Some(Some(content)) => Ok(content.clone()),
+            Some(None) => Err(io::ErrorKind::NotFound.into()),
+            None => regular::read(path, most).map(Bytes::from),
         }
-        if fs::metadata(path)?.len() > most {
-            return Err(io::Error::other(format!("it is larger than {most} bytes")));
+    }
+
+    /// What is in a file, or comes through a pipe until that is closed.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has more than `most` bytes.
+    pub(super) fn read_piped(&self, path: &Path, most: u64) -> io::Result<Bytes> {
+        if self.changes.contains_key(path) || path.is_file() {
+            return self.read(path, most);
         }
-        fs::read(path).map(Bytes::from)
+        let mut content = Vec::new();
+        fs::File::open(path)?.take(most + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > most {
+            return Err(regular::too_large(most));
+        }
+        Ok(content.into())
     }
 
     /// The names of the folders in `folder` that have a file of this name, in order.

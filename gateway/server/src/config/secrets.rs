@@ -4,16 +4,18 @@
 //! `${env:`; any other `${` is left alone, since plugins have templates of their own.
 //! **Invariant:** a resolved text never leaves the tree except into the snapshot; diagnostics show it as written.
 
-use std::fs;
 use std::io::{Error, ErrorKind};
 
 use zeroize::Zeroizing;
 
 use super::tree::{Node, Origin, Text, Value};
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::regular;
 
-/// No key or token is longer; a path to a device would never end.
+/// No key or token is longer.
 const MAX_BYTES: u64 = 1 << 20;
+
+const NO_TEXT: &str = "it is not UTF-8 text";
 
 /// Replaces every reference by what it refers to.
 pub(crate) fn resolve(node: &mut Node, problems: &mut Vec<Diagnostic>) {
@@ -106,14 +108,9 @@ fn look_up(reference: &str, source: &Source) -> Result<Zeroizing<String>, Diagno
 
 fn read_file(path: &str, source: &Source) -> Result<Zeroizing<String>, String> {
     let path = source.resolve(path)?;
-    let metadata = fs::metadata(&path).map_err(|error| reason(&error))?;
-    if metadata.is_file() && metadata.len() > MAX_BYTES {
-        return Err(format!("the file is larger than {MAX_BYTES} bytes"));
-    }
-    if !metadata.is_file() {
-        return Err("it is not a file".to_owned());
-    }
-    let mut text = Zeroizing::new(fs::read_to_string(&path).map_err(|error| reason(&error))?);
+    let mut content = Zeroizing::new(regular::read(&path, MAX_BYTES).map_err(|error| reason(&error))?);
+    let text = String::from_utf8(std::mem::take(&mut *content));
+    let mut text = Zeroizing::new(text.map_err(|_| NO_TEXT.to_owned())?);
     // Editors and `echo` end a file with a line feed that is not part of the secret.
     if text.ends_with('\n') {
         text.pop();
@@ -129,7 +126,7 @@ pub(crate) fn reason(error: &Error) -> String {
     let known = [
         (ErrorKind::NotFound, "there is no such file"),
         (ErrorKind::PermissionDenied, "permission denied"),
-        (ErrorKind::InvalidData, "it is not UTF-8 text"),
+        (ErrorKind::InvalidData, NO_TEXT),
     ];
     let words = known.into_iter().find(|(kind, _)| *kind == error.kind()).map(|(_, words)| words.to_owned());
     words.unwrap_or_else(|| error.to_string())

@@ -32,7 +32,7 @@ use crate::config::Written as _;
 use crate::config::private::Configuration;
 use crate::tls::{HTTP_1_1, provider, trust};
 
-/// The largest module that is fetched.
+/// The largest module that is read or fetched.
 pub(crate) const MAX_MODULE: usize = 64 << 20;
 /// How often a server may send us elsewhere.
 const MAX_HOPS: usize = 5;

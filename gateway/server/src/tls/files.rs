@@ -6,7 +6,6 @@
 //! Between the writing of two files they do not fit; so a failure counts only when it is still there on the next look.
 
 use std::fs::{self, Metadata};
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,8 +17,9 @@ use zeroize::Zeroizing;
 
 use crate::config::reason;
 use crate::diagnostic::Source;
+use crate::regular;
 
-/// No certificate chain, key or revocation list that is read here is larger; a path to a device would never end.
+/// No certificate chain, key or revocation list that is read here is larger.
 const MAX_BYTES: u64 = 16 << 20;
 /// For how long after a write another one may go unnoticed by the file's times, in seconds.
 const UNSETTLED: i64 = 2;
@@ -62,19 +62,7 @@ impl File {
     }
 
     fn read(&self) -> Result<Content, String> {
-        let file = fs::File::open(self.path()?).map_err(|error| reason(&error))?;
-        let metadata = file.metadata().map_err(|error| reason(&error))?;
-        if !metadata.is_file() {
-            return Err("it is not a file".to_owned());
-        }
-        if metadata.len() > MAX_BYTES {
-            return Err(format!("the file is larger than {MAX_BYTES} bytes"));
-        }
-        // Room for all of it at once: growing would leave copies behind.
-        let room = usize::try_from(metadata.len()).unwrap_or(0) + 1;
-        let mut content = Zeroizing::new(Vec::with_capacity(room));
-        file.take(MAX_BYTES).read_to_end(&mut content).map_err(|error| reason(&error))?;
-        Ok(content)
+        regular::read(&self.path()?, MAX_BYTES).map(Zeroizing::new).map_err(|error| reason(&error))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::config::tree::{Key, Node};
 use crate::config::written::{Digest, Written};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::modules::Fetcher;
+use crate::modules::fetch::MAX_MODULE;
 use crate::modules::signature::Signature;
 
 /// A signature is shorter.
@@ -151,10 +152,7 @@ impl Modules {
             let folder = if folder.is_empty() { ".".to_owned() } else { folder };
             refuse(why).help(format!("paths start from the directory of the file they are written in: `{folder}`"))
         };
-        if path.is_dir() {
-            return Err(missing("it is a directory".to_owned()));
-        }
-        let code = place.span.source.inputs.read(&path, u64::MAX).map_err(|error| missing(reason(&error)))?;
+        let code = place.span.source.inputs.read(&path, MAX_MODULE as u64).map_err(|error| missing(reason(&error)))?;
         let digest = Sha256::digest(&code).into();
         self.files.insert(path, (code.clone(), digest));
         Ok((code, digest))

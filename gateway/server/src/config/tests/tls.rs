@@ -104,7 +104,7 @@ listeners:
             error: `.` cannot be used
                ┌ gateway.yaml:11:65
             11 │   folder: { bind: '127.0.0.1:8', tls: { certificates: [ { cert: ., key: a.key } ] } }
-               │                                                                 ^ it is not a file
+               │                                                                 ^ it is a directory
                = help: paths start from the directory of the file they are written in
 
             warning: what `old.pem` holds has expired
