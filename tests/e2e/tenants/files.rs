@@ -129,7 +129,8 @@ fn what_is_no_file_of_a_tenants_own_is_its_mistake() {
     // Nothing of it is on the disk.
     File::create(folder.join("large.wasm")).unwrap().set_len((64 << 20) + 1).unwrap();
     let own_upstream = "upstreams: { of: { endpoints: [\"a.test:443\"], tls: { ca: pipe } } }\n";
-    let mistakes: [(&dyn Fn(), &str); 5] = [
+    let mistakes: [(&dyn Fn(), &str); 6] = [
+        (&|| fs::remove_file(folder.join("a.yaml")).unwrap(), "the directory has no `.yaml` file"),
         (&|| process.write("acme/a.yaml", &own("x").replace("banner.wasm", "large.wasm")), "it is larger than"),
         (&|| process.write("acme/a.yaml", &own("x").replace("banner.wasm", "pipe")), "it is not a file"),
         (&|| process.write("acme/a.yaml", &own("\"${file:pipe}\"")), "it is not a file"),

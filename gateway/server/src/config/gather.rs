@@ -222,14 +222,17 @@ impl Gather {
             let fence = if path.is_dir() { path.clone() } else { path.parent().unwrap_or(Path::new("")).to_path_buf() };
             let name: Arc<str> = key.name.as_str().into();
             self.inputs.note_of(&fence, Some(&name));
-            let files = self.files(&path, place);
+            self.inputs.note(&path);
             let own = match self.unread.held.remove(&name) {
                 Some(Some(held)) => held,
                 Some(None) => {
                     without_own(tenant);
                     continue;
                 }
-                None => self.own_files(&files, (&fence, &name), place).into(),
+                None => {
+                    let files = self.files(&path, place);
+                    self.own_files(&files, (&fence, &name), place).into()
+                }
             };
             merge(tenant, Node::clone(&own), &mut self.problems);
             self.own.insert(name, own);
