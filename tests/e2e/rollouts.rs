@@ -293,6 +293,8 @@ fn whoever_has_the_token_decides_and_the_log_says_who() {
     for (path, want) in [
         ("/v1/rollouts/probe/abort", (404, "no_rollout")),
         ("/v1/rollouts/probe/abort?tenant=globex", (404, "no_rollout")),
+        ("/v1/rollouts/probe/abort?tenant=acme&dry_run=true", (400, "bad_query")),
+        ("/v1/rollouts/probe/abort?dry_run=true", (400, "bad_query")),
         ("/v1/rollouts/probe/stop?tenant=acme", (404, "not_found")),
         ("/v1/rollouts", (405, "method_not_allowed")),
     ] {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use portcullis_tests::client::Client;
+use portcullis_tests::client::{Client, request};
 use portcullis_tests::docs;
 use portcullis_tests::eventually;
 use portcullis_tests::guests::{module, target};
@@ -255,6 +255,13 @@ fn whoever_may_not_changes_nothing() {
     }
     let huge = tell(&process, "PUT", "/v1/tenants/acme", &[], vec![b'#'; (1 << 20) + 1]);
     assert_eq!((huge.status(), code(&huge)), (413, "too_large".to_owned()));
+    let host = process.admin.to_string();
+    let whole = request("PUT", "/v1/tenants/acme", &[("host", &host), ("authorization", TOKEN)], &good);
+    let mut client = Client::connect(process.admin);
+    client.send(whole.strip_suffix('\n').unwrap());
+    client.0.finish_sending();
+    let cut = client.answer();
+    assert_eq!((cut.status(), code(&cut)), (400, "incomplete".to_owned()));
     assert!(fs::read_dir(process.folder().join("tenants")).map_or(true, |mut there| there.next().is_none()));
     let open = PLATFORM.replace("token: \"${env:ADMIN_TOKEN}\", ", "").replace("{admin}", "127.0.0.1:0");
     let open = Start::new(GATEWAY, &open, &[("shared", &shared)]).run_to_end();

@@ -43,7 +43,14 @@ fn tell(
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let shown = state.shown.borrow();
     access::may_change(shown.admin.as_ref(), via)?;
-    let tenant = query.split('&').find_map(|part| part.strip_prefix("tenant=")).unwrap_or_default();
+    let tenant = match query.strip_prefix("tenant=") {
+        Some(tenant) if !tenant.contains('&') => tenant,
+        None if query.is_empty() => "",
+        // Whoever asks for a dry run does not want it done.
+        Some(_) | None => {
+            return Ok(problem(StatusCode::BAD_REQUEST, "bad_query", "Ask for ?tenant=NAME, and for nothing else"));
+        }
+    };
     let is_meant =
         |rollout: &&Arc<Rollout>| &*rollout.plugin == plugin && rollout.tenant.as_deref().unwrap_or_default() == tenant;
     let Some(rollout) = shown.rollouts.iter().find(is_meant) else {

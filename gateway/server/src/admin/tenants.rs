@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::config::snapshot::{Plugin, Tenant};
 use crate::config::{Digest, Written as _};
 use crate::life::tenants::{Change, ChangeError, Changed, Condition, What, tag};
 use crate::modules::lock::{LOCK_FILE, Update};
+use crate::regular;
 
 /// The most bytes of what a tenant says or of its lock file, and of a module.
 const MOST: [usize; 2] = [1 << 20, 64 << 20];
@@ -147,7 +148,7 @@ fn show_lock(name: &str, state: &AdminState) -> Response<Full<Bytes>> {
 /// A file of YAML in a tenant's folder.
 fn stored(name: &str, file: &str, state: &AdminState) -> Option<Response<Full<Bytes>>> {
     let folder = state.shown.borrow().admin.as_ref()?.tenants.clone().filter(|_| is_tenant_name(name))?;
-    let text = fs::read(folder.join(name).join(file)).ok()?;
+    let text = read(&folder.join(name).join(file)).ok()?;
     let tag = tag(&text);
     Some(with_tag(response(StatusCode::OK, YAML, text), Some(&tag)))
 }
@@ -173,12 +174,18 @@ fn plugins(tenant: &Tenant) -> Value {
     Value::Object(all.map(|plugin| (plugin.name.to_string(), resolved(plugin))).collect())
 }
 
+/// What is in a file of a tenant's folder, where others may have put whatever they like.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let [_, most] = MOST;
+    regular::read(path, most as u64)
+}
+
 fn stored_modules(folder: &Path) -> std::io::Result<serde_json::Map<String, Value>> {
     let mut modules = serde_json::Map::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if is_module_name(&name) {
-            let module = fs::read(folder.join(&name))?;
+            let module = read(&folder.join(&name))?;
             modules.insert(name, json!({ "bytes": module.len(), "etag": tag(&module) }));
         }
     }
@@ -206,8 +213,13 @@ async fn change(
     };
     let [text_bytes, module_bytes] = MOST;
     let most = if matches!(part, Part::Module(_)) { module_bytes } else { text_bytes };
-    let Ok(body) = Limited::new(body, most).collect().await else {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "It is larger than 1 MiB, or a module than 64 MiB");
+    let body = match Limited::new(body, most).collect().await {
+        Ok(body) => body,
+        Err(error) if error.is::<LengthLimitError>() => {
+            let title = "It is larger than 1 MiB, or a module than 64 MiB";
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", title);
+        }
+        Err(_) => return problem(StatusCode::BAD_REQUEST, "incomplete", "The request ended before its body had"),
     };
     let what = part.changed(is_put.then(|| body.to_bytes()), update);
     let (tenant, condition, who) = (tenant.to_owned(), condition(&head.headers), via.who.clone());

@@ -17,7 +17,9 @@ use crate::config::snapshot::Tenant;
 use crate::config::standing::{Looking, Settled, Standing, Unusable, Used};
 use crate::config::{self, Inputs};
 use crate::durable;
+use crate::modules::fetch::MAX_MODULE;
 use crate::modules::lock::{LOCK_FILE, Lock, Locking, Update};
+use crate::regular;
 use crate::supervisor::Handle;
 
 /// A change of one tenant.
@@ -179,7 +181,7 @@ impl Place {
             What::DeleteLock => (LOCK_FILE, None),
         };
         let file = folder.join(name);
-        let there = match fs::read(&file) {
+        let there = match regular::read(&file, MAX_MODULE as u64) {
             Ok(there) => Some(there),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
