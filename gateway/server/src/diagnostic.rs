@@ -162,17 +162,16 @@ impl Diagnostic {
         Self { tenant: Some(tenant.into()), ..self }
     }
 
-    /// The tenant who can mend it, if that is not the gateway's operator: one of its places is in that tenant's own files.
-    #[must_use]
-    pub fn tenant(&self) -> Option<&Arc<str>> {
-        self.tenant.as_ref().or_else(|| self.labels.iter().find_map(|label| label.span.source.tenant.as_ref()))
+    /// The tenants who can mend it, if that is not the gateway's operator: places of it are in their own files.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
+        let places = self.labels.iter().filter_map(|label| label.span.source.tenant.as_ref());
+        self.tenant.iter().chain(places)
     }
 
     /// Whether one of its places is in this tenant's own files, or it is this tenant's without one.
     #[must_use]
     pub fn concerns(&self, tenant: &str) -> bool {
-        let places = self.labels.iter().filter_map(|label| label.span.source.tenant.as_ref());
-        self.tenant.iter().chain(places).any(|of| **of == *tenant)
+        self.tenants().any(|of| **of == *tenant)
     }
 
     /// Adds advice if there is any.

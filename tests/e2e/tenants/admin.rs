@@ -355,6 +355,38 @@ fn put_right(folder: &Path) {
 }
 
 #[test]
+fn whoever_claims_a_host_that_is_in_use_is_held_and_nobody_else() {
+    let shared = Origin::always(Answer::ok("shared"));
+    let process = start(&shared).start();
+    let put = |name: &str, host: &str, value: &str| {
+        let folder = process.folder().join("tenants").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("banner.wasm"), banner()).unwrap();
+        fs::write(folder.join("tenant.yaml"), tenant(host, value)).unwrap();
+    };
+    let reload = || tell(&process, "POST", "/reload", &[], "");
+    put("owner", "owner.test", "owner");
+    assert_eq!(reload().status(), 200);
+    for name in ["before", "that"] {
+        put(name, "owner.test", name);
+        put("other", "other.test", name);
+        let answer = reload();
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!((seen(&process, "owner.test"), seen(&process, "other.test")), (says("owner"), says(name)));
+        let status = |of: &str| listed(&process).into_iter().find(|(tenant, ..)| tenant == of).unwrap().2;
+        assert_eq!((&*status("owner"), &*status(name)), ("served", "unavailable"));
+        let metrics = tell(&process, "GET", "/metrics", &[], "").text();
+        let refused = format!("portcullis_tenant_configuration_refused{{portcullis_tenant=\"{name}\"}} 1");
+        assert!(metrics.contains(&refused), "{metrics}");
+        // It is no less wrong when it has not changed since.
+        put("other", "other.test", "again");
+        assert_eq!(reload().status(), 200);
+        assert_eq!(seen(&process, "other.test"), says("again"));
+        fs::remove_dir_all(process.folder().join("tenants").join(name)).unwrap();
+    }
+}
+
+#[test]
 fn the_documentations_walk_through_goes_as_it_is_written() {
     let shared = Origin::always(Answer::ok("shared"));
     let page = docs::page("docs/tenants.md");

@@ -109,21 +109,24 @@ pub(super) async fn answer(
 fn list(state: &AdminState) -> Response<Full<Bytes>> {
     let shown = state.shown.borrow().clone();
     let folder = shown.admin.as_ref().and_then(|admin| admin.tenants.clone());
-    let tenants = shown.snapshot.tenants.iter().map(|tenant| {
-        let refused = shown.held.get(&tenant.name);
-        let text = folder.as_ref().and_then(|folder| fs::read(folder.join(&*tenant.name).join(TENANT_FILE)).ok());
+    let told = |name: &str, tenant: Option<&Tenant>| {
+        let refused = shown.held.get(name);
+        let text = folder.as_ref().and_then(|folder| read(&folder.join(name).join(TENANT_FILE)).ok());
         let status = match refused {
             None => "served",
-            Some(_) if tenant.unavailable => "unavailable",
+            Some(_) if tenant.is_none_or(|tenant| tenant.unavailable) => "unavailable",
             Some(_) => "refused",
         };
-        let hosts: Vec<String> = tenant.hosts.iter().map(ToString::to_string).collect();
+        let hosts: Vec<String> = tenant.iter().flat_map(|tenant| &*tenant.hosts).map(ToString::to_string).collect();
         json!({
-            "name": *tenant.name, "hosts": hosts, "status": status, "why": refused,
+            "name": name, "hosts": hosts, "status": status, "why": refused,
             "from": if text.is_some() { "directory" } else { "files" }, "etag": text.map(|text| tag(&text)),
         })
-    });
-    let tenants: Vec<Value> = tenants.collect();
+    };
+    let known = &shown.snapshot.tenants;
+    // Where what says a tenant's hosts has never been good, there is no more of it than its name.
+    let unread = shown.held.keys().filter(|name| known.named(name).is_none()).map(|name| told(name, None));
+    let tenants: Vec<Value> = known.iter().map(|tenant| told(&tenant.name, Some(tenant))).chain(unread).collect();
     response(StatusCode::OK, JSON, format!("{:#}\n", json!({ "tenants": tenants })))
 }
 

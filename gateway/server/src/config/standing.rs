@@ -205,7 +205,7 @@ impl Standing {
                         _ => return Err(Refused::Unusable(unusable)),
                     },
                 },
-                Err(problems) => match blame(&problems, &held, firm).filter(|blamed| !blamed.is_empty()) {
+                Err(problems) => match self.blame(&problems, &held, firm).filter(|blamed| !blamed.is_empty()) {
                     Some(more) => held.extend(more),
                     None => return Err(Refused::Problems(problems)),
                 },
@@ -302,6 +302,27 @@ impl Standing {
         Ok(whole)
     }
 
+    /// The tenants that all errors lie with, each with its own; nothing if one lies elsewhere, or holding them has not helped. Of two who
+    /// are at odds it is the one whose files were not in use like this.
+    fn blame(&self, problems: &[Diagnostic], held: &Held, firm: Option<&str>) -> Option<Held> {
+        let in_use = OnceCell::new();
+        let is_in_use = |tenant: &str| {
+            let earlier = self.snapshot.as_ref().is_some_and(|earlier| !earlier.held.contains_key(tenant));
+            earlier && in_use.get_or_init(|| self.inputs.unchanged()).contains(tenant)
+        };
+        let mut blamed: BTreeMap<Arc<str>, Vec<Diagnostic>> = BTreeMap::new();
+        for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
+            let of: Vec<_> =
+                problem.tenants().filter(|tenant| !held.contains_key(*tenant) && firm != Some(&***tenant)).collect();
+            let tenant = match of.as_slice() {
+                [one] => one,
+                several => several.iter().find(|tenant| !is_in_use(tenant)).or(several.first())?,
+            };
+            blamed.entry(Arc::clone(tenant)).or_default().push(problem.clone());
+        }
+        Some(blamed.into_iter().map(|(tenant, problems)| (tenant, diagnostic::text(&problems))).collect())
+    }
+
     /// What stands in the place of held tenants' files.
     fn in_place_of(&self, held: &Held) -> HashMap<Arc<str>, Option<Arc<Node>>> {
         held.keys().map(|name| (name.clone(), self.own.get(name).cloned())).collect()
@@ -318,16 +339,6 @@ fn is_about(problems: &[Diagnostic], tenant: &str) -> bool {
 fn hosts(own: &Node) -> Vec<HostPattern> {
     let named = own.get("hosts").map_or(&[][..], Node::list);
     named.iter().filter_map(|host| HostPattern::parse(host.json().as_str()?).ok()).collect()
-}
-
-/// The tenants that all errors lie with, each with its own; nothing if one lies elsewhere, or holding one has not helped.
-fn blame(problems: &[Diagnostic], held: &Held, firm: Option<&str>) -> Option<Held> {
-    let mut blamed: BTreeMap<Arc<str>, Vec<Diagnostic>> = BTreeMap::new();
-    for problem in problems.iter().filter(|problem| problem.severity == Severity::Error) {
-        let tenant = problem.tenant().filter(|tenant| !held.contains_key(*tenant) && firm != Some(&***tenant))?;
-        blamed.entry(tenant.clone()).or_default().push(problem.clone());
-    }
-    Some(blamed.into_iter().map(|(tenant, problems)| (tenant, diagnostic::text(&problems))).collect())
 }
 
 /// The code of plugins that these tenants have defined, by the tenant's name and the plugin's.

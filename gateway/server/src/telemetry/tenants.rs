@@ -1,5 +1,6 @@
 //! What a scrape sees of tenants' accounts: what they use, and how often a limit refused them something.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,8 +67,14 @@ impl Shown<'_> {
 
 pub(super) fn render(text: &mut Exposition, accounts: &[Named], held: &Held) {
     let mut ledger = Ledger::of(&TENANTS);
-    let (own, rest) =
-        accounts.iter().partition(|(name, _)| ledger.take(&Arc::from(""), LINES * (LINE_BYTES + name.len())));
+    // Of a tenant whose files have never been good there is no account.
+    let known: HashSet<&Arc<str>> = accounts.iter().filter(|_| !held.is_empty()).map(|(name, _)| name).collect();
+    let without: Vec<Named> =
+        held.keys().filter(|name| !known.contains(name)).map(|name| (name.clone(), Arc::default())).collect();
+    let (own, rest) = accounts
+        .iter()
+        .chain(&without)
+        .partition(|(name, _)| ledger.take(&Arc::from(""), LINES * (LINE_BYTES + name.len())));
     let shown = Shown { own, rest };
     let mut family = |name: &str, kind: &str, help: &str, of: &dyn Fn(&Account) -> u64| {
         text.family(name, kind, help);
