@@ -82,3 +82,34 @@ fn a_module_that_cannot_be_loaded_is_shown_where_it_is_named() {
         assert!(said.contains(want), "{want}: {said}");
     }
 }
+
+/// A next version's settings are its own or, where it has none, those of each filter.
+#[test]
+fn what_a_next_version_says_is_shown_where_its_settings_are() {
+    let rolled = |first: &str, second: &str| {
+        format!(
+            "version: 1\n\
+             listeners: {{ public: {{ bind: \"127.0.0.1:0\" }} }}\n\
+             plugins:\n\
+             \x20 one: {{ module: \"builtin:rate-limit\", rollout: {{ candidate: {first}, percent: 5 }} }}\n\
+             \x20 two: {{ module: \"builtin:rate-limit\", rollout: {{ candidate: {second}, shadow: true }} }}\n\
+             filters: [{{ plugin: one, config: {{ rate: 1/s }} }}, {{ plugin: two, config: {{ rate: 2/s }} }}]\n"
+        )
+    };
+    let own = "{ module: \"builtin:rate-limit\", config: { rate: 5/y } }";
+    let said = checked(&rolled(own, "\"builtin:transform\""), &[], false);
+    for want in [
+        "plugin `one@candidate` does not start with these settings",
+        "gateway.yaml:4:110",
+        "^^^ `rate`: `5/y` is not a rate",
+        "plugin `two@candidate` does not start with these settings",
+        "gateway.yaml:6:76",
+        "^^^^ unknown field `rate`",
+    ] {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+    let said = checked(&rolled("\"file:none.wasm\"", "\"builtin:rate-limit\""), &[], false);
+    for want in ["the module of plugin `one@candidate` cannot be loaded", "gateway.yaml:4:62", "1 error; nothing was"] {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+}

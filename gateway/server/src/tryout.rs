@@ -87,17 +87,30 @@ fn without_preface(said: &str) -> &str {
         .unwrap_or(said)
 }
 
-/// The entry of a plugin: the tenant's own, or the gateway's.
+/// The entry of a plugin: the tenant's own, or the gateway's. Of its next version it is the `candidate` there.
 fn catalogue<'t>(tree: &'t Node, tenant: Option<&str>, plugin: &str) -> Option<&'t Node> {
-    let own = tenant.and_then(|tenant| tree.get("tenants")?.get(tenant)?.get("plugins")?.get(plugin));
-    own.or_else(|| tree.get("plugins")?.get(plugin))
+    let name = without_version(plugin);
+    let own = tenant.and_then(|tenant| tree.get("tenants")?.get(tenant)?.get("plugins")?.get(name));
+    let entry = own.or_else(|| tree.get("plugins")?.get(name))?;
+    if name == plugin { Some(entry) } else { entry.get("rollout")?.get("candidate") }
 }
 
-/// Where a plugin is used with these settings: its `config`, or without any where it is named.
+/// What a plugin is called of which this may be the next version.
+fn without_version(plugin: &str) -> &str {
+    plugin.split('@').next().unwrap_or(plugin)
+}
+
+/// Where a plugin is used with these settings: its `config`, or without any where it is named. Those of a next version may be its own.
 fn settings<'t>(tree: &'t Node, tenant: Option<&str>, plugin: &str, settings: &[u8]) -> Option<&'t Node> {
+    let name = without_version(plugin);
+    if name != plugin
+        && let Some(own) = catalogue(tree, tenant, plugin)?.get("config")
+    {
+        return Some(own);
+    }
     let is_it = |filter: &Node| {
         let config = || filter.get("config").map(|config| Configuration::of(&config.json())).unwrap_or_default();
-        filter.get("plugin").is_some_and(|name| name.written() == plugin) && *config() == *settings
+        filter.get("plugin").is_some_and(|plugin| plugin.written() == name) && *config() == *settings
     };
     // What a tenant runs may be written in its own section, or in a policy of the gateway's.
     let section = tenant.and_then(|tenant| tree.get("tenants")?.get(tenant));
