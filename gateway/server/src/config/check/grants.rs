@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use portcullis_core::exchange::Times;
 use portcullis_core::route::HostPattern;
+use portcullis_core::time::nanos;
+use portcullis_vm::CompileLimits;
 
 use super::definitions::capabilities;
 use super::{Check, Section, tiers};
 use crate::config::file::{self, File};
 use crate::config::snapshot::{Capabilities, Isolation, Plugin, PluginLimits, UpstreamIndex};
 use crate::config::tree::{Key, Node};
-use crate::config::written::{Endpoint, Size, Text, Written};
+use crate::config::written::{Endpoint, Text, Written};
 use crate::diagnostic::Diagnostic;
 use crate::upstream::reach::Reach;
 
@@ -111,18 +113,32 @@ impl Check<'_> {
         if !node.is_tenants() {
             return limits;
         }
-        let written = |name: &str| node.get("limits").and_then(|limits| limits.get(name));
-        let bound = |name: &str, of: fn(&file::PluginBounds) -> Option<u64>| {
-            section.grants.find(&["tighten_only", "limits", name], |grants| of(&grants.tighten_only.limits))
+        let mut most = |limit: u64, path: &[&str], of: fn(&file::PluginBounds) -> Option<u64>, anyhow: u64| {
+            let whole: Vec<&str> = ["tighten_only", "limits"].iter().chain(path).copied().collect();
+            let granted = section.grants.find(&whole, |grants| of(&grants.tighten_only.limits));
+            let written = ["limits"].iter().chain(path).try_fold(node, |node, key| node.get(key));
+            let granted = granted.map_or((anyhow, None), |(most, grant)| (most, Some(grant)));
+            self.at_most(limit, written, granted, &format!("limits.{}", path.join(".")))
         };
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let memory = bound("memory", |bounds| bounds.memory.as_ref().map(|Text(Size(bytes))| *bytes));
-        let cpu =
-            bound("cpu", |bounds| bounds.cpu.as_ref().map(|time| u64::try_from(time.0.as_nanos()).unwrap_or(u64::MAX)));
+        let PluginLimits { memory, cpu, compile } = limits;
+        let default = CompileLimits::default();
+        let compile_cpu = most(
+            nanos(compile.cpu),
+            &["compile", "cpu"],
+            |bounds| bounds.compile.cpu.as_ref().map(|time| nanos(time.0)),
+            nanos(default.cpu),
+        );
+        let compile_memory = most(
+            compile.memory,
+            &["compile", "memory"],
+            |bounds| bounds.compile.memory.as_ref().map(|size| size.0.0),
+            default.memory,
+        );
+        let cpu = most(nanos(cpu), &["cpu"], |bounds| bounds.cpu.as_ref().map(|time| nanos(time.0)), u64::MAX);
         PluginLimits {
-            memory: self.at_most(limits.memory, written("memory"), memory, "limits.memory"),
-            cpu: Duration::from_nanos(self.at_most(nanos(limits.cpu), written("cpu"), cpu, "limits.cpu")),
-            ..limits
+            memory: most(memory, &["memory"], |bounds| bounds.memory.as_ref().map(|size| size.0.0), u64::MAX),
+            cpu: Duration::from_nanos(cpu),
+            compile: CompileLimits { cpu: Duration::from_nanos(compile_cpu), memory: compile_memory },
         }
     }
 
@@ -192,6 +208,7 @@ impl Check<'_> {
             let whole: Vec<&str> = std::iter::once("tighten_only").chain(path.iter().copied()).collect();
             let granted = section.grants.find(&whole, |grants| of(&grants.tighten_only).map(|time| time.0));
             let written = path.iter().try_fold(node, |node, key| node.get(key));
+            let granted = granted.map_or((Duration::MAX, None), |(most, grant)| (most, Some(grant)));
             self.at_most(time, written, granted, &path.join("."))
         };
         Times {
@@ -206,15 +223,19 @@ impl Check<'_> {
         &mut self,
         value: T,
         written: Option<&Node>,
-        granted: Option<(T, &Node)>,
+        (most, grant): (T, Option<&Node>),
         key: &str,
     ) -> T {
-        let Some((most, grant)) = granted else { return value };
         if let Some(place) = written.filter(|_| value > most) {
-            let problem = Diagnostic::error(format!("`{key}` can be tightened here, and not loosened"))
-                .at(&place.span, format!("more than {}", grant.written()))
-                .at(&grant.span, "this is the most");
-            self.report(problem);
+            let problem = Diagnostic::error(format!("`{key}` can be tightened here, and not loosened"));
+            self.report(match grant {
+                Some(grant) => problem
+                    .at(&place.span, format!("more than {}", grant.written()))
+                    .at(&grant.span, "this is the most"),
+                None => problem
+                    .at(&place.span, "more than where nothing is said")
+                    .help(format!("operators let it have more with `tighten_only.{key}` in its grants")),
+            });
         }
         value.min(most)
     }

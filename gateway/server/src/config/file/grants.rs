@@ -72,4 +72,16 @@ pub(crate) struct PluginBounds {
     pub(crate) memory: Option<Text<Size>>,
     /// Processor time in one call from the gateway.
     pub(crate) cpu: Option<Text<Duration>>,
+    /// What compiling a module may take.
+    pub(crate) compile: CompileBounds,
+}
+
+/// What compiling a module of a tenant's may take at most; unless told otherwise what any may where nothing is said.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CompileBounds {
+    /// Processor time, in whole seconds.
+    pub(crate) cpu: Option<Text<Duration>>,
+    /// Memory.
+    pub(crate) memory: Option<Text<Size>>,
 }

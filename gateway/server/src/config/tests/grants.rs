@@ -125,6 +125,37 @@ routes:
 }
 
 #[test]
+fn what_compiling_takes_is_bounded_where_nothing_is_granted_too() {
+    let own = "plugins: { own: { module: \"file:a.wasm\", limits: { compile: { cpu: 10h, memory: 1GiB } } } }\n";
+    check(
+        "",
+        own,
+        &expect![[r#"
+        error: `limits.compile.cpu` can be tightened here, and not loosened
+          ┌ acme/own.yaml:1:68
+        1 │ plugins: { own: { module: "file:a.wasm", limits: { compile: { cpu: 10h, memory: 1GiB } } } }
+          │                                                                    ^^^ more than where nothing is said
+          = help: operators let it have more with `tighten_only.limits.compile.cpu` in its grants
+
+    "#]],
+    );
+    check(
+        "tenant_defaults: { grants: { tighten_only: { limits: { compile: { cpu: 20h, memory: 512MiB } } } } }\n",
+        own,
+        &expect![[r#"
+            error: `limits.compile.memory` can be tightened here, and not loosened
+              ┌ acme/own.yaml:1:81
+            1 │ plugins: { own: { module: "file:a.wasm", limits: { compile: { cpu: 10h, memory: 1GiB } } } }
+              │                                                                                 ^^^^ more than 512MiB
+              ┌ gateway.yaml:8:85
+            8 │ tenant_defaults: { grants: { tighten_only: { limits: { compile: { cpu: 20h, memory: 512MiB } } } } }
+              │                                                                                     ^^^^^^ this is the most
+
+        "#]],
+    );
+}
+
+#[test]
 fn a_plugin_that_would_hear_of_nothing_is_warned_of() {
     let said = |granted: &str| {
         let own = format!("plugins: {{ own: {{ module: \"file:a.wasm\", capabilities: [{granted}] }} }}\n");
