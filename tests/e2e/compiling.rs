@@ -56,6 +56,9 @@ fn what_the_child_compiles_is_what_the_gateway_runs() {
     let mut broken = wat::parse_str(PLUGIN).unwrap();
     broken.truncate(broken.len() - 3);
     assert!(matches!(load(30, 2 << 30, "broken", &broken), Err(LoadError::Invalid { .. })));
+    let wide = PLUGIN.replace("(module ", "(module (table 70000 funcref) ");
+    let wide = load(30, 2 << 30, "wide", &wat::parse_str(wide).unwrap()).unwrap_err();
+    assert!(matches!(&wide, LoadError::Invalid { reason } if reason.contains("exceeds the limit of 65536")), "{wide}");
 }
 
 #[test]

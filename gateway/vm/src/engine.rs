@@ -175,7 +175,7 @@ impl Engine {
         let digest: [u8; 32] = Sha256::digest(wasm).into();
         let module = match self.known(name, &digest) {
             Some(module) => module,
-            None => self.compile(name, &digest, wasm, limits)?,
+            None => self.compile(&digest, wasm, limits)?,
         };
         Module::new(name, digest, module, &self.linker, Isolation::Vm).map(Arc::new)
     }
@@ -193,7 +193,7 @@ impl Engine {
         let key: [u8; 32] = Sha256::new().chain_update(COPYABLE).chain_update(digest).finalize().into();
         let module = match self.known(name, &key) {
             Some(module) => module,
-            None => self.compile(name, &key, &exposed::expose(wasm)?, limits)?,
+            None => self.compile(&key, &exposed::expose(wasm)?, limits)?,
         };
         Module::new(name, digest, module, &self.linker, Isolation::Request).map(Arc::new)
     }
@@ -201,20 +201,15 @@ impl Engine {
     /// What the cache has under this key.
     fn known(&self, name: &str, key: &[u8; 32]) -> Option<wasmtime::Module> {
         let code = self.cache.as_ref()?.read(key)?;
-        revive(&self.engine, name, &code)
+        revive(&self.engine, &code)
+            .inspect_err(|error| tracing::warn!(module = name, %error, "a compiled module does not load; compiling it"))
+            .ok()
     }
 
-    fn compile(
-        &self,
-        name: &str,
-        key: &[u8; 32],
-        wasm: &[u8],
-        limits: &CompileLimits,
-    ) -> Result<wasmtime::Module, LoadError> {
+    fn compile(&self, key: &[u8; 32], wasm: &[u8], limits: &CompileLimits) -> Result<wasmtime::Module, LoadError> {
         if let Some(compiler) = &self.compiler {
             let code = compiler.compile(wasm, limits)?;
-            let unfit = || LoadError::Compiler { reason: "its code does not fit this program".to_owned() };
-            let module = revive(&self.engine, name, &code).ok_or_else(unfit)?;
+            let module = revive(&self.engine, &code).map_err(|error| LoadError::invalid(&error))?;
             if let Some(cache) = &self.cache {
                 cache.write(key, &code);
             }
@@ -321,15 +316,15 @@ fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     Ok(linker)
 }
 
-/// Makes a module of machine code that the cache has kept.
-fn revive(engine: &wasmtime::Engine, name: &str, code: &[u8]) -> Option<wasmtime::Module> {
+/// Makes a module of machine code that the cache has kept or the compiler made. That fails, too, where it needs more than a VM has room
+/// for, such as a larger table.
+fn revive(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<wasmtime::Module> {
     // SAFETY: `deserialize` requires bytes that `Module::serialize` made for this very environment. The cache has just found
     // their checksum intact, in a directory nobody else can write to; wasmtime itself checks engine version and settings.
     #[allow(unsafe_code, reason = "there is no safe way to load machine code")]
-    let revived = unsafe { wasmtime::Module::deserialize(engine, code) };
-    revived
-        .inspect_err(|error| tracing::warn!(module = name, %error, "a compiled module does not load; compiling it"))
-        .ok()
+    unsafe {
+        wasmtime::Module::deserialize(engine, code)
+    }
 }
 
 /// How much processor time this thread has used.

@@ -458,10 +458,10 @@ fn memory_limits(engine: &Engine, spec: &VmSpec, cells: Arc<VmCells>, role: Role
 fn not_instantiated(error: &wasmtime::Error, engine: &Engine, guest: &Guest) -> NotStarted {
     let failure = if error.is::<PoolConcurrencyLimitError>() {
         StartFailure::NoRoom { slots: engine.max_vms() }
-    } else if guest.limits.refused {
-        StartFailure::TenantMemory
     } else if error.is::<wasmtime::Trap>() || error.is::<Exited>() {
         StartFailure::Trapped { function: START_SECTION, fault: Fault::of(error, guest.limits.refused) }
+    } else if guest.limits.refused {
+        StartFailure::TenantMemory
     } else {
         StartFailure::Instantiate(error.root_cause().to_string())
     };

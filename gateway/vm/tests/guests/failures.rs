@@ -231,6 +231,11 @@ fn a_vm_that_does_not_start_says_why() {
             r#"(func $begin (drop (call $proxy_log (i32.const 4) 'no')) unreachable) (start $begin)"#,
             "the start section failed: wasm `unreachable` instruction executed in begin; it said: no",
         ),
+        (
+            r#"(func $hoard (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable)
+                (start $hoard)"#,
+            "the start section failed: it gave up when it was refused memory in hoard",
+        ),
     ] {
         assert_eq!(start(functions), want);
     }
