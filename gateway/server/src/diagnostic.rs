@@ -184,9 +184,14 @@ impl Diagnostic {
     }
 }
 
-/// All of them as one text, for logs.
+/// How many are told in one text. A generated file may have one on each of its lines, and telling of each takes as long as the file is.
+const TOLD: usize = 100;
+
+/// All of them as one text, for logs; of very many the first.
 pub(crate) fn text(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
+    let told = diagnostics.iter().take(TOLD).map(|diagnostic| format!("{diagnostic}\n"));
+    let more = diagnostics.len().saturating_sub(TOLD);
+    told.chain((more > 0).then(|| format!("and {more} more like these\n"))).collect()
 }
 
 /// Puts diagnostics in the order of their places: by file, then by line.
@@ -300,6 +305,14 @@ mod tests {
                   = help: do
             "#]],
         );
+    }
+
+    #[test]
+    fn of_very_many_the_first_are_told() {
+        let many = vec![Diagnostic::error("no"); TOLD + 5];
+        let text = text(&many);
+        assert_eq!(text.matches("error: no").count(), TOLD);
+        assert!(text.ends_with("and 5 more like these\n"), "{text}");
     }
 
     #[test]
