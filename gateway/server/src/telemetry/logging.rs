@@ -4,6 +4,7 @@ use std::io;
 use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// The environment variable that says what is logged, in `tracing`'s filter syntax.
 pub(crate) const LOG_VARIABLE: &str = "PORTCULLIS_LOG";
@@ -68,9 +69,19 @@ pub(crate) fn set_log_filter(text: &str, who: &str) -> Result<(), LogFilterError
     let filter = FILTER.get().ok_or(LogFilterError::NotOurs)?;
     let parsed = match text.trim() {
         "" => return Err(LogFilterError::Malformed("it is empty".to_owned())),
+        text if is_misspelt(text) => {
+            let why = format!("`{text}` is no level; all of a module's lines are asked for with `{text}=trace`");
+            return Err(LogFilterError::Malformed(why));
+        }
         text => EnvFilter::try_new(text).map_err(|problem| LogFilterError::Malformed(problem.to_string()))?,
     };
     let from = (filter.read)().unwrap_or_default();
     tracing::warn!(target: "portcullis::audit", who, from, to = text, "what is logged is changed");
     if (filter.change)(parsed) { Ok(()) } else { Err(LogFilterError::NotOurs) }
+}
+
+/// Whether this is one word that is no level. It is a filter too, for the lines of a module of this name and for no others: whoever has
+/// misspelt a level would be left without a log.
+fn is_misspelt(text: &str) -> bool {
+    !text.contains(['=', ',', '[', ':']) && text.parse::<LevelFilter>().is_err()
 }
