@@ -11,7 +11,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::config::standing::{Looking, Refused, Settled, Standing, Unusable, Used};
 use crate::config::{self, Inputs, Kept, Node};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::inherited::Inherited;
 use crate::life::{self, Files, Life};
 use crate::modules::Fetcher;
@@ -179,7 +179,7 @@ impl Sources<'_> {
             Ok(settled) => {
                 let why = refused.text();
                 // Without the sentence that nothing was started: the copy is, and the log says so next.
-                let _unheard = writeln!(io::stderr(), "{why}");
+                let _unheard = writeln!(io::stderr(), "{}", why.trim_end());
                 Ok(Some(Started { settled, refused: Some(why) }))
             }
             Err(neither) => {
@@ -296,12 +296,12 @@ fn counted(number: usize, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Diagnostics as operators read them, with an empty line after each.
+/// Diagnostics as operators read them, with an empty line after each; of very many the first.
 ///
 /// # Errors
 /// When `out` cannot be written to.
 pub fn print(diagnostics: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
-    diagnostics.iter().try_for_each(|diagnostic| writeln!(out, "{diagnostic}"))
+    out.write_all(diagnostic::text(diagnostics).as_bytes())
 }
 
 /// `portcullis schema`: the JSON Schema of a configuration to `out`.

@@ -38,7 +38,7 @@ impl Check<'_> {
             config: config.map(|config| Configuration::of(config)),
             rule: Rule {
                 mode: if rollout.shadow { Mode::Shadows } else { Mode::Serves },
-                share: rollout.percent.map_or(WHOLE, hundredths),
+                share: self.share(rollout, node),
                 by: rollout.by.0.clone(),
                 abort_if: Bounds {
                     traps: rollout.abort_if.traps,
@@ -48,6 +48,17 @@ impl Check<'_> {
                 promote_after,
             },
         })
+    }
+
+    /// How much of its exchanges the candidate gets or is shown.
+    fn share(&mut self, rollout: &file::Rollout, node: &Node) -> u32 {
+        let Some(percent) = rollout.percent else { return WHOLE };
+        let share = hundredths(percent);
+        if let Some(place) = node.get("percent").filter(|_| share == 0 && percent > 0.0) {
+            let problem = Diagnostic::error("`percent` goes in steps of 0.01").at(&place.span, "this would be nothing");
+            self.report(problem.help("write 0.01 or more, or 0 for nothing"));
+        }
+        share
     }
 
     fn shadow(&mut self, rollout: &file::Rollout, node: &Node) {

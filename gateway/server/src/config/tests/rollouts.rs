@@ -83,16 +83,22 @@ fn rollouts_that_make_no_sense_are_explained() {
           = help: write it like `random`, `client`, `consumer`, `header:x-user`
 
     "#]]);
-    folder("{ candidate: \"file:a.wasm\", percent: 5, promote_after: {} }").check(
+    folder("{ candidate: \"file:a.wasm\", percent: 0.004, promote_after: {} }").check(
         &["gateway.yaml"],
         &expect![[r#"
-        error: `promote_after` does not say after what
-          ┌ gateway.yaml:5:67
-        5 │   rollout: { candidate: "file:a.wasm", percent: 5, promote_after: {} }
-          │                                                                   ^^ empty
-          = help: write `exchanges`, `time` or both; without `promote_after` the candidate waits for somebody to say so
+            error: `percent` goes in steps of 0.01
+              ┌ gateway.yaml:5:49
+            5 │   rollout: { candidate: "file:a.wasm", percent: 0.004, promote_after: {} }
+              │                                                 ^^^^^ this would be nothing
+              = help: write 0.01 or more, or 0 for nothing
 
-    "#]],
+            error: `promote_after` does not say after what
+              ┌ gateway.yaml:5:71
+            5 │   rollout: { candidate: "file:a.wasm", percent: 0.004, promote_after: {} }
+              │                                                                       ^^ empty
+              = help: write `exchanges`, `time` or both; without `promote_after` the candidate waits for somebody to say so
+
+        "#]],
     );
     folder("{ candidate: \"file:b.wasm\", abort_if: { disagree: 1% } }").check(
         &["gateway.yaml"],
