@@ -2,7 +2,7 @@
 // issuer, and ends when its standard input does. POST /rotate replaces its key by a new one.
 
 import http from 'node:http';
-import { generateKeyPairSync } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
@@ -25,8 +25,10 @@ const clients = [
 let keys = 0;
 const key = () => {
   keys += 1;
-  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-  return { ...privateKey.export({ format: 'jwk' }), kid: `key-${keys}`, use: 'sig', alg: 'RS256' };
+  const pem = { type: 'pkcs8', format: 'pem' };
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048, privateKeyEncoding: pem });
+  // Read from text: Node locks up when it collects what generated a key while that very key is exported.
+  return { ...createPrivateKey(privateKey).export({ format: 'jwk' }), kid: `key-${keys}`, use: 'sig', alg: 'RS256' };
 };
 
 // The tokens are kept by the module, so a provider with a new key knows those of the one before.

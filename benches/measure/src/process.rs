@@ -21,6 +21,17 @@ pub const LOAD_CORE: usize = 1;
 /// `/proc` counts in hundredths of a second on every architecture that Rust's standard library supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// For how long the machine below this one has not let its processors run, though they had something to do; all of them together, in
+/// steps of 10 ms. Nothing where this one is not a guest, or is not told.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn stolen_time() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let ticks = stat.lines().next().and_then(|all| all.split_ascii_whitespace().nth(8)?.parse::<u64>().ok());
+    Ok(Duration::from_millis(ticks.context("/proc/stat says nothing of stolen time")? * 10))
+}
+
 /// A running process with its children.
 #[derive(Debug)]
 pub struct Process {

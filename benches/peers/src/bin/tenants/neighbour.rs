@@ -4,15 +4,16 @@
 //! alone; beside a calm one that is asked as often as the noisy one, and let in as often, but whose filter returns at once; and beside
 //! the noisy one. So what requests cost their neighbours is told from what filters do.
 //!
-//! A machine that has others beside this one has moments in which nothing runs, far longer than what is looked for here. So the three
-//! have short turns, many times over, and the lower quartiles of each one's 99th percentiles are compared: such a moment can only
-//! add to one. The medians are printed as well.
+//! A machine that is one of several on another has moments in which nothing runs, far longer than what is looked for here. So the
+//! three have short turns, many times over. Those during which the kernel saw processors taken away do not count, and of the 99th
+//! percentiles of the others the lower quartiles are compared: such a moment can only add to one. The medians are printed as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use portcullis_measure::process::stolen_time;
 use portcullis_measure::target::Target;
 use portcullis_measure::{lower_quartile, median};
 
@@ -36,14 +37,15 @@ const CONNECTIONS: u32 = 4;
 /// Requests per second to each of them, and to the noisy one's filter that crashes.
 const RATE: u32 = 1_000;
 const CRASHES: u32 = 20;
-/// How long a turn is, and how many each has in a round.
+/// How long a turn is, how many that count each has in a round, and how many times as many are tried at most.
 const TURN: Duration = Duration::from_millis(1500);
 const TURNS: usize = 8;
+const TRIES: usize = 3;
 /// Until what the other tenant saved up is used.
 const LEAD: Duration = Duration::from_millis(1200);
 
 /// What the quiet tenant has beside it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Beside {
     Nobody,
     Calm,
@@ -54,12 +56,11 @@ impl Beside {
     const ALL: [Self; 3] = [Self::Nobody, Self::Calm, Self::Noisy];
 }
 
-/// The quiet tenant's 99th percentiles in milliseconds, of all turns.
+/// How the quiet tenant fared in those of its turns that count.
 #[derive(Default)]
-struct Times {
-    alone: Vec<f64>,
-    calm: Vec<f64>,
-    noisy: Vec<f64>,
+struct Fared {
+    p99_ms: Vec<f64>,
+    per_second: Vec<f64>,
 }
 
 /// What came of it.
@@ -98,89 +99,87 @@ fn measure(rig: &Rig, burn: Duration, rounds: usize) -> Result<Moved> {
     let gateway = rig.start(&files, QUIET)?;
     let quiet = Paced { address: gateway.public, tenant: QUIET, path: "/", connections: CONNECTIONS, rate: RATE };
     quiet.run_for(LEAD);
-    let (mut times, mut rates, mut failed) = (Times::default(), [Vec::new(), Vec::new()], 0);
-    for turn in 0..rounds * TURNS {
+    let wanted = rounds * TURNS;
+    let (mut fared, mut failed) = ([(); 3].map(|()| Fared::default()), 0);
+    for attempt in 0..wanted * TRIES {
+        let mut due: Vec<_> = Beside::ALL.into_iter().zip(&mut fared).collect();
         // There and back, since who comes later may find a warmer machine.
-        let there = turn % 2 == 0;
-        let order = if there { Beside::ALL } else { [Beside::Noisy, Beside::Calm, Beside::Nobody] };
-        let run = |beside| match beside {
-            Beside::Nobody => Ok(quiet.run_for(TURN)),
-            Beside::Calm => beside_calm(quiet, burn),
-            Beside::Noisy => beside_noise(&gateway, quiet, burn),
-        };
-        let mut outcomes = order.into_iter().map(run).collect::<Result<Vec<_>>>()?;
-        if !there {
-            outcomes.reverse();
+        if attempt % 2 == 1 {
+            due.reverse();
         }
-        let [alone, calm, noisy] = outcomes.as_slice() else { bail!("three of them were run") };
-        failed += outcomes.iter().map(Outcome::failed).sum::<usize>();
-        let [without, with] = &mut rates;
-        without.push(alone.per_second());
-        with.push(noisy.per_second());
-        times.add(burn, [alone, calm, noisy])?;
+        for (beside, fared) in due.into_iter().filter(|(_, fared)| fared.p99_ms.len() < wanted) {
+            let (outcome, stolen) = match beside {
+                Beside::Nobody => turn(quiet)?,
+                Beside::Calm => beside_calm(quiet, burn)?,
+                Beside::Noisy => beside_noise(&gateway, quiet, burn)?,
+            };
+            let p99 = outcome.p99_ms().with_context(|| format!("the quiet tenant: {outcome}"))?;
+            eprintln!(
+                "neighbour, {burn:?}: p99 {p99:.3} ms beside {beside:?}, processors were taken away for {stolen:?}"
+            );
+            failed += outcome.failed();
+            if stolen.is_zero() {
+                fared.p99_ms.push(p99);
+                fared.per_second.push(outcome.per_second());
+            }
+        }
     }
-    let [without, with] = rates.map(|rates| median(rates).unwrap_or(f64::NAN));
+    let fewest = fared.iter().map(|fared| fared.p99_ms.len()).min().unwrap_or_default();
+    ensure!(fewest * 2 >= wanted, "this machine's processors were taken away in all but {fewest} turns");
+    moved(burn, fared, failed).context("there was no turn")
+}
+
+/// The quiet tenant's turn, and for how long processors were taken away meanwhile.
+fn turn(quiet: Paced) -> Result<(Outcome, Duration)> {
+    let before = stolen_time()?;
+    let outcome = quiet.run_for(TURN);
+    Ok((outcome, stolen_time()?.saturating_sub(before)))
+}
+
+/// What it comes to, if each had a turn.
+fn moved(burn: Duration, [alone, calm, noisy]: [Fared; 3], failed: usize) -> Option<Moved> {
+    let (without, with) = (median(alone.per_second)?, median(noisy.per_second)?);
     println!(
         "neighbour, {burn:?}: of {RATE} requests a second, {without:.0} answered without noise, {with:.0} with it"
     );
-    times.moved(burn, failed).context("there was no turn")
-}
-
-impl Times {
-    fn add(&mut self, burn: Duration, outcomes: [&Outcome; 3]) -> Result<()> {
-        let p99 = |outcome: &Outcome| outcome.p99_ms().with_context(|| format!("the quiet tenant: {outcome}"));
-        let [alone, calm, noisy] = outcomes.map(p99);
+    let p99s = [alone.p99_ms, calm.p99_ms, noisy.p99_ms];
+    for (which, of) in [("median", median as fn(Vec<f64>) -> Option<f64>), ("lower quartile", lower_quartile)] {
+        let [alone, calm, noisy] = p99s.clone().map(of);
         let (alone, calm, noisy) = (alone?, calm?, noisy?);
-        eprintln!(
-            "neighbour, {burn:?}: p99 {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
+        println!(
+            "neighbour, {burn:?}: {which} of p99: {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
         );
-        self.alone.push(alone);
-        self.calm.push(calm);
-        self.noisy.push(noisy);
-        Ok(())
     }
-
-    /// What it comes to, if there was a turn.
-    fn moved(self, burn: Duration, failed: usize) -> Option<Moved> {
-        let Self { alone, calm, noisy } = self;
-        let print = |which: &str, [alone, calm, noisy]: [f64; 3]| {
-            println!(
-                "neighbour, {burn:?}: {which} of p99: {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
-            );
-        };
-        print("median", [median(alone.clone())?, median(calm.clone())?, median(noisy.clone())?]);
-        let (alone, calm, noisy) = (lower_quartile(alone)?, lower_quartile(calm)?, lower_quartile(noisy)?);
-        print("lower quartile", [alone, calm, noisy]);
-        let percent = |of: f64| (noisy / of - 1.0) * 100.0;
-        Some(Moved { in_all_percent: percent(alone), by_filters_percent: percent(calm), failed })
-    }
+    let [alone, calm, noisy] = p99s.map(lower_quartile);
+    let percent = |of: f64| noisy.map(|noisy| (noisy / of - 1.0) * 100.0);
+    Some(Moved { in_all_percent: percent(alone?)?, by_filters_percent: percent(calm?)?, failed })
 }
 
 /// The quiet tenant's turn while the calm one is asked too.
-fn beside_calm(quiet: Paced, burn: Duration) -> Result<Outcome> {
+fn beside_calm(quiet: Paced, burn: Duration) -> Result<(Outcome, Duration)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let load = scope.spawn(|| Paced { tenant: CALM, path: "/calm", ..quiet }.run(&stop));
         thread::sleep(LEAD);
-        let outcome = quiet.run_for(TURN);
+        let turn = turn(quiet);
         stop.store(true, Ordering::Relaxed);
         let load = load.join().unwrap_or_default();
         eprintln!("neighbour, {burn:?}: the calm one's filter: {load}");
         // Otherwise it was not asked as the noisy one is.
         ensure!(load.good() > 0 && load.failed() > 0, "it was let in always or never: {load}");
-        Ok(outcome)
+        turn
     })
 }
 
 /// The quiet tenant's turn while the noisy one is asked too.
-fn beside_noise(gateway: &Gateway, quiet: Paced, burn: Duration) -> Result<Outcome> {
+fn beside_noise(gateway: &Gateway, quiet: Paced, burn: Duration) -> Result<(Outcome, Duration)> {
     let stop = AtomicBool::new(false);
     let noise = |path, rate| Paced { tenant: NOISY, path, rate, ..quiet };
     thread::scope(|scope| {
         let burns = scope.spawn(|| noise("/burn", RATE).run(&stop));
         let crashes = scope.spawn(|| noise("/crash", CRASHES).run(&stop));
         thread::sleep(LEAD);
-        let outcome = quiet.run_for(TURN);
+        let turn = turn(quiet);
         stop.store(true, Ordering::Relaxed);
         let [burns, crashes] = [burns, crashes].map(|load| load.join().unwrap_or_default());
         let traps = gateway.metric("portcullis_filter_traps_total", "plugin=\"crash\"")?;
@@ -191,7 +190,7 @@ fn beside_noise(gateway: &Gateway, quiet: Paced, burn: Duration) -> Result<Outco
             burns.good() > 0 && burns.failed() > 0 && traps > 0.0,
             "the budget was not used up, or nothing crashed; {noise}"
         );
-        Ok(outcome)
+        turn
     })
 }
 
