@@ -9,7 +9,7 @@ use portcullis_core::filter::{NotOpened, VmIndex};
 use portcullis_core::tenant::Work;
 
 use super::slot::{State, next_life};
-use super::{Entry, Vms, abandon_calls};
+use super::{Entry, Vms, abandon_calls, orphan_exchanges};
 use crate::budget::Took;
 use crate::engine::thread_time;
 use crate::guest::note_time;
@@ -73,7 +73,7 @@ impl Vms {
         let lives: Vec<u32> = self.slot(vm).iter().flat_map(|slot| slot.copies.keys().copied()).collect();
         for life in lives {
             if let Some(copy) = self.end_copy(exchanges, (vm, life)) {
-                copy.contexts().owners().for_each(|owner| exchanges.orphan(owner.exchange, owner.filter));
+                orphan_exchanges(exchanges, &copy);
             }
         }
     }
@@ -81,7 +81,7 @@ impl Vms {
     /// Ends a copy that has failed, and nothing else.
     pub(super) fn discard_copy(&mut self, exchanges: &mut Exchanges, place: (VmIndex, u32), died: &Died) {
         let Some(copy) = self.end_copy(exchanges, place) else { return };
-        copy.contexts().owners().for_each(|owner| exchanges.orphan(owner.exchange, owner.filter));
+        orphan_exchanges(exchanges, &copy);
         let Some(slot) = self.slot(place.0) else { return };
         slot.cells.trapped(died.fault.cause);
         slot.cells.copy_failed(&died.in_words());
