@@ -5,7 +5,8 @@
 //! on the wall, which costs nothing, and only a callback that is still running then has its thread's processor time measured.
 //!
 //! What all callbacks take together is counted as well. Asking for the processor time costs more than a short callback, so one is
-//! measured only now and then, by chance, and stands for those between; what lies beyond half a budget is counted as it is.
+//! measured only now and then, by chance, and stands for those of its kind between; what lies beyond half a budget is counted as it
+//! is. What a kind of callback takes is learnt from others of that kind: bodies may take long where heads do not.
 //!
 //! **Invariant:** a callback that uses less than half its budget is never ended, one that uses all of it always is, give or take
 //! two of the ticker's steps, of which none is longer than half a budget, or a nap. Time spent in hostcalls counts.
@@ -16,6 +17,7 @@ use std::time::Duration;
 use portcullis_core::tenant::Work;
 use wasmtime::UpdateDeadline;
 
+use crate::callbacks::Called;
 use crate::engine::thread_time;
 use crate::ticker::{TICK, Ticker};
 
@@ -26,6 +28,8 @@ pub(crate) struct Budget {
     /// The same in ticks, rounded up.
     half_ticks: u64,
     stage: Stage,
+    /// The kind of the callback that is under way.
+    kind: usize,
     samples: Samples,
     is_for_start: bool,
     ticker: Arc<Ticker>,
@@ -47,7 +51,7 @@ impl Budget {
     pub(crate) fn new(cpu: Duration, ticker: Arc<Ticker>) -> Self {
         ticker.serve(cpu / 2);
         let (half, half_ticks) = (cpu / 2, ticks(cpu / 2));
-        Self { half, half_ticks, stage: Stage::Fresh, samples: Samples::new(), is_for_start: false, ticker }
+        Self { half, half_ticks, stage: Stage::Fresh, kind: 0, samples: Samples::new(), is_for_start: false, ticker }
     }
 
     /// The same for a VM's start, of which everything is measured.
@@ -57,8 +61,10 @@ impl Budget {
     }
 
     /// Starts a callback; in how many ticks to ask [`Self::expired`].
-    pub(crate) fn start(&mut self) -> u64 {
-        self.stage = if self.samples.is_due() { Stage::Sampled { begun: thread_time() } } else { Stage::Fresh };
+    pub(crate) fn start(&mut self, called: Called) -> u64 {
+        self.kind = called.kind();
+        self.stage =
+            if self.samples.is_due(self.kind) { Stage::Sampled { begun: thread_time() } } else { Stage::Fresh };
         self.ticker.callback();
         // The tick that is under way is partial.
         self.half_ticks + 1
@@ -95,7 +101,7 @@ impl Budget {
         let since = since.unwrap_or(now);
         let exact = now.saturating_sub(since);
         let sample = begun.map_or(Sample::default(), |begun| {
-            self.samples.take(since.saturating_sub(begun).saturating_sub(self.ticker.asking))
+            self.samples.take(self.kind, since.saturating_sub(begun).saturating_sub(self.ticker.asking))
         });
         let work = if self.is_for_start { Work::Start } else { Work::Callback { stands_for: sample.stands_for } };
         Took { counted: exact + sample.took * sample.stands_for, alone: exact + sample.took, work }
@@ -128,51 +134,65 @@ const WORTH: Duration = Duration::from_micros(64);
 /// right in the mean whatever a guest does.
 #[derive(Debug)]
 struct Samples {
+    kinds: [Kind; Called::KINDS],
+    rarest: u32,
+    chance: u32,
+}
+
+/// What is known of callbacks of one kind.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
     /// Callbacks until the next sample.
     left: u32,
     /// How many the next sample stands for.
     weight: u32,
-    rarest: u32,
     /// What samples took of late.
     mean: Duration,
-    chance: u32,
 }
 
 impl Samples {
     fn new() -> Self {
         // Never 0, and VMs differ: no two have used up the same time.
         let chance = thread_time().subsec_nanos() | 1;
-        Self { left: 1, weight: 1, rarest: RAREST, mean: Duration::ZERO, chance }
+        // The first of each kind is measured.
+        Self { kinds: [Kind { left: 1, weight: 1, mean: Duration::ZERO }; Called::KINDS], rarest: RAREST, chance }
     }
 
-    fn is_due(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
-        self.left == 0
+    fn is_due(&mut self, kind: usize) -> bool {
+        let Some(kind) = self.kinds.get_mut(kind) else { return true };
+        kind.left = kind.left.saturating_sub(1);
+        kind.left == 0
     }
 
-    fn take(&mut self, took: Duration) -> Sample {
-        let sample = Sample { took, stands_for: self.weight };
-        self.mean = (self.mean * 7 + took) / 8;
-        let fair = u32::try_from(WORTH.as_nanos() / self.mean.as_nanos().max(1)).unwrap_or(u32::MAX);
+    fn take(&mut self, kind: usize, took: Duration) -> Sample {
+        let chance = self.draw();
+        let Some(kind) = self.kinds.get_mut(kind) else { return Sample { took, stands_for: 1 } };
+        let sample = Sample { took, stands_for: kind.weight };
+        kind.mean = (kind.mean * 7 + took) / 8;
+        let fair = u32::try_from(WORTH.as_nanos() / kind.mean.as_nanos().max(1)).unwrap_or(u32::MAX);
         // No more than twice as rare at once: what a new guest does is found out before much is made of one sample.
-        self.weight = fair.min(self.weight * 2).clamp(1, self.rarest);
-        self.left = self.steps();
+        kind.weight = fair.min(kind.weight * 2).clamp(1, self.rarest);
+        kind.left = steps(chance, kind.weight);
         sample
     }
 
-    /// How many callbacks come up to the next sample if each is one with a chance of 1 in [`Self::weight`]: then none is missed
-    /// or favoured for its place behind another.
-    fn steps(&mut self) -> u32 {
+    /// Between 0 and 1.
+    fn draw(&mut self) -> f64 {
         // Marsaglia's xorshift: good enough not to march in step with a guest.
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 17;
         self.chance ^= self.chance << 5;
-        let chance = f64::from(self.chance) / f64::from(u32::MAX);
-        let missed = (chance.ln() / (-1.0 / f64::from(self.weight)).ln_1p()).floor();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
-        let missed = missed as u32;
-        missed.saturating_add(1)
+        f64::from(self.chance) / f64::from(u32::MAX)
     }
+}
+
+/// How many callbacks come up to the next sample if each is one with a chance of 1 in `weight`: then none is missed or favoured for
+/// its place behind another.
+fn steps(chance: f64, weight: u32) -> u32 {
+    let missed = (chance.ln() / (-1.0 / f64::from(weight)).ln_1p()).floor();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates")]
+    let missed = missed as u32;
+    missed.saturating_add(1)
 }
 
 fn ticks(time: Duration) -> u64 {
@@ -181,6 +201,8 @@ fn ticks(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_core::filter::Export;
+
     use super::*;
 
     #[test]
@@ -194,7 +216,7 @@ mod tests {
     #[test]
     fn a_thread_that_did_not_run_has_used_nothing() {
         let mut budget = Budget::new(Duration::from_secs(2), Arc::default());
-        assert_eq!(budget.start(), 1001);
+        assert_eq!(budget.start(Called::Tick), 1001);
         assert!(matches!(budget.expired(), UpdateDeadline::Continue(1000)));
         assert!(matches!(budget.expired(), UpdateDeadline::Continue(_)));
     }
@@ -211,9 +233,9 @@ mod tests {
             let (mut whole, mut counted, mut looks) = (Duration::ZERO, Duration::ZERO, 0);
             for took in lengths.iter().cycle().take(2_000_000) {
                 whole += *took;
-                if samples.is_due() {
+                if samples.is_due(0) {
                     looks += 1;
-                    let sample = samples.take(*took);
+                    let sample = samples.take(0, *took);
                     counted += sample.took * sample.stands_for;
                 }
             }
@@ -225,13 +247,30 @@ mod tests {
     }
 
     #[test]
+    fn what_one_kind_takes_says_nothing_of_another() {
+        let mut samples = Samples::new();
+        let (short, long) = (Called::ContextCreate.kind(), Called::About(Export::RequestBody).kind());
+        for _ in 0..100_000 {
+            if samples.is_due(short) {
+                samples.take(short, Duration::from_nanos(200));
+            }
+        }
+        let all_are_measured =
+            (0..100).all(|_| samples.is_due(long) && samples.take(long, Duration::from_millis(8)).stands_for == 1);
+        assert!(all_are_measured);
+    }
+
+    #[test]
     fn what_lies_beyond_half_a_budget_is_counted_as_it_is() {
         let mut budget = Budget::new(Duration::from_secs(2), Arc::default());
-        budget.samples.left = 2;
-        budget.start();
+        budget.start(Called::Tick);
+        assert!(budget.end().is_some(), "the first is a sample");
+        let none_is_due = |budget: &mut Budget| budget.samples.kinds.iter_mut().for_each(|kind| kind.left = 2);
+        none_is_due(&mut budget);
+        budget.start(Called::Tick);
         assert!(budget.end().is_none(), "no sample");
-        budget.samples.left = 2;
-        budget.start();
+        none_is_due(&mut budget);
+        budget.start(Called::Tick);
         budget.expired();
         let begun = thread_time();
         while thread_time() - begun < Duration::from_millis(3) {}

@@ -111,6 +111,49 @@ impl OnHeaders {
     }
 }
 
+/// Which function is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Called {
+    /// One of those that are called once, as the VM starts, by its name.
+    Start(&'static str),
+    ContextCreate,
+    About(Export),
+    HttpCallResponse,
+    /// One of those about a gRPC call or stream, by its name.
+    Grpc(&'static str),
+    QueueReady,
+    Tick,
+}
+
+impl Called {
+    /// How many kinds there are of them.
+    pub(crate) const KINDS: usize = Export::ALL.len() + 6;
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Start(name) | Self::Grpc(name) => name,
+            Self::ContextCreate => "proxy_on_context_create",
+            Self::About(export) => export.name(),
+            Self::HttpCallResponse => "proxy_on_http_call_response",
+            Self::QueueReady => "proxy_on_queue_ready",
+            Self::Tick => "proxy_on_tick",
+        }
+    }
+
+    /// The number of its kind: those of one kind do the same work.
+    pub(crate) const fn kind(self) -> usize {
+        match self {
+            Self::Start(_) => 0,
+            Self::ContextCreate => 1,
+            Self::HttpCallResponse => 2,
+            Self::Grpc(_) => 3,
+            Self::QueueReady => 4,
+            Self::Tick => 5,
+            Self::About(export) => 6 + (export as u16).trailing_zeros() as usize,
+        }
+    }
+}
+
 impl Callbacks {
     /// Makes a callback about an exchange; one the module does not export answers 0.
     pub(crate) fn call(
@@ -198,4 +241,20 @@ pub(crate) fn signatures(name: &str) -> impl Iterator<Item = Signature> {
     let headers = name == REQUEST_HEADERS || name == RESPONSE_HEADERS;
     let plain = ROWS.iter().filter(move |(row, _)| *row == name).map(|(_, signature)| *signature);
     plain.chain([THREE, TWO].into_iter().filter(move |_| headers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_has_a_kind_and_they_are_as_many_as_counted() {
+        let others = [Called::ContextCreate, Called::HttpCallResponse, Called::QueueReady, Called::Tick];
+        let named = [Called::Start("_start"), Called::Grpc("proxy_on_grpc_close")];
+        let about = Export::ALL.map(Called::About);
+        let mut kinds: Vec<_> = others.into_iter().chain(named).chain(about).map(Called::kind).collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, (0..Called::KINDS).collect::<Vec<_>>());
+        assert!(others.into_iter().chain(about).all(|called| signatures(called.name()).next().is_some()));
+    }
 }

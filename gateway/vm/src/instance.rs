@@ -19,7 +19,7 @@ use portcullis_core::time::Time;
 use wasmtime::{Extern, PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use crate::budget::Budget;
-use crate::callbacks::{Callbacks, answer};
+use crate::callbacks::{Callbacks, Called, answer};
 use crate::cells::VmCells;
 use crate::engine::{CopyRoom, Engine};
 use crate::failure::{Exited, Fault, StartFailure};
@@ -118,7 +118,7 @@ impl Instance {
         let pre = spec.module.pre();
         let mut store = new_store(engine, spec, birth);
         store.data().voice.hear_time(now);
-        let ticks = store.data_mut().budget.start();
+        let ticks = store.data_mut().budget.start(Called::Start(START_SECTION));
         store.set_epoch_deadline(ticks);
         let instance = pre.instantiate(&mut store).map_err(|error| not_instantiated(&error, engine, store.data()))?;
         let memory = instance.get_memory(&mut store, "memory");
@@ -182,7 +182,7 @@ impl Instance {
         function: &'static str,
         call: impl FnOnce(&mut Store<Guest>, &Callbacks) -> wasmtime::Result<R>,
     ) -> Result<R, StartFailure> {
-        let called = self.lend(exchanges, id, function, call);
+        let called = self.lend(exchanges, id, Called::Start(function), call);
         called.map_err(|Died { function, fault, .. }| StartFailure::Trapped { function, fault })
     }
 
@@ -204,21 +204,21 @@ impl Instance {
         &mut self,
         exchanges: &mut Exchanges,
         id: Option<ContextId>,
-        function: &'static str,
+        function: Called,
         call: impl FnOnce(&mut Store<Guest>, &Callbacks) -> wasmtime::Result<R>,
     ) -> Result<R, Died> {
         let guest = self.store.data_mut();
         guest.limits.refused = false;
         guest.voice.forget_errors();
         guest.voice.hear_time(exchanges.now);
-        let ticks = guest.budget.start();
+        let ticks = guest.budget.start(function);
         let world = guest.world.as_mut().expect("the world is in the store between hostcalls");
         std::mem::swap(&mut world.exchanges, exchanges);
         if let Some(id) = id {
             world.contexts.enter(id);
         }
         if trace::is_on() {
-            trace::callback(function, id);
+            trace::callback(function.name(), id);
         }
         self.store.set_epoch_deadline(ticks);
         let called = call(&mut self.store, &self.callbacks);
@@ -233,14 +233,14 @@ impl Instance {
                 Some(Entry::Exchange(owner)) => Some(owner.exchange),
                 Some(Entry::Root(_)) | None => None,
             };
-            Died { function, fault: Fault::of(&error, guest.limits.refused), exchange }
+            Died { function: function.name(), fault: Fault::of(&error, guest.limits.refused), exchange }
         })
     }
 
     /// Creates a context for an exchange.
     pub(crate) fn open(&mut self, exchanges: &mut Exchanges, owner: Owner) -> Result<Option<ContextId>, Died> {
         let Some((id, root)) = self.contexts_mut().add_exchange(owner) else { return Ok(None) };
-        self.lend(exchanges, Some(id), "proxy_on_context_create", |store, callbacks| {
+        self.lend(exchanges, Some(id), Called::ContextCreate, |store, callbacks| {
             answer(callbacks.context_create.as_ref(), store, (id.0, root.0))
         })?;
         Ok(Some(id))
@@ -248,10 +248,11 @@ impl Instance {
 
     /// Makes a callback about an exchange.
     pub(crate) fn call(&mut self, exchanges: &mut Exchanges, id: ContextId, callback: Callback) -> Result<u32, Died> {
-        let name = callback.export().name();
-        let answer = self.lend(exchanges, Some(id), name, |store, callbacks| callbacks.call(store, id.0, callback))?;
+        let function = Called::About(callback.export());
+        let answer =
+            self.lend(exchanges, Some(id), function, |store, callbacks| callbacks.call(store, id.0, callback))?;
         if trace::is_on() {
-            trace::answered(name, id, callback, answer);
+            trace::answered(function.name(), id, callback, answer);
         }
         Ok(answer)
     }
@@ -267,7 +268,7 @@ impl Instance {
         let (headers, body, trailers) = Host::callout_sizes(&response);
         let [headers, body, trailers] = [headers, body, trailers].map(|size| u32::try_from(size).unwrap_or(u32::MAX));
         self.contexts_mut().deliver(response);
-        self.lend(exchanges, Some(root), "proxy_on_http_call_response", |store, callbacks| {
+        self.lend(exchanges, Some(root), Called::HttpCallResponse, |store, callbacks| {
             answer(callbacks.http_call_response.as_ref(), store, (root.0, token, headers, body, trailers))
         })
     }
@@ -287,7 +288,7 @@ impl Instance {
             Heard::Trailers(_) => "proxy_on_grpc_receive_trailing_metadata",
             Heard::Ended(_) => "proxy_on_grpc_close",
         };
-        self.lend(exchanges, Some(root), name, |store, callbacks| {
+        self.lend(exchanges, Some(root), Called::Grpc(name), |store, callbacks| {
             let (function, number) = match heard {
                 Heard::Began(entries) => (&callbacks.grpc_initial_metadata, entries),
                 Heard::Message(bytes) => (&callbacks.grpc_receive, bytes),
@@ -300,7 +301,7 @@ impl Instance {
 
     /// Tells a root that there is something in its queue.
     pub(crate) fn queue_ready(&mut self, exchanges: &mut Exchanges, root: ContextId, queue: u32) -> Result<(), Died> {
-        self.lend(exchanges, Some(root), "proxy_on_queue_ready", |store, callbacks| {
+        self.lend(exchanges, Some(root), Called::QueueReady, |store, callbacks| {
             answer(callbacks.queue_ready.as_ref(), store, (root.0, queue))
         })
     }
@@ -315,7 +316,7 @@ impl Instance {
             }
             root.next_tick = None;
             let id = root.id;
-            self.lend(exchanges, Some(id), "proxy_on_tick", |store, callbacks| {
+            self.lend(exchanges, Some(id), Called::Tick, |store, callbacks| {
                 answer(callbacks.tick.as_ref(), store, (id.0,))
             })?;
             if let Some(root) = self.contexts_mut().roots.get_mut(index)
