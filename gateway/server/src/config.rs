@@ -35,6 +35,7 @@ use serde::Deserialize as _;
 use self::check::{Modules, Taken};
 use self::file::File;
 pub(crate) use self::file::{ClientAuthMode, ForwardedCertificate, TlsVersion};
+pub(crate) use self::gather::MAX_TENANT_BYTES;
 use self::gather::{Gathered, Unread};
 pub use self::inputs::{Inputs, Stamp};
 pub(crate) use self::kept::Kept;

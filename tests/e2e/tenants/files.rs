@@ -129,15 +129,25 @@ fn what_is_no_file_of_a_tenants_own_is_its_mistake() {
     // Nothing of it is on the disk.
     File::create(folder.join("large.wasm")).unwrap().set_len((64 << 20) + 1).unwrap();
     let own_upstream = "upstreams: { of: { endpoints: [\"a.test:443\"], tls: { ca: pipe } } }\n";
-    let mistakes: [(&dyn Fn(), &str); 6] = [
+    let long = format!("# {}\n", "-".repeat(600_000));
+    let mistakes: [(&dyn Fn(), &str); 8] = [
         (&|| fs::remove_file(folder.join("a.yaml")).unwrap(), "the directory has no `.yaml` file"),
         (&|| process.write("acme/a.yaml", &own("x").replace("banner.wasm", "large.wasm")), "it is larger than"),
         (&|| process.write("acme/a.yaml", &own("x").replace("banner.wasm", "pipe")), "it is not a file"),
         (&|| process.write("acme/a.yaml", &own("\"${file:pipe}\"")), "it is not a file"),
         (&|| process.write("acme/a.yaml", &format!("{own_upstream}{}", own("x"))), "it is not a file"),
+        (&|| process.write("acme/a.yaml", &long.repeat(2)), "it is larger than 1048576 bytes"),
+        (
+            &|| {
+                process.write("acme/a.yaml", &format!("{}{long}", own("x")));
+                process.write("acme/b.yaml", &long);
+            },
+            "a tenant's files have 1048576 bytes at most",
+        ),
         (
             &|| {
                 process.write("acme/a.yaml", "");
+                fs::remove_file(folder.join("b.yaml")).unwrap();
                 symlink("../globex/a.yaml", folder.join("link.yaml")).unwrap();
             },
             "leads out of the tenant's directory",

@@ -15,13 +15,14 @@ use super::access::Via;
 use super::{AdminState, Asked, JSON, PROBLEM, Request, problem, response, wrong_method};
 use crate::config::directory::{TENANT_FILE, is_module_name, is_tenant_name};
 use crate::config::snapshot::{Plugin, Tenant};
-use crate::config::{Digest, Written as _};
+use crate::config::{Digest, MAX_TENANT_BYTES, Written as _};
 use crate::life::tenants::{Change, ChangeError, Changed, Condition, What, tag};
+use crate::modules::fetch::MAX_MODULE;
 use crate::modules::lock::{LOCK_FILE, Update};
 use crate::regular;
 
 /// The most bytes of what a tenant says or of its lock file, and of a module.
-const MOST: [usize; 2] = [1 << 20, 64 << 20];
+const MOST: [usize; 2] = [MAX_TENANT_BYTES, MAX_MODULE];
 
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 

@@ -72,6 +72,8 @@ const NOT_THE_TENANTS: [&str; 5] = ["hosts", "limits", "grants", "modules", "inc
 
 /// No configuration is larger; a path to a device would never end.
 const MAX_BYTES: u64 = 64 << 20;
+/// What all of a tenant's own files may come to: a tree takes many times the memory of its text, and it is everybody's.
+pub(crate) const MAX_TENANT_BYTES: usize = 1 << 20;
 
 /// Reads what operators name on the command line.
 pub(crate) fn from_paths(paths: &[PathBuf], inputs: &Inputs, unread: Unread) -> Gathered {
@@ -165,7 +167,7 @@ impl Gather {
         self.inputs.note_of(path, tenant.map(|(_, name)| name));
         let bytes = match tenant {
             None => self.inputs.read_piped(path, MAX_BYTES),
-            Some((fence, _)) if is_within(fence, path) => self.inputs.read(path, MAX_BYTES),
+            Some((fence, _)) if is_within(fence, path) => self.inputs.read(path, MAX_TENANT_BYTES as u64),
             Some(_) => Err(Error::other("it is a link that leads out of the tenant's directory")),
         };
         let text = bytes.and_then(|bytes| {
@@ -304,9 +306,16 @@ impl Gather {
     ) -> Node {
         let nothing = Source { tenant: Some(name.clone()), ..Source::named(fence) };
         let mut all = Node { span: Span::beginning(&Arc::new(nothing)), value: Value::Map(Map::default()) };
+        let mut left = MAX_TENANT_BYTES;
         for file in files {
-            let source = self.read(file, Some((fence, name)), place);
-            if let Some(own) = source.and_then(|source| self.parse(&source)) {
+            let Some(source) = self.read(file, Some((fence, name)), place) else { continue };
+            let Some(less) = left.checked_sub(source.text.len()) else {
+                let why = format!("a tenant's files have {MAX_TENANT_BYTES} bytes at most, those before it included");
+                self.unreadable(file, &why, place);
+                break;
+            };
+            left = less;
+            if let Some(own) = self.parse(&source) {
                 let own = self.tenants_own(own, name);
                 merge(&mut all, own, &mut self.problems);
             }
