@@ -20,9 +20,10 @@ mod rota;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 
 use bytes::Bytes;
@@ -94,11 +95,28 @@ pub(crate) struct Handed {
     tether: Tether,
 }
 
-/// The head of the answer, and where its body comes from; nowhere if it has none.
+/// An answer, as far as it was there at once. Each message wakes the thread that waits for it, so most answers are one.
 struct Carried {
     head: response::Parts,
-    body: Option<mpsc::Receiver<Piece>>,
+    body: CarriedBody,
     is_bad: bool,
+    /// Of an exchange that is over: it ends where this is dropped.
+    _tether: Option<Tether>,
+}
+
+/// A body that has been through its exchange on another worker.
+pub(crate) struct CarriedBody {
+    /// What was there when the head was.
+    pub(crate) first: Option<Piece>,
+    /// Where the rest comes from; nowhere if that was all.
+    pub(crate) rest: Option<mpsc::Receiver<Piece>>,
+}
+
+impl CarriedBody {
+    /// Whether nothing of it is left.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.first.is_none() && self.rest.is_none()
+    }
 }
 
 /// A part of a body, or its end. A channel that closes without one has been broken off.
@@ -133,9 +151,8 @@ pub(crate) async fn hand_over(connection: Rc<Connection>, lane: Rc<Lane>, divert
         // It counts as open for as long as its tunnel is.
         drop(connection);
     });
-    let Carried { head, body, is_bad } = answered.await.unwrap_or(Err(Broken(Failure::UpstreamReset)))?;
-    let body = body.map_or_else(ResponseBody::none, ResponseBody::carried);
-    Ok(Reply { response: Response::from_parts(head, body), is_bad })
+    let Carried { head, body, is_bad, .. } = answered.await.unwrap_or(Err(Broken(Failure::UpstreamReset)))?;
+    Ok(Reply { response: Response::from_parts(head, ResponseBody::carried(body)), is_bad })
 }
 
 /// One of its threads: serves what comes in, until nobody can hand over any more and all has been answered.
@@ -212,11 +229,12 @@ async fn giving_way<T>(work: impl Future<Output = T>) -> T {
 }
 
 async fn serve(worker: Rc<Worker>, Handed { arrived, admitted, mut answer, tether }: Handed) {
+    let tether = Rc::new(tether);
     let served = tokio::select! {
         // First: nothing is begun for a client that has gone while its request waited.
         biased;
         () = answer.closed() => return,
-        served = serve::serve_here(worker, tether, (arrived, admitted)) => served,
+        served = serve::serve_here(worker, tether.clone(), (arrived, admitted)) => served,
     };
     let Reply { response, is_bad } = match served {
         Ok(reply) => reply,
@@ -225,13 +243,28 @@ async fn serve(worker: Rc<Worker>, Handed { arrived, admitted, mut answer, tethe
             return;
         }
     };
-    let (head, body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
+    let first = what_is_there(&mut body).await;
     let (pieces, received) = mpsc::channel(1);
-    let has_body = !body.is_end_stream();
-    let carried = Carried { head, body: has_body.then_some(received), is_bad };
-    if answer.send(Ok(carried)).is_ok() && has_body {
+    let has_more = !body.is_end_stream();
+    let body_there = CarriedBody { first, rest: has_more.then_some(received) };
+    // Nobody else has it when the exchange is over.
+    let carried = Carried { head, body: body_there, is_bad, _tether: Rc::into_inner(tether) };
+    if answer.send(Ok(carried)).is_ok() && has_more {
         pass_on(body, &pieces).await;
     }
+}
+
+/// The first part of a body, if that does not have to be waited for.
+async fn what_is_there(body: &mut ResponseBody) -> Option<Piece> {
+    if body.is_end_stream() {
+        return None;
+    }
+    poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame.transpose())),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Passes a body on, as fast as it is taken. Dropped early, its exchange ends.

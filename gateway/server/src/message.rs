@@ -15,9 +15,8 @@ use hyper::body::Incoming;
 use portcullis_core::event::{Direction, Effect, End, Event, Part};
 use portcullis_core::exchange::{ExchangeId, Wants};
 use portcullis_core::reply::Failure;
-use tokio::sync::mpsc;
 
-use crate::bulkhead::Piece;
+use crate::bulkhead::CarriedBody;
 use crate::grpc::Outbox;
 use crate::upstream::{Lease, Replay, failure_of};
 use crate::worker::{Ticket, Worker};
@@ -221,7 +220,7 @@ pub(crate) enum ResponseSource {
     /// Its filters see it.
     Fed(Source),
     /// It has been through its exchange on another worker.
-    Carried(mpsc::Receiver<Piece>),
+    Carried(CarriedBody),
 }
 
 impl ResponseBody {
@@ -239,8 +238,9 @@ impl ResponseBody {
     }
 
     /// The body of a response whose exchange is another worker's.
-    pub(crate) fn carried(pieces: mpsc::Receiver<Piece>) -> Self {
-        Self { ticket: None, source: ResponseSource::Carried(pieces), lease: None, ended: false }
+    pub(crate) fn carried(body: CarriedBody) -> Self {
+        let ended = body.is_over();
+        Self { ticket: None, source: ResponseSource::Carried(body), lease: None, ended }
     }
 
     /// The response is complete.
@@ -301,10 +301,14 @@ impl ResponseBody {
     }
 
     fn poll_carried(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let ResponseSource::Carried(pieces) = &mut self.source else { return Poll::Ready(None) };
-        // One that ends without saying so has been broken off.
-        let piece = ready!(pieces.poll_recv(cx)).unwrap_or(Err(Broken(Failure::UpstreamReset)));
-        self.ended = !matches!(piece, Ok(Some(_)));
+        let ResponseSource::Carried(body) = &mut self.source else { return Poll::Ready(None) };
+        let piece = match (body.first.take(), &mut body.rest) {
+            (Some(first), _) => first,
+            // One that ends without saying so has been broken off.
+            (None, Some(rest)) => ready!(rest.poll_recv(cx)).unwrap_or(Err(Broken(Failure::UpstreamReset))),
+            (None, None) => Ok(None),
+        };
+        self.ended = body.is_over() || !matches!(piece, Ok(Some(_)));
         Poll::Ready(piece.transpose())
     }
 

@@ -65,7 +65,7 @@ pub(crate) async fn serve(
 /// Serves one exchange whose client is another worker's.
 pub(crate) async fn serve_here(
     worker: Rc<Worker>,
-    tether: Tether,
+    tether: Rc<Tether>,
     (arrived, admitted): (Arrived, tenant::Admitted),
 ) -> Result<Reply, Broken> {
     match admit(&worker, Tie::Tether(tether), arrived, Some(admitted)) {

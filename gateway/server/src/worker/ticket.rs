@@ -26,8 +26,8 @@ use crate::telemetry::{Chosen, ConnectionRecord, Record, server_timing};
 pub(crate) enum Tie {
     /// The connection is this worker's.
     Lane(Rc<Lane>),
-    /// It is another's, which learns of the end when this is dropped.
-    Tether(Tether),
+    /// It is another's, which learns of the end when the last of these is dropped.
+    Tether(Rc<Tether>),
 }
 
 impl Tie {
