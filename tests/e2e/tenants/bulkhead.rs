@@ -2,6 +2,7 @@
 
 use std::net::Shutdown;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::client::Client;
 use portcullis_tests::eventually;
@@ -9,6 +10,8 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::origin::{Answer, Origin};
 use portcullis_tests::pieces::Gate;
 use portcullis_tests::tunnel::{Echo, handshake};
+
+use crate::plugins::code;
 
 const APART: &str = r#"
 workers: 2
@@ -154,6 +157,23 @@ fn bodies_that_were_on_their_way_take_turns_and_arrive_whole() {
     }
     let bodies = origin.seen().into_iter().filter(|seen| seen.target() == "/slow").map(|seen| seen.body.len());
     assert_eq!(bodies.collect::<Vec<_>>(), [15, 15, 15]);
+}
+
+#[test]
+fn a_request_that_is_refused_waits_for_no_turn() {
+    let origin = Origin::plain();
+    let config = APART
+        .replace("workers: 2", "workers: 1")
+        .replace("cpu: 100ms", "cpu: 2s")
+        .replace("hosts: [acme.test]", "hosts: [acme.test]\n    limits: { in_flight: 1 }");
+    let gateway = Gateway::start(&config, &[("origin", &origin), ("script", &"spin=200@request_body")]);
+    let mut under_way = gateway.client();
+    under_way.send("POST / HTTP/1.1\r\nhost: acme.test\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    eventually("it is set apart", || of_acme(&gateway, "portcullis_tenant_set_apart") == 1.0);
+    // The next part of that body waits for twenty times as long as this one took, 4 s.
+    let began = Instant::now();
+    assert_eq!(code(&gateway.ask("GET", "/", &[("host", "acme.test")], "")), (503, "tenant_in_flight".to_owned()));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -135,16 +135,16 @@ pub(super) fn admit(
         Some(admitted) => waited_for(worker, arrived.handed_over, &spot.place, admitted),
         None => worker.let_in(account.as_ref(), &spot.place.tenant),
     };
-    let (admitted, chain) = match let_in {
-        Ok(LetIn::Here(admitted)) => (admitted, spot.chain.clone()),
+    let (admitted, chain, account) = match let_in {
+        Ok(LetIn::Here(admitted)) => (admitted, spot.chain.clone(), account),
         Ok(LetIn::Elsewhere(admitted, place)) => {
             arrived.handed_over = Some(worker.clock.now());
             return Err(Box::new((arrived, admitted, place)));
         }
         Err(failure) => {
-            // Its filters are not asked: what they do is what there is too much of.
+            // Its filters are not asked: what they do is what there is too much of. Nor does it wait for their sake.
             target = Err(failure);
-            (None, revision.table.nowhere().chain.clone())
+            (None, revision.table.nowhere().chain.clone(), None)
         }
     };
     let leaving = arrived.offer.and_then(|offer| {
