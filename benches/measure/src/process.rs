@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::wait_for;
 
@@ -30,6 +30,21 @@ pub fn stolen_time() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;
     let ticks = stat.lines().next().and_then(|all| all.split_ascii_whitespace().nth(8)?.parse::<u64>().ok());
     Ok(Duration::from_millis(ticks.context("/proc/stat says nothing of stolen time")? * 10))
+}
+
+/// That this program runs on the core of load generators and nowhere else: elsewhere it would take the gateway's time, and measure that.
+///
+/// # Errors
+/// When it may run elsewhere, or the kernel does not say.
+pub fn ensure_held_to_load_core() -> Result<()> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).map(str::trim);
+    let cores = cores.context("/proc/self/status does not say on which cores this program may run")?;
+    ensure!(
+        cores == LOAD_CORE.to_string(),
+        "this program may run on cores {cores}: start it with `taskset -c {LOAD_CORE}`, since core {GATEWAY_CORE} is the gateway's"
+    );
+    Ok(())
 }
 
 /// A running process with its children.

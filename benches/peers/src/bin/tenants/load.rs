@@ -35,7 +35,8 @@ pub(crate) fn hurried(address: SocketAddr, tenants: &[String], connections: usiz
     })
 }
 
-/// A tenant asked at an even rate, however long the answers take.
+/// A tenant asked so many times a second, however long the answers take: each connection asks once in each period, at a moment of it
+/// that is drawn, so that two tenants asked equally often meet by chance and not always or never.
 #[derive(Clone, Copy)]
 pub(crate) struct Paced {
     pub(crate) address: SocketAddr,
@@ -90,8 +91,10 @@ impl Paced {
         let (mut outcome, host) = (Outcome::default(), host(self.tenant));
         let mut connection = None;
         let period = Duration::from_secs(1) * self.connections / self.rate;
-        let mut due = Instant::now() + period * number / self.connections;
+        let mut period_begins = Instant::now() + period * number / self.connections;
         while !stop.load(Ordering::Relaxed) {
+            let due = period_begins + period.mul_f64(fastrand::f64());
+            period_begins += period;
             let now = Instant::now();
             let began = if now < due {
                 thread::sleep(due - now);
@@ -99,7 +102,6 @@ impl Paced {
             } else {
                 due
             };
-            due += period;
             let open = connection.take().map_or_else(|| Connection::open(self.address), Ok);
             let asked = open.and_then(|mut open| Ok((open.get(&host, self.path)?, open)));
             match asked {

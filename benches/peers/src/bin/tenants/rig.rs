@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use portcullis_measure::process::{GATEWAY_CORE, LOAD_CORE, Process, pinned};
+use portcullis_measure::process::{GATEWAY_CORE, LOAD_CORE, Process, ensure_held_to_load_core, pinned};
 use portcullis_measure::wait_for;
 
 use crate::client::{Admin, Answer, Connection};
@@ -41,6 +41,7 @@ impl Rig {
     /// Starts the origin.
     pub(crate) fn prepare(paths: Paths) -> Result<Self> {
         let Paths { gateway, origin, modules, output } = paths;
+        ensure_held_to_load_core()?;
         fs::create_dir_all(&output)?;
         let (process, origin) = Process::start_origin(&origin, &output.join("origin.log"))?;
         Ok(Self { gateway, banner: modules.join("banner.wasm"), output, origin, _origin: process })

@@ -1,8 +1,9 @@
 //! Whether a tenant's module can be swapped again and again while requests are answered, and what that leaves behind.
 //!
 //! Two variants of the module take turns; they differ by a custom section, and so by digest. Meanwhile that tenant and another one
-//! are asked at an even rate, and no answer may be missing or somebody else's. Memory is looked at while nothing is swapped, after the
-//! warm-up and at the end: between two swaps it goes up and down by several MiB, with what the allocator keeps for the next.
+//! are asked all the time, and no answer may be missing or somebody else's. Memory is looked at while nothing is swapped, after the
+//! warm-up and at the end: with what the allocator keeps for later it goes up and down by several MiB, so each is the median of a few
+//! rests with some swaps between them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,7 +21,10 @@ use crate::{files, judged};
 const WORKERS: usize = 2;
 const LIMIT: f64 = 1.05;
 /// What the allocator keeps for later is there after these.
-const WARM_UP: usize = 2000;
+const WARM_UP: usize = 4000;
+/// How often it rests before and after, and how many swaps there are between two rests.
+const RESTS: usize = 5;
+const BETWEEN: usize = 100;
 /// Until the last of what was swapped has gone.
 const REST: Duration = Duration::from_secs(3);
 /// How often memory is looked at then, and how many times.
@@ -85,19 +89,29 @@ fn swap(gateway: &Gateway, banner: &[u8], swaps: usize) -> Result<f64> {
     let mut turn = variants.iter().cycle();
     let mut swap = |count: usize| turn.by_ref().take(count).try_for_each(|module| gateway.admin.put(&path, module));
     swap(WARM_UP)?;
-    let before = at_rest(gateway)?;
+    let before = settled(gateway, &mut swap)?;
     eprintln!("swaps: {before:.1} MiB after {WARM_UP} for warming up");
-    let (mut took, mut after) = (Duration::ZERO, before);
+    let mut took = Duration::ZERO;
     let part = swaps.div_ceil(PARTS);
     for done in (0..swaps).step_by(part) {
         let (count, began) = (part.min(swaps - done), Instant::now());
         swap(count)?;
         took += began.elapsed();
-        after = at_rest(gateway)?;
-        eprintln!("swaps: {after:.1} MiB after {}", done + count);
+        eprintln!("swaps: {:.1} MiB after {}", at_rest(gateway)?, done + count);
     }
+    let after = settled(gateway, &mut swap)?;
     println!("swaps: {before:.1} MiB before, {after:.1} MiB after; {:.1?} for each", took / u32::try_from(swaps)?);
     Ok(after / before)
+}
+
+/// What is resident at several rests, in the middle.
+fn settled(gateway: &Gateway, swap: &mut impl FnMut(usize) -> Result<()>) -> Result<f64> {
+    let mut rest = |_| {
+        swap(BETWEEN)?;
+        at_rest(gateway)
+    };
+    let rests = (0..RESTS).map(&mut rest).collect::<Result<_>>()?;
+    median(rests).context("it never rested")
 }
 
 /// What is resident while nothing is swapped.
