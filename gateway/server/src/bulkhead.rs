@@ -247,9 +247,9 @@ async fn serve(worker: Rc<Worker>, Handed { arrived, admitted, mut answer, tethe
     let first = what_is_there(&mut body).await;
     let (pieces, received) = mpsc::channel(1);
     let has_more = !body.is_end_stream();
-    let body_there = CarriedBody { first, rest: has_more.then_some(received) };
+    let carried_body = CarriedBody { first, rest: has_more.then_some(received) };
     // Nobody else has it when the exchange is over.
-    let carried = Carried { head, body: body_there, is_bad, _tether: Rc::into_inner(tether) };
+    let carried = Carried { head, body: carried_body, is_bad, _tether: Rc::into_inner(tether) };
     if answer.send(Ok(carried)).is_ok() && has_more {
         pass_on(body, &pieces).await;
     }

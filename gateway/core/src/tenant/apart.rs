@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::nanos;
+use crate::throttle::Throttle;
 use crate::time::Time;
 
 /// Callbacks that take so much processor time, one or several after the other, are felt by whoever else their worker serves.
@@ -42,7 +43,7 @@ pub enum Work {
 }
 
 /// Whether a tenant is set apart, and what was served while it was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Apart {
     /// Until when what took long is paid for.
     paid: AtomicU64,
@@ -50,11 +51,18 @@ pub struct Apart {
     /// at it, one may be taken for two short ones.
     event: AtomicU64,
     event_took: AtomicU64,
-    /// When it was last told that the tenant is set apart.
-    told: AtomicU64,
+    /// How often it is told that the tenant is set apart.
+    told: Throttle,
     served: AtomicU64,
     /// Nanoseconds.
     waited: AtomicU64,
+}
+
+impl Default for Apart {
+    fn default() -> Self {
+        let [paid, event, event_took, served, waited] = [(); 5].map(|()| AtomicU64::default());
+        Self { paid, event, event_took, told: Throttle::new(1, TOLD_FOR), served, waited }
+    }
 }
 
 impl Apart {
@@ -76,7 +84,7 @@ impl Apart {
         let pay = |paid: u64| Some(paid.max(now.as_nanos()).saturating_add(costs).min(latest));
         let was_apart = self.is_now(now);
         let _always = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
-        !was_apart && self.is_now(now) && self.is_to_be_told(now)
+        !was_apart && self.is_now(now) && self.told.take(now).is_some()
     }
 
     /// The processor time of the callbacks of an event that was fed `began`, as far as it was measured; nothing once another worker
@@ -94,12 +102,6 @@ impl Apart {
         let in_all = before.saturating_add(nanos(took));
         self.event_took.store(in_all, Ordering::Relaxed);
         counts(in_all).saturating_sub(counts(before))
-    }
-
-    fn is_to_be_told(&self, now: Time) -> bool {
-        let told = self.told.load(Ordering::Relaxed);
-        let is_due = now.saturating_since(Time::from_nanos(told)) >= TOLD_FOR;
-        is_due && self.told.compare_exchange(told, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Until when the tenant is set apart; nothing when it is not.
