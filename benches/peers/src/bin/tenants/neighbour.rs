@@ -143,16 +143,17 @@ fn moved(burn: Duration, [alone, calm, noisy]: [Fared; 3], failed: usize) -> Opt
         "neighbour, {burn:?}: of {RATE} requests a second, {without:.0} answered without noise, {with:.0} with it"
     );
     let p99s = [alone.p99_ms, calm.p99_ms, noisy.p99_ms];
-    for (which, of) in [("median", median as fn(Vec<f64>) -> Option<f64>), ("lower quartile", lower_quartile)] {
+    let of_all = |which: &str, of: fn(Vec<f64>) -> Option<f64>| {
         let [alone, calm, noisy] = p99s.clone().map(of);
         let (alone, calm, noisy) = (alone?, calm?, noisy?);
         println!(
             "neighbour, {burn:?}: {which} of p99: {alone:.3} ms alone, {calm:.3} ms beside a calm one, {noisy:.3} ms beside noise"
         );
-    }
-    let [alone, calm, noisy] = p99s.map(lower_quartile);
-    let percent = |of: f64| noisy.map(|noisy| (noisy / of - 1.0) * 100.0);
-    Some(Moved { in_all_percent: percent(alone?)?, by_filters_percent: percent(calm?)?, failed })
+        Some([alone, calm].map(|without| (noisy / without - 1.0) * 100.0))
+    };
+    of_all("median", median)?;
+    let [in_all_percent, by_filters_percent] = of_all("lower quartile", lower_quartile)?;
+    Some(Moved { in_all_percent, by_filters_percent, failed })
 }
 
 /// The quiet tenant's turn while the calm one is asked too.

@@ -22,9 +22,9 @@ const WORKERS: usize = 2;
 const LIMIT: f64 = 1.05;
 /// What the allocator keeps for later is there after these.
 const WARM_UP: usize = 4000;
-/// How often it rests before and after, and how many swaps there are between two rests.
+/// How often it rests before and after, and how many swaps there are between two rests: so many that the allocator has moved on.
 const RESTS: usize = 5;
-const BETWEEN: usize = 100;
+const BETWEEN: usize = 1000;
 /// Until the last of what was swapped has gone.
 const REST: Duration = Duration::from_secs(3);
 /// How often memory is looked at then, and how many times.
@@ -110,7 +110,8 @@ fn settled(gateway: &Gateway, swap: &mut impl FnMut(usize) -> Result<()>) -> Res
         swap(BETWEEN)?;
         at_rest(gateway)
     };
-    let rests = (0..RESTS).map(&mut rest).collect::<Result<_>>()?;
+    let rests: Vec<f64> = (0..RESTS).map(&mut rest).collect::<Result<_>>()?;
+    eprintln!("swaps: {rests:.1?} MiB at {RESTS} rests");
     median(rests).context("it never rested")
 }
 
