@@ -90,7 +90,6 @@ fn swap(gateway: &Gateway, banner: &[u8], swaps: usize) -> Result<f64> {
     let mut swap = |count: usize| turn.by_ref().take(count).try_for_each(|module| gateway.admin.put(&path, module));
     swap(WARM_UP)?;
     let before = settled(gateway, &mut swap)?;
-    eprintln!("swaps: {before:.1} MiB after {WARM_UP} for warming up");
     let mut took = Duration::ZERO;
     let part = swaps.div_ceil(PARTS);
     for done in (0..swaps).step_by(part) {
